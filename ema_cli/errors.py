@@ -1,0 +1,68 @@
+"""What can go wrong, as data: the place, the text that was found there, and what to try.
+
+Nothing here prints or exits. The command line turns an `EmaError` into one message on stderr and
+its `exit_code`; Python callers catch it as the `ValueError` it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class EmaError(ValueError):
+    """Anything a user can mend. `hint` says what to try; `exit_code` is the command line's."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n  try: {self.hint}" if self.hint else self.problem
+
+
+class OptionError(EmaError):
+    """The options, not the data, are at fault."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the input something is: a physical line (or Parquet row), both counted from 1."""
+
+    file: str = ""
+    line: int | None = None
+    column: str | None = None
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        where = self.file
+        if self.line is not None:
+            where += f"{', ' if where else ''}{self.unit} {self.line}"
+        if self.column is not None:
+            where += f"{', ' if where else ''}column {self.column!r}"
+        return where
+
+
+class DataError(EmaError):
+    """A fault in the data, with its place."""
+
+    def __init__(self, problem: str, place: Place = Place(), hint: str = "") -> None:  # noqa: B008 - frozen
+        where = str(place)
+        super().__init__(f"{where}: {problem}" if where else problem, hint)
+        self.place = place
+
+
+class FileTrouble(EmaError):
+    """A file that can't be read or written: its name, and the system's own words."""
+
+    def __init__(self, name: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"{name}: {problem}", hint)
+        self.name = name
+
+
+class StateError(EmaError):
+    """A state file that is damaged, foreign, in use, or made with other options."""

@@ -77,7 +77,9 @@ def make_decay(family: str, given: float | str) -> Decay:
         return Decay(family, text, math.nan, auto=True)
     if family == "halflife" and isinstance(given, str) and (duration := parse_duration(text)) is not None:
         if duration <= 0:
-            raise OptionError(f"--halflife {text}: a half-life must be longer than nothing", "--halflife 5min")
+            raise OptionError(
+                f"--halflife {text}: a half-life must be longer than nothing", "--halflife 5min"
+            )
         return Decay(family, text, math.nan, halflife_ns=float(duration))
     number = _number(family, text if isinstance(given, str) else given)
     return Decay(family, text, _ALPHA[family](number))

@@ -50,7 +50,7 @@ class Place:
 class DataError(EmaError):
     """A fault in the data, with its place."""
 
-    def __init__(self, problem: str, place: Place = Place(), hint: str = "") -> None:  # noqa: B008 - frozen
+    def __init__(self, problem: str, place: Place = Place(), hint: str = "") -> None:
         where = str(place)
         super().__init__(f"{where}: {problem}" if where else problem, hint)
         self.place = place

@@ -1,0 +1,114 @@
+"""What is remembered between rows, chunks and runs: one array a quantity, one place a series.
+
+A series is one chosen column of one key; its place is key slot × columns + column. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ema_cli.average import Average
+from ema_cli.kernel import BLANK, CARRY, LOCAL
+
+Ints = NDArray[np.int64]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A remembered quantity. per: 'key', 'series' or 'weight' (one a series for each weight)."""
+
+    name: str
+    blank: float | int
+    per: str
+
+
+def fields_of(average: Average) -> list[Field]:
+    """What an average has to remember; only what it needs, for there may be a million keys."""
+    fields = [Field("seen", 0, "series")]
+    wanted = set(CARRY + LOCAL)
+    if not average.needs_std:
+        wanted -= {"carry_std", "carry_bias", "std", "bias"}
+    if not average.adjust:
+        wanted -= {"carry_mass"}
+    fields += [Field(name, BLANK[name], "weight") for name in CARRY + LOCAL if name in wanted]
+    if average.missing == "decay" and not average.timed:
+        fields.append(Field("gap", 0, "series"))
+    if average.timed:
+        fields += [Field("clock", 0, "key"), Field("started", 0, "key"), Field("last_time", 0, "series")]
+    if average.timed and not average.adjust:
+        fields += [
+            Field("tie_time", 0, "series"),
+            Field("ties", 0, "series"),
+            Field("tie_mean", 0.0, "series"),
+        ]
+        fields.append(Field("groups", 0, "series"))
+        fields += [Field(f"before_{name}", 0.0, "weight") for name in ("mean", "std", "bias")]
+    if average.fill:
+        fields += [Field("held_mean", np.nan, "weight")]
+        fields += [Field("held_std", np.nan, "weight")] * average.needs_std
+    return fields
+
+
+class State:
+    """The arrays, and reading and writing them by series."""
+
+    def __init__(self, average: Average, columns: int) -> None:
+        self.fields = fields_of(average)
+        self.by_name = {field.name: field for field in self.fields}
+        self.columns, self.weights, self.keys = columns, len(average.decays), 0
+        self.arrays: Arrays = {field.name: self._blank(field, 0) for field in self.fields}
+
+    def _blank(self, field: Field, keys: int) -> NDArray[Any]:
+        places = keys if field.per == "key" else keys * self.columns
+        shape = (self.weights, places) if field.per == "weight" else (places,)
+        return np.full(shape, field.blank, np.int64 if isinstance(field.blank, int) else np.float64)
+
+    def grow(self, keys: int) -> None:
+        """Make room for keys 0 … keys − 1; the new ones are blank."""
+        room = self.arrays["seen"].shape[0] // self.columns
+        if keys > room:
+            more = max(keys, 2 * room) - room
+            for field in self.fields:
+                old = self.arrays[field.name]
+                self.arrays[field.name] = np.concatenate((old, self._blank(field, more)), axis=-1)
+        self.keys = max(self.keys, keys)
+
+    def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
+        """Copies of these quantities at these places; blank where `fresh`, and where not remembered at all."""
+        out: Arrays = {}
+        for name in names:
+            if name not in self.arrays:
+                out[name] = np.full(len(places), BLANK.get(name, 0))
+                continue
+            field, array = self.by_name[name], self.arrays[name]
+            out[name] = (array[weight] if field.per == "weight" else array)[places]
+            if fresh.any():
+                out[name][fresh] = field.blank
+        return out
+
+    def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:
+        """Write back what is remembered of these quantities."""
+        for name in values.keys() & self.arrays.keys():
+            array = self.arrays[name]
+            (array[weight] if self.by_name[name].per == "weight" else array)[places] = values[name]
+
+    def clear(self, names: Iterable[str], places: Ints) -> None:
+        """Make these quantities blank again, for all weights."""
+        for name in names:
+            if name in self.arrays:
+                self.arrays[name][..., places] = self.by_name[name].blank
+
+    def trimmed(self) -> Arrays:
+        """The arrays without the room kept for further keys."""
+        return {
+            field.name: self.arrays[field.name][
+                ..., : self.keys * (1 if field.per == "key" else self.columns)
+            ]
+            for field in self.fields
+        }

@@ -1,0 +1,235 @@
+"""Fields of text to float64, and back to the shortest text: what is a number, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ema_cli.formats.records import QUOTE, Dialect, Records
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# The empty cell and the spellings that pandas reads as missing by default.
+MISSING = frozenset(
+    b"|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split(
+        b"|"
+    )
+)
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+# Beyond this the difference of two values may overflow.
+LARGEST = 2.0**1023
+# With a decimal comma a point makes a cell no number: it turns into a byte that no number has.
+_COMMA_TO_POINT = bytes.maketrans(b",.", b".\0")
+_SPACES = (32, 9)
+
+
+class BadCellError(ValueError):
+    """A cell that is no finite number. row and column count from 0."""
+
+    def __init__(self, row: int, column: int, text: bytes) -> None:
+        super().__init__(f"not a number: {text!r}")
+        self.row, self.column, self.text = row, column, text
+
+
+class NumberReader:
+    """Reads chosen columns of records; remembers whether cells have so far needed trimming."""
+
+    def __init__(self, columns: Sequence[int], dialect: Dialect, invalid: str) -> None:
+        self.columns, self.dialect, self.invalid = list(columns), dialect, invalid
+        self.untidy = False
+
+    def read(self, records: Records) -> tuple[Floats, int]:
+        """(records, columns) float64 with NaN where missing, and how many cells were no number.
+
+        Raises BadCellError for the first of those, unless `invalid` is 'missing'.
+        """
+        count, width = len(records), len(self.columns)
+        if not count or not width:
+            return np.empty((count, width)), 0
+        bounds = np.empty((count, 2 * width), np.int32)
+        for k, column in enumerate(self.columns):
+            bounds[:, 2 * k], bounds[:, 2 * k + 1] = records.bounds(column)
+        data = records.data.translate(_COMMA_TO_POINT) if self.dialect.decimal_comma else records.data
+        if not self.untidy:
+            values = _cast(data, bounds, bounds[:, 1::2] > bounds[:, 0::2])
+            if values is not None and _all_finite_or(values, bounds[:, 1::2] == bounds[:, 0::2]):
+                return values, 0
+            self.untidy = True
+        return self._read_untidy(records, data, bounds)
+
+    def _read_untidy(self, records: Records, data: bytes, bounds: NDArray[np.int32]) -> tuple[Floats, int]:
+        """Cells with spaces, quotes, NA spellings or text among them."""
+        _trim(np.frombuffer(data, np.uint8), bounds)
+        starts, ends = bounds[:, 0::2], bounds[:, 1::2]
+        filled = ends > starts
+        values = _cast(data, bounds, filled)
+        if values is None or not _all_finite_or(values, ~filled):
+            texts = _slots(data, bounds, filled)
+            is_number = pc.match_substring_regex(texts, NUMBER).fill_null(False)
+            number = np.append(is_number.to_numpy(zero_copy_only=False), False).reshape(len(bounds), -1)[
+                :, ::2
+            ]
+            values = _cast(data, bounds, number)
+            assert values is not None  # the pattern admits only what the cast reads
+            odd = filled & ~(number & (np.abs(values) < LARGEST))
+            return values, self._judge(records, starts, ends, odd, values)
+        return values, 0
+
+    def _judge(
+        self, records: Records, starts: NDArray[np.int32], ends: NDArray[np.int32], odd: Bools, values: Floats
+    ) -> int:
+        """Cells that are no finite number: missing, invalid or an error. Returns how many were invalid."""
+        invalid = 0
+        for row, k in zip(*(axis.tolist() for axis in np.nonzero(odd)), strict=True):
+            values[row, k] = np.nan
+            if records.data[starts[row, k] : ends[row, k]] in MISSING:
+                continue
+            if self.invalid == "error":
+                column = self.columns[k]
+                raise BadCellError(row, column, records.field(row, column))
+            invalid += 1
+        return invalid
+
+
+def is_missing(cell: bytes) -> bool:
+    return tidy(cell) in MISSING
+
+
+def is_number(cell: bytes, dialect: Dialect) -> bool:
+    """True if the cell is a number (missing cells are not)."""
+    records = Records(cell, np.array([0]), np.array([len(cell)]), np.array([[len(cell)]]), len(cell))
+    try:
+        values, _ = NumberReader([0], dialect, "error").read(records)
+    except BadCellError:
+        return False
+    return not bool(np.isnan(values[0, 0]))
+
+
+def tidy(cell: bytes) -> bytes:
+    """The cell without spaces round it and, if it is quoted, without its quotes."""
+    cell = cell.strip(b" \t")
+    if len(cell) >= 2 and cell[:1] == cell[-1:] == b'"':
+        cell = cell[1:-1].replace(b'""', b'"').strip(b" \t")
+    return cell
+
+
+def _all_finite_or(values: Floats, excused: Bools) -> bool:
+    return bool(((np.abs(values) < LARGEST) | excused).all())
+
+
+def _slots(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> pa.Array:
+    """The cells as an Arrow array over `data` itself: cell, gap, cell, gap, … with all but `wanted` null."""
+    count, width = wanted.shape
+    valid = np.zeros((count, 2 * width), bool)
+    valid[:, ::2] = wanted
+    bitmap = np.packbits(valid, bitorder="little")
+    buffers = [pa.py_buffer(bitmap), pa.py_buffer(bounds), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.string(), 2 * count * width - 1, buffers)
+
+
+def _cast(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> Floats | None:
+    """The wanted cells as numbers, NaN elsewhere; None where Arrow finds one that is none."""
+    count, width = wanted.shape
+    try:
+        numbers = pc.cast(_slots(data, bounds, wanted), pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    flat = np.frombuffer(numbers.buffers()[1], np.float64, 2 * count * width - 1)
+    values = np.empty((count, width))
+    for k in range(width):
+        values[:, k] = flat[2 * k :: 2 * width]
+    if not wanted.all():
+        values[~wanted] = np.nan
+    return values
+
+
+def _trim(bytes_: NDArray[np.uint8], bounds: NDArray[np.int32]) -> None:
+    """Move the bounds of cells inwards past spaces, one pair of quotes, and spaces again, in place."""
+    starts, ends = bounds[:, 0::2], bounds[:, 1::2]
+    _trim_spaces(bytes_, starts, ends)
+    last = len(bytes_) - 1
+    first, final = bytes_[np.minimum(starts, last)], bytes_[np.maximum(ends - 1, 0)]
+    quoted = (first == QUOTE) & (final == QUOTE) & (ends - starts >= 2)
+    if quoted.any():
+        starts += quoted
+        ends -= quoted
+        _trim_spaces(bytes_, starts, ends)
+
+
+def _trim_spaces(bytes_: NDArray[np.uint8], starts: NDArray[np.int32], ends: NDArray[np.int32]) -> None:
+    last = len(bytes_) - 1
+    while (space := (starts < ends) & np.isin(bytes_[np.minimum(starts, last)], _SPACES)).any():
+        starts += space
+    while (space := (starts < ends) & np.isin(bytes_[np.maximum(ends - 1, 0)], _SPACES)).any():
+        ends -= space
+
+
+def texts_of(fields: Floats, delimiter: bytes, digits: int | None, decimal_comma: bool) -> pa.Array:
+    """Each row's new fields as one text, every field with the delimiter before it; blank where NaN.
+
+    fields: (rows, new columns) float64. The shortest text that reads back as the same number, or `digits`
+    decimals.
+    """
+    rows, width = fields.shape
+    if digits is None:
+        flat = np.ascontiguousarray(fields).reshape(-1)
+        text = b"," + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        text = text.replace(b"null", b"")
+    else:
+        template = f",%.{digits}f" * (rows * width)
+        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")
+    commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
+    offsets = np.append(commas[::width], len(text)).astype(np.int32)
+    if decimal_comma and delimiter == b",":
+        text, offsets = _quoted(text, rows, width)
+    elif decimal_comma or delimiter != b",":
+        text = text.translate(bytes.maketrans(b",.", delimiter + (b"," if decimal_comma else b".")))
+    return pa.Array.from_buffers(pa.binary(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+
+
+def _quoted(text: bytes, rows: int, width: int) -> tuple[bytes, NDArray[np.int32]]:
+    """Decimal commas between delimiter commas: every field in quotes."""
+    cells = [b',"' + cell.replace(b".", b",") + b'"' if cell else b"," for cell in text.split(b",")[1:]]
+    lines = [b"".join(cells[row * width : (row + 1) * width]) for row in range(rows)]
+    return b"".join(lines), np.cumsum([0, *map(len, lines)]).astype(np.int32)
+
+
+def raw_fields(records: Records, column: int) -> pa.Array:
+    """One column's fields as they stand, quotes and all, as an Arrow binary array."""
+    start, end = records.bounds(column)
+    bounds = np.stack((start, end), axis=1).astype(np.int32)
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(records.data)]
+    every = pa.Array.from_buffers(pa.binary(), 2 * len(records) - 1, buffers)
+    return every.take(pa.array(np.arange(0, 2 * len(records) - 1, 2)))
+
+
+def contents(records: Records, column: int) -> pa.Array:
+    """One column's fields as text: without the quotes of quoted ones."""
+    raw = raw_fields(records, column)
+    if b'"' not in records.data:
+        return raw
+    coded = raw.dictionary_encode()
+    return pa.array([unquote(cell) for cell in coded.dictionary.to_pylist()], pa.binary()).take(coded.indices)
+
+
+def unquote(cell: bytes) -> bytes:
+    """What a field says: a quoted one without its quotes, with doubled quotes single."""
+    if cell[:1] != b'"':
+        return cell
+    closing = _closing_quote(cell)
+    return cell[1:closing].replace(b'""', b'"') + cell[closing + 1 :]
+
+
+def _closing_quote(cell: bytes) -> int:
+    at = 1
+    while (at := cell.find(b'"', at)) != -1:
+        if cell[at + 1 : at + 2] != b'"':
+            return at
+        at += 2
+    return len(cell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ema_cli.decay import FAMILIES, Decay, make_decay, parse_duration
@@ -48,6 +48,11 @@ class Average:
     def start(self) -> float | None:
         """The average before the first row, where there is one."""
         return self.init if isinstance(self.init, float) else None
+
+    def with_alpha(self, alpha: float) -> Average:
+        """The same with `alpha` wherever it was to be found from the data."""
+        found = tuple(replace(decay, alpha=alpha, auto=False) if decay.auto else decay for decay in self.decays)
+        return replace(self, decays=found)
 
     def names(self, column: str) -> list[str]:
         """The new columns' names for one input column, in output order."""

@@ -1,21 +1,19 @@
-"""What travels the road: a `Source` yields `Batch`es, the engine adds trends, a `Sink` writes both.
+"""What travels the road: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
 
-A format is one file that offers a source and a sink; nothing else on the road knows which it is.
+A format is one file that offers a source, a sink and a body; nothing else on the road knows which it is.
+Any sink takes any body, so every format converts into every other without a case for each pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
-
-if TYPE_CHECKING:
-    from ema_cli.formats.text import TextBody
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,13 +23,42 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which columns (by index) to hand over, and how to read them."""
+    """Which columns (by index, from 0) to hand over, and how to read them.
+
+    values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
+    invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
+    (all of them, or key, time and no more with `--only`).
+    """
 
     values: tuple[int, ...]
     keys: tuple[int, ...] = ()
     time: int | None = None
     time_unit: str | None = None
     invalid: str = "error"
+    keep: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written."""
+
+    delimiter: bytes = b","
+    header: bool = True
+    decimal_comma: bool = False
+
+
+class Body(Protocol):
+    """The rows of a batch as they came, to be written with new fields added."""
+
+    def texts(self, dialect: Dialect) -> tuple[Any, memoryview]:
+        """Each row's own text without its line ending, as an Arrow binary array, and what follows the last.
+
+        The text of a row is preceded by whatever stood between it and the row before: the line ending of
+        that row, blank lines.
+        """
+
+    def arrow(self) -> Any:
+        """The rows as an Arrow RecordBatch that has the source's `schema`."""
 
 
 @dataclass
@@ -40,21 +67,20 @@ class Batch:
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. body: the rows as they came, an Arrow RecordBatch or records of text. size: bytes of input
-    read so far, for the progress bar.
+    missing. size: bytes of input read so far, for the progress bar.
     """
 
     rows: int
     values: Floats
     times: Ints | None
     keys: list[Any]
-    body: TextBody | Any
-    place: _Placer
+    body: Body
+    place: Placer
     invalid: int = 0
     size: int = 0
 
 
-class _Placer(Protocol):
+class Placer(Protocol):
     """Says where a row of a batch stands in the input; asked only when something is wrong with it."""
 
     def __call__(self, row: int, column: int | None = None) -> Place: ...
@@ -72,12 +98,18 @@ class Source(Protocol):
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""
 
+    def header(self, wanted: Wanted, dialect: Dialect) -> tuple[bytes, bytes]:
+        """The text of the header with the columns kept, and the line ending that goes after it."""
+
+    def schema(self, wanted: Wanted) -> Any:
+        """The Arrow schema, metadata and all, of the columns kept."""
+
     def close(self) -> None:
         """Let go of the input."""
 
 
 class Sink(Protocol):
-    """Where rows and their new fields go."""
+    """Where rows and their new fields go; made with the names of the new columns."""
 
     def write(self, batch: Batch, fields: Floats) -> None:
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""

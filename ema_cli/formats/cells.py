@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ema_cli.formats.records import QUOTE, Dialect, Records
+from ema_cli.batch import Dialect
+from ema_cli.formats.records import QUOTE, Records
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -18,15 +18,6 @@ Bytes = NDArray[np.uint8]
 NEWLINE, RETURN, QUOTE = 10, 13, 34
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a text table is written."""
-
-    delimiter: bytes = b","
-    header: bool = True
-    decimal_comma: bool = False
-
-
 class RaggedError(ValueError):
     """A record with another number of fields; `records` are the sound ones above it."""
 

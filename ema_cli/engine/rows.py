@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.lanes import Floats, Ints
+from ema_cli.engine.lanes import Floats, Ints
 
 Bools = NDArray[np.bool_]
 

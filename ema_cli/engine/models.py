@@ -13,12 +13,12 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.fold import Moments, RowDecays
-from ema_cli.kernel import CARRY, LOCAL, Fold, Weights, constant_weights, halve
-from ema_cli.plan import Plan, fold_plan, make_plan, remember
-from ema_cli.rows import Rows
-from ema_cli.state import State
-from ema_cli.ties import RecursiveClock
+from ema_cli.engine.fold import Moments, RowDecays
+from ema_cli.engine.kernel import CARRY, LOCAL, Fold, Weights, constant_weights, halve
+from ema_cli.engine.plan import Plan, fold_plan, make_plan, remember
+from ema_cli.engine.rows import Rows
+from ema_cli.engine.state import State
+from ema_cli.engine.ties import RecursiveClock
 
 
 class Plain:

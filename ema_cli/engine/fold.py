@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-from ema_cli.kernel import (
+from ema_cli.engine.kernel import (
     BLANK,
     CARRY,
     LOCAL,
@@ -26,7 +26,7 @@ from ema_cli.kernel import (
     local_weights,
     norm,
 )
-from ema_cli.lanes import BLOCK, Floats
+from ema_cli.engine.lanes import BLOCK, Floats
 
 # Decay, share and gain of each row, in input order (gain None: the share).
 RowDecays = tuple[Floats, Floats, Floats | None]

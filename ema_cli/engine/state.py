@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.kernel import BLANK, CARRY, LOCAL
+from ema_cli.engine.kernel import BLANK, CARRY, LOCAL
 
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
@@ -112,3 +112,13 @@ class State:
             ]
             for field in self.fields
         }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], keys: int) -> None:
+        """Take over what `trimmed` gave for so many keys. Raises ValueError where a shape does not fit."""
+        for field in self.fields:
+            blank = self._blank(field, keys)
+            given = np.asarray(arrays[field.name])
+            if given.shape != blank.shape or given.dtype != blank.dtype:
+                raise ValueError(f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}")
+            self.arrays[field.name] = given.copy()
+        self.keys = keys

@@ -12,12 +12,12 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.fold import Moments
-from ema_cli.kernel import CARRY, LOCAL, blend, halve, norm
-from ema_cli.lanes import Floats, Ints
-from ema_cli.plan import Plan, fold_plan, make_plan, remember
-from ema_cli.rows import Bools, Rows
-from ema_cli.state import State
+from ema_cli.engine.fold import Moments
+from ema_cli.engine.kernel import CARRY, LOCAL, blend, halve, norm
+from ema_cli.engine.lanes import Floats, Ints
+from ema_cli.engine.plan import Plan, fold_plan, make_plan, remember
+from ema_cli.engine.rows import Bools, Rows
+from ema_cli.engine.state import State
 
 BEFORE = ("before_mean", "before_std", "before_bias")
 

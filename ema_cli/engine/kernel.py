@@ -25,7 +25,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from ema_cli.lanes import BLOCK, Dense, Floats, Ragged
+from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ragged
 
 Layout = Dense | Ragged
 # What a series remembers between calls: of the blocks behind it, and of the block it is in.

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.lanes import Floats, Ints
-from ema_cli.models import make_models
-from ema_cli.rows import Rows
-from ema_cli.state import State
+from ema_cli.engine.lanes import Floats, Ints
+from ema_cli.engine.models import make_models
+from ema_cli.engine.rows import Rows
+from ema_cli.engine.state import State
 
 TILE = 65_536
 Bools = NDArray[np.bool_]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ema_cli.fold import Moments, RowDecays, fold
-from ema_cli.kernel import Fold, Weights
-from ema_cli.lanes import BLOCK, Dense, Ints, Ragged, make_lanes
-from ema_cli.rows import Bools, Rows
-from ema_cli.state import State
+from ema_cli.engine.fold import Moments, RowDecays, fold
+from ema_cli.engine.kernel import Fold, Weights
+from ema_cli.engine.lanes import BLOCK, Dense, Ints, Ragged, make_lanes
+from ema_cli.engine.rows import Bools, Rows
+from ema_cli.engine.state import State
 
 
 @dataclass

@@ -1,0 +1,76 @@
+"""The new columns of a table: averages folded by the engine, laid out as they are written.
+
+`smooth`, `Smoother` and both commands stand on this one class, so none of them can differ from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.engine.lanes import Floats, Ints
+
+
+class Trends:
+    """New columns for `columns` value columns, tile by tile.
+
+    alphas: the weights found for each column where the average says `auto`; each column then has an engine
+    of its own.
+    """
+
+    def __init__(self, average: Average, columns: int, alphas: Sequence[float] | None = None) -> None:
+        self.average, self.columns = average, columns
+        if alphas is None:
+            self.engines = [Engine(average, columns)]
+        else:
+            self.engines = [Engine(average.with_alpha(alpha), 1) for alpha in alphas]
+
+    def update(self, values: Floats, times: Ints | None = None, keys: KeyedRows | None = None) -> Floats:
+        """The new fields of up to `TILE` rows: (rows, new columns) float64, NaN where blank.
+
+        values: (rows, columns), NaN where missing. New columns run as `Average.names` does, column after
+        column. Raises BackwardsTimeError, before anything is folded in.
+        """
+        if len(self.engines) == 1:
+            return self._fields(values, *self.engines[0].update(values, times, keys))
+        parts = []
+        for k, engine in enumerate(self.engines):
+            column = values[:, k : k + 1]
+            parts.append(self._fields(column, *engine.update(column, times, keys)))
+        return np.concatenate(parts, axis=1)
+
+    def _fields(self, values: Floats, mean: Floats, std: Floats | None) -> Floats:
+        """Trend, residual, std and bands of every column and weight, in the order of their names."""
+        average = self.average
+        weights, rows, columns = mean.shape
+        width = len(average.names(""))
+        out = np.empty((rows, columns, weights, width // weights))
+        mean = mean.transpose(1, 2, 0)
+        parts = [mean]
+        if average.residual:
+            parts.append(values[:, :, np.newaxis] - mean)
+        if std is not None:
+            std = std.transpose(1, 2, 0)
+            parts += [std] * average.std
+            if average.bands is not None:
+                parts += [mean - average.bands * std, mean + average.bands * std]
+        for k, part in enumerate(parts):
+            out[..., k] = part
+        return out.reshape(rows, columns * width)
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered: arrays by name, one group an engine."""
+        return {
+            f"{k}.{name}": array
+            for k, engine in enumerate(self.engines)
+            for name, array in engine.state.trimmed().items()
+        }
+
+    def restore(self, arrays: Mapping[str, Any], keys: int) -> None:
+        """Carry on from what `state` gave, for so many keys."""
+        for k, engine in enumerate(self.engines):
+            engine.state.restore({name: arrays[f"{k}.{name}"] for name in engine.state.arrays}, keys)

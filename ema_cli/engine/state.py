@@ -119,6 +119,8 @@ class State:
             blank = self._blank(field, keys)
             given = np.asarray(arrays[field.name])
             if given.shape != blank.shape or given.dtype != blank.dtype:
-                raise ValueError(f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}")
+                raise ValueError(
+                    f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}"
+                )
             self.arrays[field.name] = given.copy()
         self.keys = keys

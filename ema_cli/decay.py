@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -110,7 +111,7 @@ _EXAMPLE = {
     "halflife": "--halflife 10 (rows), or --time COLUMN --halflife 5min",
     "com": "--com 9.5",
 }
-_ALPHA = {
+_ALPHA: dict[str, Callable[[float], float]] = {
     "alpha": lambda a: a,
     # 1 − d in decimal, so that 0.999 gives 0.001 and not 0.0010000000000000009
     "decay": lambda d: float(1 - Decimal(repr(d))),

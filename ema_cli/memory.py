@@ -39,7 +39,10 @@ class Memory:
 
     def __init__(self, job: Job, found: tuple[dict[str, Any], dict[str, Any]] | None) -> None:
         self.job = job
-        self.about, self.arrays = found if found is not None else (None, {})
+        self.about: dict[str, Any] | None = None
+        self.arrays: dict[str, Any] = {}
+        if found is not None:
+            self.about, self.arrays = found
 
     @property
     def columns(self) -> list[str] | None:

@@ -32,7 +32,7 @@ class GroupedCommand(click.Command):
             with formatter.section(heading):
                 formatter.write_dl(records)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         formatter.write("\n" + (self.epilog or ""))
 
 

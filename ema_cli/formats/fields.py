@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ema_cli.batch import Dialect, Floats, Ints
+from ema_cli.batch import Dialect, Floats
 from ema_cli.formats.records import Records
 
 
-def spans(data: bytes, starts: Ints, ends: Ints) -> pa.Array:
+def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
     """The pieces of `data` between each start and end as an Arrow binary array."""
     count = len(starts)
     if not count:

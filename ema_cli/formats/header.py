@@ -66,7 +66,7 @@ def split_first(data: bytes, dialect: Dialect, final: bool) -> Header | None:
 
 
 def first_record(data: bytes, at: int, delimiter: bytes, final: bool) -> tuple[list[bytes], int] | None:
-    """The fields of the record at `at`, and where it ends (its newline included); None if it is not all there."""
+    """The fields of the record at `at`, and where it ends, newline included; None if it is not all there."""
     d = re.escape(delimiter)
     quoted = rb'"(?:[^"]|"")*"[^' + d + rb"\n]*"
     field = re.compile(rb"(" + quoted + rb'|(?!")[^' + d + rb"\n]*)(" + d + rb"|\n|\Z)")

@@ -75,7 +75,7 @@ def open_text(raw: BinaryIO, name: str) -> Reader:
 class Pushback(io.RawIOBase):
     """A raw input whose first bytes may be looked at before they are read."""
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: Reader, name: str) -> None:
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
 
     def peek_more(self) -> bool:
@@ -236,7 +236,7 @@ class Output(io.RawIOBase):
 def open_output(name: str | None) -> Iterator[BinaryIO]:
     """Where a table goes: stdout, or a file that is complete at the end of the block or not there."""
     if name is None or name == "-":
-        stdout = open(1, "wb", buffering=0, closefd=False)  # noqa: PTH123 - a descriptor has no path
+        stdout = open(1, "wb", buffering=0, closefd=False)
         yield cast(BinaryIO, Output(stdout, "stdout"))
         return
     with atomic_write(name) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:

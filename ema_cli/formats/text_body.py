@@ -46,7 +46,7 @@ class TextBody:
         return replace(self, records=self.records.cut(0, rows), read=read)
 
     def _chosen(self, dialect: Dialect) -> pa.Array:
-        """The kept columns with another delimiter or without their neighbours, after what precedes a record."""
+        """The kept columns with another delimiter or without their neighbours, after what goes before."""
         records = self.records
         before = np.append(self.begin, records.ends[:-1])[: len(records)]
         parts = [fields.spans(records.data, before, records.starts)]
@@ -95,7 +95,7 @@ def kept_columns(columns: Sequence[str], wanted: Wanted) -> Sequence[int]:
 
 
 def text_schema(columns: Sequence[str], wanted: Wanted) -> pa.Schema:
-    """Types for the columns of a text: smoothed ones numbers, times timestamps, the others the text they are."""
+    """Types for the columns of a text: smoothed ones numbers, times timestamps, the others text."""
     kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
     if wanted.time is not None:
         kinds[wanted.time] = pa.timestamp("ns", "UTC")

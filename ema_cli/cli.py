@@ -73,9 +73,12 @@ def command(**options: Any) -> None:
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
     """
-    from ema_cli.pipeline import run
+    from ema_cli.process import settle
 
     job = make_job(options)
+    settle()
+    from ema_cli.pipeline import run
+
     summary = run(job)
     for note in summary.notes:
         say(NAME, note)

@@ -13,10 +13,6 @@ import click
 
 from ema_cli.errors import EmaError
 
-# NumPy's BLAS starts threads that spin; nothing here uses it. Must be set before NumPy is imported.
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
 
 def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a click command and leave the process with its exit code; never a traceback.

@@ -21,13 +21,14 @@ from ema_cli.formats.streams import open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.memory import Memory, open_memory
+from ema_cli.overlap import Ahead, Behind
 from ema_cli.selection import Selection, nothing_to_smooth, select
 from ema_cli.trends import Trends
 
 Watch = Callable[[Batch], None]
 
 
-def run(job: Job, watch: Watch = lambda batch: None) -> Summary:
+def run(job: Job, watch: Watch = lambda _: None) -> Summary:
     """Do the job. watch: called with every batch that has been written.
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
@@ -43,13 +44,16 @@ def run(job: Job, watch: Watch = lambda batch: None) -> Summary:
         work = Work(job, chosen, memory)
         with open_output(job.output) as out:
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
-            for batch in source.batches(chosen.wanted):
-                fields = work.fields(batch)
-                if len(fields) < batch.rows:  # the row after these is at fault
-                    sink.write(batch.head(len(fields)), fields)
-                    raise work.fault(batch, len(fields))
-                sink.write(batch, fields)
-                watch(batch)
+            ahead = Ahead(source.batches(chosen.wanted))
+            stack.callback(ahead.stop)
+            with Behind(sink) as writer:
+                for batch in ahead:
+                    fields = work.fields(batch)
+                    if len(fields) < batch.rows:  # the row after these is at fault
+                        writer.write(batch.head(len(fields)), fields)
+                        raise work.fault(batch, len(fields))
+                    writer.write(batch, fields)
+                    watch(batch)
             sink.finish()
         memory.save(chosen, work.trends, work.keys)
         return work.summary

@@ -6,10 +6,23 @@ import contextlib
 import ctypes
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
 
 # glibc's numbers for mallopt, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+class NoPandas:
+    """Keeps Arrow from importing pandas, which it does to see whether what it converts is pandas' own.
+
+    That takes longer than all other imports together, and the commands never hold anything of pandas'.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:  # noqa: ARG004 - Python's signature
+        if name == "pandas":
+            raise ImportError("the commands do without pandas")
 
 
 def settle() -> None:
@@ -17,11 +30,9 @@ def settle() -> None:
     # NumPy's BLAS starts threads that spin; nothing here uses it. It looks when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    # Arrow imports pandas (0.1 s and more) at its first conversion, only to see whether it was given any.
-    blocked: dict[str, Any] = sys.modules
-    blocked.setdefault("pandas", None)
-    # Buffers of a few MB come and go with every batch: by default glibc gives each back to the system and
-    # fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes. Elsewhere: no matter.
+    sys.meta_path.insert(0, NoPandas())
+    # Buffers of a few MB come and go with every batch: by default glibc gives each back to the system
+    # and fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes. Elsewhere: no matter.
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)

@@ -44,10 +44,10 @@ spacing, running = under("Keys and times"), under("Running")
 @average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
 @average("--com", multiple=True, metavar="C", help="α = 1/(1+C), the centre of mass.")
 @average("--decay", multiple=True, metavar="D", help="α = 1 − D, as TensorBoard and torch say it.")
-@average("--adjust", is_flag=True, help="Bias-corrected weights (pandas' adjust=True).")
+@average("--adjust", is_flag=True, default=None, help="Bias-corrected weights (pandas' adjust=True).")
 @average("--init", metavar="first|zero|sma|NUMBER", help="The average before the first row [first].")
 @average("--missing", type=click.Choice(["skip", "decay", "error"]), help="What a missing cell does [skip].")
-@average("--fill", is_flag=True, help="Print the held trend on missing rows.")
+@average("--fill", is_flag=True, default=None, help="Print the held trend on missing rows.")
 @average(
     "--invalid",
     type=click.Choice(["error", "missing"]),
@@ -96,8 +96,9 @@ def make_job(options: dict[str, Any]) -> Any:
     from ema_cli.average import make_average
     from ema_cli.job import Job
 
+    given = {name: value for name, value in options.items() if value != ()}
     return Job(
-        average=make_average(options, timed=options["time"] is not None),
+        average=make_average(given, timed=options["time"] is not None),
         inputs=options["input"] or ("-",),
         output=options["output"],
         source=options["source"],

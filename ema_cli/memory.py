@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
 
 from ema_cli.errors import FileTrouble, OptionError, StateError
 from ema_cli.files import atomic_write, system_words
@@ -59,8 +58,9 @@ class Memory:
 
         Raises StateError where options or columns are not those of the state.
         """
+        keys = KeyTable()
         if self.about is None:
-            return KeyTable(len(chosen.keys))
+            return keys
         name = str(self.job.state)
         now, then = _signature(self.job, chosen), self.about["options"]
         differ = [key for key in now if then.get(key) != now[key]]
@@ -70,9 +70,9 @@ class Memory:
                 f"{name}: made with other options: {said}", f"the same options again; or {AFRESH}"
             )
         try:
-            keys = KeyTable.restore([_text_column(self.arrays, f"key{k}") for k in range(len(chosen.keys))])
+            keys.restore({n.removeprefix("key."): a for n, a in self.arrays.items() if n.startswith("key.")})
             trends.restore(self.arrays, self.about["keys"])
-        except (KeyError, ValueError, TypeError, IndexError, pa.ArrowException) as error:
+        except (KeyError, ValueError, TypeError, IndexError) as error:
             raise StateError(f"{name}: damaged: {error}", AFRESH) from error
         return keys
 
@@ -81,9 +81,7 @@ class Memory:
         if self.job.state is None:
             return
         alphas = (
-            [engine.average.decays[0].alpha for engine in trends.engines]
-            if any(d.auto for d in self.job.average.decays)
-            else None
+            [engine.average.decays[0].alpha for engine in trends.engines] if self.job.average.auto else None
         )
         about = {
             "format": FORMAT,
@@ -93,9 +91,7 @@ class Memory:
             "alphas": alphas,
             "keys": trends.engines[0].state.keys,
         }
-        arrays = trends.state()
-        for k, column in enumerate(keys.texts() if chosen.keys else []):
-            arrays |= _text_arrays(column, f"key{k}")
+        arrays = trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
         with atomic_write(self.job.state) as raw:
             Output(raw, self.job.state).write(_pack(about, arrays))
 
@@ -109,30 +105,6 @@ def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
         "time-unit": job.time_unit,
     }
     return dict(json.loads(json.dumps(signature)))
-
-
-def _text_arrays(column: Any, name: str) -> dict[str, Any]:
-    """A column of texts as arrays: all bytes in a row, where each text ends, and which are null."""
-    texts = column.cast(pa.large_binary()).fill_null(b"")
-    ends = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset + 1 : texts.offset + 1 + len(texts)]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: ends[-1] if len(ends) else 0]
-    null = column.is_null().to_numpy(zero_copy_only=False)
-    return {f"{name}.text": data, f"{name}.ends": ends, f"{name}.null": null}
-
-
-def _text_column(arrays: Mapping[str, Any], name: str) -> Any:
-    """The column that `_text_arrays` was given. Raises ValueError where the arrays don't fit together."""
-    ends, data, null = (arrays[f"{name}.{part}"] for part in ("ends", "text", "null"))
-    if (
-        (np.diff(ends, prepend=0) < 0).any()
-        or (len(ends) and ends[-1] != len(data))
-        or len(ends) != len(null)
-    ):
-        raise ValueError("the keys don't fit together")
-    offsets = np.append(0, ends).astype(np.int64)
-    valid = np.packbits(~null, bitorder="little")
-    buffers = [pa.py_buffer(valid), pa.py_buffer(offsets), pa.py_buffer(data.tobytes())]
-    return pa.Array.from_buffers(pa.large_binary(), len(ends), buffers)
 
 
 def _say(value: Any) -> str:

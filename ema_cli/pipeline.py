@@ -35,13 +35,18 @@ def run(job: Job, watch: Watch = lambda _: None) -> Summary:
     """
     with ExitStack() as stack:
         memory = stack.enter_context(open_memory(job))
-        if any(d.auto for d in job.average.decays):
+        start = 0
+        if job.average.auto:
             stack.enter_context(rewindable_stdin(job))
+            start = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
         source = stack.enter_context(closing(open_inputs(job)))
         chosen = select(source, job, memory.columns)
         if chosen is None:
             return pass_through(job, source)
-        work = Work(job, chosen, memory)
+        alphas = memory.alphas
+        if job.average.auto and alphas is None:
+            alphas = find_alphas(job, chosen, start)
+        work = Work(job, chosen, memory, alphas)
         with open_output(job.output) as out:
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
             ahead = Ahead(source.batches(chosen.wanted))
@@ -62,11 +67,8 @@ def run(job: Job, watch: Watch = lambda _: None) -> Summary:
 class Work:
     """What happens to a batch between source and sink."""
 
-    def __init__(self, job: Job, chosen: Selection, memory: Memory) -> None:
+    def __init__(self, job: Job, chosen: Selection, memory: Memory, alphas: list[float] | None) -> None:
         self.job, self.chosen = job, chosen
-        alphas = memory.alphas
-        if any(d.auto for d in job.average.decays) and alphas is None:
-            alphas = find_alphas(job, chosen)
         self.trends = Trends(job.average, len(chosen.smoothed), alphas)
         self.keys = memory.carry_on(chosen, self.trends)
         self.summary = Summary(names=chosen.smoothed, alphas=alphas)
@@ -110,7 +112,7 @@ def open_inputs(job: Job) -> Source:
 
 
 def pass_through(job: Job, source: Source) -> Summary:
-    """An input without rows, or without a header: passed on as it is. Raises DataError where there are rows."""
+    """Pass on an input without rows as it is. Raises DataError where there are rows."""
     wanted = Wanted(())
     batches = list(_until_rows(source.batches(wanted) if source.columns else iter(()), source))
     with open_output(job.output) as out:
@@ -132,30 +134,37 @@ def _until_rows(batches: Iterator[Batch], source: Source) -> Iterator[Batch]:
 @contextmanager
 def rewindable_stdin(job: Job) -> Iterator[None]:
     """Where stdin is to be read more than once, put a temporary file with its contents in its place."""
-    if "-" in job.inputs and not stat.S_ISREG(os.fstat(0).st_mode):
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(open_raw("-"), spool)
-            spool.seek(0)
-            os.dup2(spool.fileno(), 0)
-            yield
+    if job.inputs.count("-") > 1:
+        raise OptionError("stdin is named twice", "each input once")
+    if "-" not in job.inputs or stat.S_ISREG(os.fstat(0).st_mode):
+        yield
         return
-    yield
+    with tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(open_raw("-"), spool)
+        spool.seek(0)
+        os.dup2(spool.fileno(), 0)
+        yield
 
 
-def find_alphas(job: Job, chosen: Selection) -> list[float]:
-    """The weights that predict each column best; reads the inputs several times."""
+def find_alphas(job: Job, chosen: Selection, start: int) -> list[float]:
+    """The weights that predict each column best; reads the inputs several times.
 
+    start: where in stdin the input begins, if stdin is an input.
+    """
     from ema_cli.auto import best_alphas
 
     def tiles() -> Iterator[tuple[Floats, KeyedRows | None]]:
-        keys = KeyTable(len(chosen.keys))
+        keys = KeyTable()
+        if "-" in job.inputs:
+            os.lseek(0, start, os.SEEK_SET)
         with closing(open_inputs(job)) as source:
             for batch in source.batches(chosen.wanted):
                 if batch.rows:
                     yield batch.values, keys.encode(batch.keys) if batch.keys else None
-        if "-" in job.inputs:
-            os.lseek(0, 0, os.SEEK_SET)
 
-    if job.inputs.count("-") > 1:
-        raise OptionError("stdin is named twice", "each input once")
-    return best_alphas(tiles, job.average, len(chosen.smoothed))
+    here = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
+    try:
+        return best_alphas(tiles, job.average, len(chosen.smoothed))
+    finally:
+        if "-" in job.inputs:
+            os.lseek(0, here, os.SEEK_SET)

@@ -32,7 +32,7 @@ def settle() -> None:
         os.environ.setdefault(variable, "1")
     sys.meta_path.insert(0, NoPandas())
     # Buffers of a few MB come and go with every batch: by default glibc gives each back to the system
-    # and fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes. Elsewhere: no matter.
+    # and fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes.
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NoReturn
 
 import click
@@ -38,7 +39,7 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--only", is_flag=True, help="Write only key, time and new columns.")
 @columns("--residual", is_flag=True, help="Add value − trend.")
 @columns("--std", is_flag=True, help="Add the weighted standard deviation.")
-@columns("--bands", type=float, metavar="K", help="Add trend ± K standard deviations.")
+@columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
 @average("--alpha", multiple=True, metavar="A", help="Weight of the newest value, 0 to 1, or `auto`.")
 @average("--span", multiple=True, metavar="N", help="α = 2/(N+1).")
 @average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
@@ -76,6 +77,8 @@ def command(**options: Any) -> None:
     from ema_cli.process import settle
 
     job = make_job(options)
+    if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
+        say(NAME, "reading the terminal; Ctrl-D ends the input")
     settle()
     from ema_cli.pipeline import run
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ema_cli.batch import Source, Wanted
-from ema_cli.errors import DataError, OptionError, Place
+from ema_cli.errors import DataError, OptionError, Place, delimiter_hint
 from ema_cli.job import Job
 
 SHOWN = 20  # columns listed in a message
@@ -90,8 +90,5 @@ def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
 
 def nothing_to_smooth(source: Source) -> DataError:
     """For a table with rows and no numeric column."""
-    return DataError(
-        "no column holds numbers (the first value of each within 1,000 rows decides)",
-        Place(source.name),
-        "name one: -c COLUMN; if all is in one column, name the delimiter: -d ';'",
-    )
+    problem = "no column holds numbers (the first value of each within 1,000 rows decides)"
+    return DataError(problem, Place(source.name), delimiter_hint(source.columns) or "name one: -c COLUMN")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Wanted
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import DataError, Place, delimiter_hint
 from ema_cli.formats import cells, fields
 from ema_cli.formats.header import Header, refuse_bare_returns, refuse_foreign, split_first
 from ema_cli.formats.records import RaggedError, Records, index_records
@@ -140,8 +140,7 @@ class TextSource:
         record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
         expected, found = len(self.columns), error.fields
         hint = "quote fields that hold the delimiter, or name the delimiter: -d ';'"
-        if expected == 1:
-            hint = "name the delimiter: -d ';', or -d tab"
+        hint = delimiter_hint(self.columns) or hint
         problem = (
             f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
         )

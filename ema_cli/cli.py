@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from ema_cli.console import run_command, say
-from ema_cli.options import GroupedCommand, under
+from ema_cli.help_groups import GroupedCommand, under
 
 NAME = "ema-smooth"
 EPILOG = """\

@@ -14,6 +14,9 @@ from ema_cli.average import Average
 from ema_cli.engine.engine import Engine, KeyedRows
 from ema_cli.engine.lanes import Floats, Ints
 
+# Values beyond this count as infinite, for the difference of two of them is.
+LARGEST = 2.0**1023
+
 
 class Trends:
     """New columns for `columns` value columns, tile by tile.

@@ -51,7 +51,9 @@ class Average:
 
     def with_alpha(self, alpha: float) -> Average:
         """The same with `alpha` wherever it was to be found from the data."""
-        found = tuple(replace(decay, alpha=alpha, auto=False) if decay.auto else decay for decay in self.decays)
+        found = tuple(
+            replace(decay, alpha=alpha, auto=False) if decay.auto else decay for decay in self.decays
+        )
         return replace(self, decays=found)
 
     def names(self, column: str) -> list[str]:

@@ -23,7 +23,9 @@ class Observed:
     values: list[Decimal] = field(default_factory=list)
 
     def mean(self) -> Decimal:
-        return sum((w * x for w, x in zip(self.weights, self.values, strict=True)), Decimal(0)) / sum(self.weights)
+        return sum((w * x for w, x in zip(self.weights, self.values, strict=True)), Decimal(0)) / sum(
+            self.weights
+        )
 
     def std(self) -> Decimal | None:
         """pandas' ewm(...).std(): Σw(x−m)²/Σw · (Σw)²/((Σw)² − Σw²)."""

@@ -41,7 +41,7 @@ class Moments:
     bias: Floats | None = None
 
     def unbiased_std(self) -> Floats:
-        """The std as pandas defines it: variance/(1 − Σw²) under a root; NaN where one value has all weight."""
+        """The std pandas defines: the root of variance/(1 − Σw²); NaN where one value has all weight."""
         assert self.std is not None
         assert self.bias is not None
         enough = self.bias > 0.0
@@ -66,9 +66,8 @@ def fold(
     chain(lanes, ends, carry, partial(_link, adjusted, with_std))
     moments, mass = _combine(lanes, local, stds, weights, carry, adjusted)
     _move_on(lanes, state, carry, ends, moments, mass)
-    return Moments(
-        *(None if v is None else lanes.collect(v) for v in (moments.mean, moments.std, moments.bias))
-    )  # type: ignore[arg-type]
+    std, bias = (None if v is None else lanes.collect(v) for v in (moments.std, moments.bias))
+    return Moments(lanes.collect(moments.mean), std, bias)
 
 
 def _row_weights(lanes: Layout, given: RowDecays, begin: Fold) -> Weights:

@@ -20,7 +20,7 @@ Only IEEE additions, multiplications, divisions and square roots are used, so th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
@@ -31,6 +31,7 @@ Layout = Dense | Ragged
 # What a series remembers between calls: of the blocks behind it, and of the block it is in.
 CARRY = ("carry", "carry_mass", "carry_std", "carry_bias")
 LOCAL = ("decay", "share", "mass", "mean", "std", "bias")
+WEIGHTS = ("decay", "share", "mass", "new", "old", "bias")  # the arrays of `Weights`
 # A block not yet begun: nothing has decayed, nothing is in it.
 BLANK = dict.fromkeys(CARRY + LOCAL, 0.0) | {"decay": 1.0}
 Fold = dict[str, Floats]
@@ -54,13 +55,18 @@ class Weights:
     bias: Floats
     constant: bool = False
 
+    @classmethod
+    def of(cls, arrays: Fold, constant: bool) -> Weights:
+        decay, share, mass, new, old, bias = (arrays[name] for name in WEIGHTS)
+        return cls(decay, share, mass, new, old, bias, constant)
+
 
 def blend(old: Floats, new: Floats, weight: Floats, rest: Floats) -> Floats:
     """rest·old + weight·new for weights that add up to 1; exact where old = new."""
     swap = weight > 0.5
     base = np.where(swap, new, old)
     other = np.where(swap, old, new)
-    return base + np.where(swap, rest, weight) * (other - base)
+    return np.asarray(base + np.where(swap, rest, weight) * (other - base))
 
 
 def blend_one(old: float, new: float, weight: float, rest: float) -> float:
@@ -110,7 +116,7 @@ def local_weights(lanes: Layout, decay: Floats, share: Floats, gain: Floats | No
     gain None: rows enter with their share (the recursive average). begin: each lane's values before its
     first row here.
     """
-    out = Weights(*(lanes.empty() for _ in range(6)))
+    out = Weights.of({name: lanes.empty() for name in WEIGHTS}, False)
     names = ("decay", "share", "mass", "bias")
     d, s, m, b = (begin[name].copy() for name in names)
     for j, at, who in lanes.steps():
@@ -137,7 +143,7 @@ def constant_weights(decay: float, share: float, gain: float | None) -> Weights:
     full = np.ones((BLOCK, 1))
     begin = {name: np.array([BLANK[name]]) for name in LOCAL}
     weights = local_weights(lane, full * decay, full * share, None if gain is None else full * gain, begin)
-    return Weights(*(getattr(weights, f.name)[:, 0] for f in fields(weights)[:6]), constant=True)
+    return Weights.of({name: getattr(weights, name)[:, 0] for name in WEIGHTS}, True)
 
 
 def local_means(lanes: Layout, x: Floats, weights: Weights, begin: Fold) -> Floats:

@@ -97,7 +97,7 @@ class Dense(Lanes):
 
     def at_ends(self, steps: Floats) -> Floats:
         """The value at each lane's last row."""
-        return steps[self.end, np.arange(self.count)]
+        return np.asarray(steps[self.end, np.arange(self.count)])
 
 
 class Ragged(Lanes):
@@ -120,7 +120,7 @@ class Ragged(Lanes):
         self.resumed: dict[int, list[int]] = {}  # a lane that has not begun is not touched here
 
     def spread(self, rows: NDArray[np.float64]) -> Floats:
-        return rows[self._order]
+        return np.asarray(rows[self._order])
 
     def collect(self, steps: Floats) -> Floats:
         rows = np.empty_like(steps)
@@ -136,17 +136,17 @@ class Ragged(Lanes):
                 yield j, slice(begin, end), self._lane[begin:end]
 
     def by_lane(self, values: Floats) -> Floats:
-        return values[self._lane]
+        return np.asarray(values[self._lane])
 
     def by_step(self, values: Floats) -> Floats:
-        return values[self._position]
+        return np.asarray(values[self._position])
 
     def split(self, position: int) -> tuple[slice, slice]:
         middle = self._offsets[position]
         return slice(0, middle), slice(middle, None)
 
     def at_ends(self, steps: Floats) -> Floats:
-        return steps[self._ends]
+        return np.asarray(steps[self._ends])
 
 
 def make_lanes(counts: Ints, starts: Ints) -> Dense | Ragged:

@@ -6,8 +6,10 @@ time, has ties to care for and lives in `ties`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from ema_cli.engine.kernel import CARRY, LOCAL, Fold, Weights, constant_weights,
 from ema_cli.engine.plan import Plan, fold_plan, make_plan, remember
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.state import State
-from ema_cli.engine.ties import RecursiveClock
+from ema_cli.engine.ties import RecursiveClock, TiePlan
 
 
 class Plain:
@@ -128,10 +130,40 @@ class Clocked:
         return moments
 
 
-def make_models(average: Average) -> list[Plain] | list[Clocked] | list[RecursiveClock]:
-    """One model for each weight, all of one kind."""
+P = TypeVar("P")
+
+
+class OneWeight(Protocol[P]):
+    """What `Plain`, `Clocked` and `RecursiveClock` are: the average by one weight."""
+
+    def plan(self, rows: Rows, state: State) -> P:
+        """What all weights share in one tile."""
+
+    def fold(self, plan: P, state: State, weight: int) -> Moments:
+        """The moments at each row; what this weight remembers moves on."""
+
+    def advance(self, plan: P, state: State) -> None:
+        """What all weights remember moves on."""
+
+
+class Model(Generic[P]):
+    """One average for each weight, all of one kind."""
+
+    def __init__(self, weights: Sequence[OneWeight[P]]) -> None:
+        self.weights = weights
+
+    def fold(self, rows: Rows, state: State) -> Iterator[Moments]:
+        """The moments at each row by each weight; once all are taken, `state` has moved on."""
+        plan = self.weights[0].plan(rows, state)
+        for place, weight in enumerate(self.weights):
+            yield weight.fold(plan, state, place)
+        self.weights[0].advance(plan, state)
+
+
+def make_model(average: Average) -> Model[Plan] | Model[TiePlan]:
+    """The average as one model."""
     if not average.timed:
-        return [Plain(average, decay) for decay in average.decays]
+        return Model([Plain(average, decay) for decay in average.decays])
     if average.adjust:
-        return [Clocked(average, decay) for decay in average.decays]
-    return [RecursiveClock(average, decay) for decay in average.decays]
+        return Model([Clocked(average, decay) for decay in average.decays])
+    return Model([RecursiveClock(average, decay) for decay in average.decays])

@@ -46,7 +46,7 @@ def make_plan(rows: Rows, seen: Ints, consume: bool) -> Plan:
 
 
 def fold_plan(plan: Plan, memory: Fold, weights: Weights | RowDecays, kind: tuple[bool, bool]) -> Moments:
-    """Moments of all rows of a plan: the set-aside ones become carries, the rest is folded; moves `memory` on."""
+    """Moments of all rows: the set-aside ones become carries, the rest is folded; moves `memory` on."""
     values = plan.rows.values
     out = [np.zeros(len(values)) for _ in range(3 if kind[1] else 1)]
     if plan.first.size:

@@ -80,7 +80,7 @@ class State:
         self.keys = max(self.keys, keys)
 
     def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
-        """Copies of these quantities at these places; blank where `fresh`, and where not remembered at all."""
+        """Copies of these quantities at these places; blank where `fresh` or never remembered."""
         out: Arrays = {}
         for name in names:
             if name not in self.arrays:
@@ -119,6 +119,8 @@ class State:
             blank = self._blank(field, keys)
             given = np.asarray(arrays[field.name])
             if given.shape != blank.shape or given.dtype != blank.dtype:
-                raise ValueError(f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}")
+                raise ValueError(
+                    f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}"
+                )
             self.arrays[field.name] = given.copy()
         self.keys = keys

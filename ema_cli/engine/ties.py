@@ -148,6 +148,7 @@ def _with_pending(rows: Rows, known: dict[str, Ints]) -> tuple[Rows, Bools, Ints
     real = np.ones(total, bool)
     real[first[pending]] = False
     values, times, ties = np.empty(total), np.empty(total, np.int64), np.ones(total, np.int64)
+    assert rows.times is not None
     values[real], times[real] = rows.values, rows.times
     values[~real], times[~real] = known["tie_mean"][pending], known["tie_time"][pending]
     ties[~real] = known["ties"][pending]

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.engine.lanes import Floats, Ints
+from ema_cli.engine.kernel import Bools, Floats
+from ema_cli.engine.lanes import Ints
 from ema_cli.engine.models import make_model
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.state import State
 
 TILE = 65_536
-Bools = NDArray[np.bool_]
 
 
 class BackwardsTimeError(ValueError):
@@ -68,7 +68,9 @@ class Engine:
         if times is not None:
             self._check_clock(times, counts, slots, order)
         observed = ~np.isnan(values)
-        self._fold(values, times, observed, (counts, slots), (mean, std))
+        # Lanes are padded, and a padded row may divide 0 by 0; so may the weight of a row long faded.
+        with np.errstate(all="ignore"):
+            self._fold(values, times, observed, (counts, slots), (mean, std))
         if order is not None:
             back = np.empty_like(order)
             back[order] = np.arange(n)

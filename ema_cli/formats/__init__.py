@@ -62,9 +62,10 @@ def open_source(job: Job, name: str) -> Source:
         if kind is None or kind == "parquet":
             peeked = Pushback(reader, shown)
             if kind == "parquet" or is_parquet(peeked):
-                from ema_cli.formats.parquet import ParquetSource, spool
+                from ema_cli.formats.parquet import ParquetSource
+                from ema_cli.formats.spool import spool
 
-                return ParquetSource(spool(peeked, shown), shown)
+                return ParquetSource(spool(peeked), shown)
             reader = peeked
         return TextSource(reader, shown, input_dialect(job, name))
     except BaseException:
@@ -82,7 +83,7 @@ def is_parquet(reader: Pushback) -> bool:
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Wanted, names: list[str]) -> Sink:
     """Where the rows of `source` go, with new columns of these names."""
     if output_kind(job) == "parquet":
-        from ema_cli.formats.parquet import ParquetSink
+        from ema_cli.formats.parquet_sink import ParquetSink
 
         return ParquetSink(out, source.schema(wanted), names, getattr(source, "compression", "zstd"))
     from ema_cli.formats.text_sink import TextSink

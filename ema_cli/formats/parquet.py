@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -55,6 +55,9 @@ class ArrowBody:
 
     def arrow(self) -> Any:
         return self.batch
+
+    def head(self, rows: int) -> ArrowBody:
+        return replace(self, batch=self.batch.slice(0, rows), rows=rows)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,10 @@ def open_raw(name: str) -> BinaryIO:
             raise IsADirectoryError(21, "is a folder, not a file")
         return file
     except OSError as error:
-        hints = {FileNotFoundError: "check the spelling and the folder you are in"}
-        hints[IsADirectoryError] = "name the files in it, such as FOLDER/*.csv"
+        hints: dict[type[OSError], str] = {
+            FileNotFoundError: "check the spelling and the folder you are in",
+            IsADirectoryError: "name the files in it, such as FOLDER/*.csv",
+        }
         hint = hints.get(type(error), "")
         raise FileTrouble(name, system_words(error), hint) from error
 

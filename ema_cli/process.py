@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 # glibc's numbers for mallopt, from malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 class NoPandas:
@@ -37,3 +37,5 @@ def settle() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_TRIM_THRESHOLD, 256 << 20)
+        # One heap for all threads: what one has freed is warm for the next.
+        libc.mallopt(_ARENA_MAX, 1)

@@ -82,16 +82,20 @@ def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Rec
         newlines = np.flatnonzero(newline)
         whole = int(newlines[-1]) + 1 if newlines.size else 0
         separators, newline = separators[:whole], newline[:whole]
+        lines = len(newlines)
     else:
         bytes_ = bytes_[: text.rfind(b"\n") + 1]
-        separators = np.flatnonzero((bytes_ == NEWLINE) | (bytes_ == delimiter))
-        newline = bytes_[separators] == NEWLINE
-    records = len(separators) // columns
+        is_newline = bytes_ == NEWLINE
+        lines = np.count_nonzero(is_newline)
+        separators = np.flatnonzero(is_newline | (bytes_ == delimiter))
+        newline = None
     # The common case: every record has just its fields, so the separators form a table.
-    if records * columns == len(separators) and np.count_nonzero(newline) == records:
+    if lines * columns == len(separators):
         table = separators.reshape(-1, columns)
-        if newline[columns - 1 :: columns].all():
+        if (bytes_[table[:, -1]] == NEWLINE).all():
             return _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
+    if newline is None:
+        newline = bytes_[separators] == NEWLINE
     return _irregular(data, bytes_, separators, newline, columns)
 
 

@@ -18,7 +18,7 @@ from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Wanted
 from ema_cli.errors import DataError, Place, delimiter_hint
 from ema_cli.formats import cells, fields
 from ema_cli.formats.header import Header, refuse_bare_returns, refuse_foreign, split_first
-from ema_cli.formats.records import RaggedError, Records, index_records
+from ema_cli.formats.records import NEWLINE, RaggedError, Records, index_records
 from ema_cli.formats.streams import BLOCK_BYTES, Reader
 from ema_cli.formats.text_body import TextBody, text_schema
 from ema_cli.times import BadTimeError, to_nanoseconds
@@ -80,7 +80,7 @@ class TextSource:
             self._more()
         refuse_bare_returns(header, self.name)
         taken = len(header.lead) + len(header.text) + len(header.ending)
-        self._consume(self.rest[:taken])
+        self._consume(taken)
         return header
 
     def _more(self) -> None:
@@ -95,11 +95,11 @@ class TextSource:
         self.size += len(chunk)
         self.rest += chunk
 
-    def _consume(self, taken: bytes) -> None:
-        self.rest = self.rest[len(taken) :]
-        self.line += taken.count(b"\n")
+    def _consume(self, taken: int) -> None:
+        self.line += self.rest.count(b"\n", 0, taken)
         if taken:
-            self.unfinished = not taken.endswith(b"\n")
+            self.unfinished = self.rest[taken - 1] != NEWLINE
+        self.rest = self.rest[taken:]
 
     def _blocks(self) -> Iterator[Block]:
         """Whole records, as many as have arrived."""
@@ -129,7 +129,7 @@ class TextSource:
                 records = error.records
             if records.length:
                 block = Block(records, self.line)
-                self._consume(self.rest[: records.length])
+                self._consume(records.length)
                 return block
             if self.ended:
                 raise self._never_closed()

@@ -102,7 +102,7 @@ def measure(command: list[str], out: Path) -> Run:
 
 
 def helper(script: str, *arguments: str) -> None:
-    """Run a script of this folder in a process of its own: what it holds would count as its sibling's memory."""
+    """Run a script of this folder in a process of its own, or its memory would count as its siblings'."""
     if subprocess.run([PYTHON, str(HERE / script), *arguments], check=False).returncode:
         raise SystemExit(f"failed: {script} {' '.join(arguments)}")
 
@@ -140,19 +140,20 @@ def compare(case: Case, rounds: int) -> dict[str, list[Run]]:
     return runs
 
 
+FIGURES = ("wall", "cpu", "memory")
+
+
 def rows(case: Case, runs: dict[str, list[Run]]) -> list[str]:
     """The table's rows for one case."""
     out = []
-    ours = runs["ema-smooth"]
     for name, theirs in runs.items():
-        median = {
-            key: statistics.median(getattr(run, key) for run in theirs) for key in ("wall", "cpu", "memory")
-        }
-        ratios = {key: statistics.median(getattr(a, key) / getattr(b, key) for a, b in zip(ours, theirs, strict=True))
-                  for key in keys}  # fmt: skip
-        cells = " | ".join(f"{ratios[key]:.2f}" for key in ratios) if name != "ema-smooth" else " | | "
-        figures = f"{median['wall']:.2f} | {median['cpu']:.2f} | {median['memory']:.0f}"
-        out.append(f"| {case.name if name == 'ema-smooth' else ''} | {name} | {figures} | {cells} |")
+        wall, cpu, memory = (statistics.median(getattr(run, key) for run in theirs) for key in FIGURES)
+        row = [case.name if not out else "", name, f"{wall:.2f}", f"{cpu:.2f}", f"{memory:.0f}"]
+        pairs = list(zip(runs["ema-smooth"], theirs, strict=True))
+        for key in FIGURES:
+            ratio = statistics.median(getattr(a, key) / getattr(b, key) for a, b in pairs)
+            row.append(f"{ratio:.2f}" if out else "")
+        out.append(f"| {' | '.join(row)} |")
     return out
 
 

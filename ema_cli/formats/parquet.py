@@ -19,6 +19,7 @@ from ema_cli.files import system_words
 from ema_cli.formats import arrow_text
 from ema_cli.formats.cells import LARGEST
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.formats.parquet_footer import first_codec
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 # Cells held at once: a table of more than 256 columns is read in shorter batches.
@@ -86,7 +87,7 @@ class ParquetSource:
                 self._file = _parquet_file(self._handle)
                 self._schema = self._file.schema_arrow
                 self.columns: list[str] = list(self._schema.names)
-                self.compression = _compression(self._file.metadata)
+                self.compression = first_codec(_footer(self._handle)) or "zstd"
         except FileTrouble:
             self._handle.close()
             raise
@@ -220,12 +221,10 @@ def _parquet_file(handle: Any) -> Any:
     )
 
 
-def _compression(metadata: Any) -> str:
-    """The codec of the first column chunk, as ParquetSink takes it; zstd where there is none."""
-    if not metadata.num_row_groups or not metadata.num_columns:
-        return "zstd"
-    codec = str(metadata.row_group(0).column(0).compression).lower()
-    return "none" if codec == "uncompressed" else codec
+def _footer(handle: Any) -> bytes:
+    size = handle.size()
+    length = int.from_bytes(handle.read_at(8, size - 8)[:4], "little")
+    return bytes(handle.read_at(length, size - 8 - length))
 
 
 def _leaves(schema: Any) -> list[range]:

@@ -1,17 +1,10 @@
-"""Parquet in and out: nothing of the input changes, the same bytes however it is cut, faults in words."""
+"""Parquet in and out: nothing of the input changes, the same bytes however it is cut."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import datetime
 import io
-import json
-import os
-import random
 import tempfile
-import uuid
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,72 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_cli import batch as road
-from ema_cli.batch import Batch, Dialect, Wanted
-from ema_cli.errors import DataError, EmaError, FileTrouble, Place
-from ema_cli.formats import arrow_text, parquet, parquet_sink
-from ema_cli.formats.parquet import ArrowBody, ParquetSource
-from ema_cli.formats.parquet_sink import ParquetSink
-from ema_cli.formats.spool import spool
-from ema_cli.times import to_nanoseconds
-
-PLAIN = Dialect()
-MOMENT = datetime.datetime(2013, 1, 1, 6, 0, 0, 500000)
-
-
-def saved(table: pa.Table, path: Path, **options: Any) -> ParquetSource:
-    pq.write_table(table, path, **options)
-    return ParquetSource(path, "in.parquet")
-
-
-def converted(source: ParquetSource, wanted: Wanted, names: list[str]) -> bytes:
-    """The input with new columns, each a tenth of a wanted one."""
-    out = io.BytesIO()
-    sink = ParquetSink(out, source.schema(wanted), names, source.compression)
-    for batch in source.batches(wanted):
-        sink.write(batch, batch.values[:, : len(names)] / 10)
-    sink.finish()
-    source.close()
-    return out.getvalue()
-
-
-def text_of(source: ParquetSource, wanted: Wanted, dialect: Dialect = PLAIN) -> bytes:
-    """The input as text, joined as a text sink joins it."""
-    out = b"".join(source.header(wanted, dialect))
-    for batch in source.batches(wanted):
-        texts, tail = batch.body.texts(dialect)
-        assert len(texts) == batch.rows
-        out += b"".join(texts.to_pylist()) + bytes(tail)
-    source.close()
-    return out
-
-
-def every_type() -> pa.Table:
-    values = {
-        "i8": pa.array([1, None, -3], pa.int8()),
-        "u64": pa.array([2**64 - 1, None, 0], pa.uint64()),
-        "f16": pa.array([np.float16(1.5), None, np.float16(-2)], pa.float16()),
-        "f32": pa.array([0.1, None, float("nan")], pa.float32()),
-        "f64": pa.array([0.1, None, 1e300]),
-        "d128": pa.array([Decimal("1.50"), None, Decimal("-0.01")], pa.decimal128(20, 2)),
-        "d256": pa.array([Decimal("1E-20"), None, Decimal(3)], pa.decimal256(60, 20)),
-        "bool": pa.array([True, None, False]),
-        "text": pa.array(["plain", None, ""]),
-        "large": pa.array(['say "hi", twice', None, "two\nlines"], pa.large_string()),
-        "bytes": pa.array([b"abc", None, b"\xc3\xa9"]),
-        "date": pa.array([MOMENT.date(), None, datetime.date(1, 1, 1)]),
-        "ms": pa.array([MOMENT, None, MOMENT.replace(microsecond=0)], pa.timestamp("ms")),
-        "us": pa.array([MOMENT, None, MOMENT], pa.timestamp("us", "UTC")),
-        "ns": pa.array([MOMENT, None, MOMENT], pa.timestamp("ns", "Europe/Paris")),
-        "time": pa.array([MOMENT.time(), None, datetime.time()], pa.time64("us")),
-        "span": pa.array([1, None, 2], pa.duration("s")),
-        "coded": pa.array(["a,b", None, "a,b"]).dictionary_encode(),
-        "nothing": pa.nulls(3),
-    }
-    fields = [pa.field(name, array.type, metadata={"unit": name}) for name, array in values.items()]
-    return pa.Table.from_arrays(list(values.values()), schema=pa.schema(fields, {"who": "me"}))
-
-
-# -- the columns handed over
+from ema_cli.batch import Wanted
+from ema_cli.errors import DataError, Place
+from ema_cli.formats import parquet, parquet_sink
+from ema_cli.formats.parquet import ParquetSource
+from tests.parquet_files import MOMENT, big, converted, every_type, saved, text_of
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1000, 65_536, 65_537, 150_000])
@@ -243,17 +175,6 @@ def test_however_it_is_cut_the_bytes_are_the_same(rows: list[tuple[Any, str]], d
     assert after.read().select(["x", "k"]).equals(table)
 
 
-def big(rows: int = 300_000) -> pa.Table:
-    random_ = np.random.default_rng(5)
-    return pa.table(
-        {
-            "t": pa.array(np.datetime64("2024-01-01", "us") + np.arange(rows) * 1_000_000),
-            "k": [f"key {k % 100}" for k in range(rows)],
-            "x": random_.normal(size=rows),
-        }
-    )
-
-
 def test_row_groups_encoded_apart_make_one_sound_file(tmp_path: Path) -> None:
     table = big()
     source = saved(table, tmp_path / "t.parquet", compression="zstd", row_group_size=70_000)
@@ -341,6 +262,29 @@ def test_pandas_gets_its_index_back(index: str, only: bool, tmp_path: Path) -> N
         assert back.columns.tolist() == ["c", "x_ema"]
 
 
+def test_ordered_categories_stay_in_order(tmp_path: Path) -> None:
+    rows = 200_000
+    sizes = pd.Categorical.from_codes(
+        np.arange(rows) % 3, ["small", "medium", "large", "unused"], ordered=True
+    )
+    frame = pd.DataFrame({"size": sizes, "x": np.arange(float(rows))})
+    frame.to_parquet(tmp_path / "t.parquet", row_group_size=30_000)
+    data = converted(ParquetSource(tmp_path / "t.parquet", "t"), Wanted((1,)), ["y"])
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(data))[["size", "x"]], frame)
+
+
+@pytest.mark.parametrize("nest", ["none", "struct", "list"])
+def test_dictionaries_that_differ_between_row_groups(nest: str, tmp_path: Path) -> None:
+    parts = [pa.array(texts).dictionary_encode() for texts in (["a", "b"], ["c", "a"])]
+    if nest == "struct":
+        parts = [pa.StructArray.from_arrays([part], ["k"]) for part in parts]
+    elif nest == "list":
+        parts = [pa.ListArray.from_arrays([0, 1, 2], part) for part in parts]
+    table = pa.table({"d": pa.chunked_array(parts), "x": [1.0, 2.0, 3.0, 4.0]})
+    data = converted(saved(table, tmp_path / "t.parquet", row_group_size=2), Wanted((1,)), ["y"])
+    assert pq.read_table(io.BytesIO(data))["d"].to_pylist() == table["d"].to_pylist()
+
+
 @pytest.mark.parametrize("names", [pd.Index([0, 1]), pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])])
 def test_pandas_with_names_that_are_no_text(names: Any, tmp_path: Path) -> None:
     frame = pd.DataFrame([[1.0, 2.0]], columns=names)
@@ -357,263 +301,3 @@ def test_foreign_pandas_notes_are_left_alone(notes: bytes, tmp_path: Path) -> No
     table = pa.table({"x": [1.0]}).replace_schema_metadata({"pandas": notes})
     data = converted(saved(table, tmp_path / "t.parquet"), Wanted((0,), keep=(0,)), ["y"])
     assert pq.read_schema(io.BytesIO(data)).metadata[b"pandas"] == notes
-
-
-# -- Parquet to text
-
-
-def test_every_type_as_text(tmp_path: Path) -> None:
-    got = list(
-        csv.reader(io.StringIO(text_of(saved(every_type(), tmp_path / "t.parquet"), Wanted(())).decode()))
-    )
-    by_name = {name: list(column) for name, *column in zip(*got, strict=True)}
-    assert by_name == {
-        "i8": ["1", "", "-3"],
-        "u64": ["18446744073709551615", "", "0"],
-        "f16": ["1.5", "", "-2.0"],
-        "f32": ["0.1", "", "NaN"],
-        "f64": ["0.1", "", "1e+300"],
-        "d128": ["1.50", "", "-0.01"],
-        "d256": ["0.00000000000000000001", "", "3.00000000000000000000"],
-        "bool": ["true", "", "false"],
-        "text": ["plain", "", ""],
-        "large": ['say "hi", twice', "", "two\nlines"],
-        "bytes": ["abc", "", "é"],
-        "date": ["2013-01-01", "", "0001-01-01"],
-        "ms": ["2013-01-01T06:00:00.500", "", "2013-01-01T06:00:00"],
-        "us": ["2013-01-01T06:00:00.500000Z", "", "2013-01-01T06:00:00.500000Z"],
-        "ns": ["2013-01-01T06:00:00.500000000Z", "", "2013-01-01T06:00:00.500000000Z"],
-        "time": ["06:00:00.500000", "", "00:00:00.000000"],
-        "span": ["1", "", "2"],
-        "coded": ["a,b", "", "a,b"],
-        "nothing": ["", "", ""],
-    }
-
-
-def test_quotes_only_where_needed_and_an_empty_text_is_no_null(tmp_path: Path) -> None:
-    table = pa.table({"a,b": ["x,y", "", None, 'q"', "x\ty", "x\r"], "c": ["p"] * 6})
-    source = saved(table, tmp_path / "t.parquet")
-    assert text_of(source, Wanted(())) == b'"a,b",c\n"x,y",p\n"",p\n,p\n"q""",p\nx\ty,p\n"x\r",p\n'
-    source = ParquetSource(tmp_path / "t.parquet", "t")
-    text = text_of(source, Wanted((), keep=(0,)), Dialect(b"\t", header=False))
-    assert text == b'x,y\n""\n\n"q"""\n"x\ty"\n"x\r"\n'
-
-
-def test_decimal_comma(tmp_path: Path) -> None:
-    table = pa.table({"x": [1.5], "d": [Decimal("2.25")], "s": ["1.5"]})
-    pq.write_table(table, tmp_path / "t.parquet")
-    for delimiter, row in ((b";", b"1,5;2,25;1.5\n"), (b",", b'"1,5","2,25",1.5\n')):
-        source = ParquetSource(tmp_path / "t.parquet", "t")
-        assert text_of(source, Wanted(()), Dialect(delimiter, False, decimal_comma=True)) == row
-
-
-@settings(deadline=None)
-@given(st.lists(st.one_of(st.none(), st.floats()), min_size=1), st.sampled_from([pa.float32(), pa.float64()]))
-def test_floats_read_back_as_the_same_number(values: list[float | None], kind: pa.DataType) -> None:
-    column = pa.array(values, pa.float64()).cast(kind)
-    for text, cell in zip(arrow_text.texts(column, Place()).to_pylist(), column.to_pylist(), strict=True):
-        assert (text is None) == (cell is None)
-        if text is not None:
-            again = float(kind.to_pandas_dtype()(float(text)))
-            assert again == cell or (np.isnan(again) and np.isnan(cell))
-
-
-stamps = st.integers(-(2**63) + 10**10, 2**63 - 10**10)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.one_of(st.none(), stamps), min_size=1, max_size=5),
-    st.sampled_from(["s", "ms", "us", "ns"]),
-    st.booleans(),
-)
-def test_times_as_text_read_back_exactly(values: list[int | None], unit: str, zoned: bool) -> None:
-    scale = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
-    column = pa.array(
-        [None if v is None else v // scale for v in values],
-        pa.timestamp(unit, "Asia/Tokyo" if zoned else None),
-    )
-    texts = arrow_text.texts(column, Place())
-    assert [text is None for text in texts.to_pylist()] == [v is None for v in values]
-    if None not in values:
-        assert to_nanoseconds(texts, None).tolist() == to_nanoseconds(column, None).tolist()
-        assert all(text.endswith(b"Z") == zoned for text in texts.to_pylist())
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.none() | st.text(), st.none() | st.text('a;"\n\r'), st.none() | st.decimals(-99, 99, places=9)
-        ),
-        min_size=1,
-        max_size=6,
-    ),
-    st.sampled_from([b",", b";", b"\t"]),
-)
-def test_text_read_by_the_csv_module_is_what_it_was(rows: list[tuple[Any, ...]], delimiter: bytes) -> None:
-    kinds = [pa.string(), pa.string(), pa.decimal128(20, 9)]
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)]
-    body = ArrowBody(pa.RecordBatch.from_arrays(columns, names=["a", "b", "c"]), len(rows), (Place(),) * 3)
-    texts, tail = body.texts(Dialect(delimiter))
-    text = b"".join(texts.to_pylist()) + bytes(tail)
-    got = list(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=delimiter.decode()))
-    assert got == [
-        ["" if c is None else f"{c:f}" if isinstance(c, Decimal) else c for c in row] for row in rows
-    ]
-
-
-def test_what_has_no_text_says_so(tmp_path: Path) -> None:
-    columns = {
-        "list": pa.array([[1]]),
-        "raw": pa.array([b"\xff"]),
-        "late": pa.array([2**62], pa.timestamp("ms")),
-    }
-    source = saved(pa.table(columns), tmp_path / "t.parquet")
-    problems = {0: "type list<element: int64> have no text", 1: "no UTF-8", 2: "outside the calendar"}
-    for column, problem in problems.items():
-        with pytest.raises(DataError, match=f"in.parquet, column '{source.columns[column]}': .*{problem}"):
-            text_of(ParquetSource(tmp_path / "t.parquet", "in.parquet"), Wanted((), keep=(column,)))
-    assert source.columns == list(columns)
-
-
-def test_extension_types_are_kept_and_have_text(tmp_path: Path) -> None:
-    number = uuid.uuid4()
-    ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([number.bytes, None], pa.binary(16)))
-    table = pa.table({"id": ids, "x": [1.0, 2.0]})
-    data = converted(saved(table, tmp_path / "t.parquet"), Wanted((1,)), ["y"])
-    assert pq.read_table(io.BytesIO(data)).select(["id", "x"]).equals(table)
-    text = text_of(ParquetSource(tmp_path / "t.parquet", "t"), Wanted(()))
-    assert text == f"id,x\n{number},1.0\n,2.0\n".encode()
-
-
-# -- faults
-
-
-def test_not_parquet_missing_and_folders(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "empty").write_bytes(b"")
-    for name, words in (
-        ("t.csv", "no sound Parquet"),
-        ("empty", "no sound Parquet"),
-        ("none", "no such file"),
-        (".", ""),
-    ):
-        with pytest.raises(FileTrouble, match=f"x: .*{words}"):
-            ParquetSource(tmp_path / name, "x")
-
-
-def test_encrypted_parquet_says_so(tmp_path: Path) -> None:
-    saved(pa.table({"x": [1.0]}), tmp_path / "t.parquet")
-    data = (tmp_path / "t.parquet").read_bytes()
-    (tmp_path / "t.parquet").write_bytes(data[:-4] + b"PARE")
-    with pytest.raises(FileTrouble, match="encrypted"):
-        ParquetSource(tmp_path / "t.parquet", "x")
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_damaged_files_are_an_error_in_words_or_read(seed: int, tmp_path: Path) -> None:
-    rows = 120
-    table = pa.table(
-        {
-            "t": pa.array(range(rows), pa.timestamp("us")),
-            "x": np.arange(rows) / 7,
-            "s": [f"k{k % 7}" for k in range(rows)],
-            "l": [[k] for k in range(rows)],
-        }
-    )
-    pq.write_table(table, tmp_path / "t.parquet", row_group_size=50, compression=["zstd", "none"][seed % 2])
-    sound = (tmp_path / "t.parquet").read_bytes()
-    dice = random.Random(seed)
-    for _ in range(250):
-        data = bytearray(sound)
-        for _ in range(dice.choice([1, 1, 3])):
-            data[dice.randrange(len(data))] = dice.choice([0, 127, 128, 255, dice.randrange(256)])
-        if dice.random() < 0.2:
-            del data[dice.randrange(len(data)) :]
-        (tmp_path / "bad.parquet").write_bytes(data)
-        with contextlib.suppress(EmaError):
-            source = ParquetSource(tmp_path / "bad.parquet", "bad")
-            wanted = Wanted(tuple(source.numeric(range(len(source.columns)))), invalid="missing")
-            converted(source, wanted, [])
-
-
-def test_an_unknown_codec_does_not_abort(tmp_path: Path) -> None:
-    """pyarrow's `ColumnChunkMetaData.compression` ends the process on such a file."""
-    saved(pa.table({"x": [1.0]}), tmp_path / "t.parquet", compression="zstd")
-    data = (tmp_path / "t.parquet").read_bytes()
-    # In ColumnMetaData: path_in_schema ["x"], then the codec, 6 in zigzag.
-    at = data.index(b"\x19\x18\x01x\x15\x0c") + 5
-    (tmp_path / "t.parquet").write_bytes(data[:at] + b"\x3e" + data[at + 1 :])
-    with pytest.raises(FileTrouble):
-        list(ParquetSource(tmp_path / "t.parquet", "t").batches(Wanted((0,))))
-
-
-class Full(io.RawIOBase):
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:  # noqa: ARG002 - whatever it is given
-        raise OSError(28, "No space left on device")
-
-
-def test_a_full_disk_is_the_systems_own_error(tmp_path: Path) -> None:
-    source = saved(big(140_000), tmp_path / "t.parquet")
-    with pytest.raises(OSError, match="No space left"):
-        ParquetSink(Full(), source.schema(Wanted((2,))), ["y"])  # type: ignore[arg-type]
-
-
-class Sparing(io.BytesIO):
-    """Takes a few bytes at a time, as a pipe may."""
-
-    def write(self, data: Any) -> int:
-        return super().write(bytes(data[:1000]))
-
-
-def test_short_writes_lose_nothing(tmp_path: Path) -> None:
-    source = saved(pa.table({"x": np.arange(2000.0)}), tmp_path / "t.parquet")
-    out = Sparing()
-    sink = ParquetSink(out, source.schema(Wanted((0,))), ["y"])
-    for batch in source.batches(Wanted((0,))):
-        sink.write(batch, batch.values)
-    sink.finish()
-    assert pq.read_table(out)["y"].to_pylist() == list(range(2000))
-
-
-def test_any_body_can_be_written() -> None:
-    """A text source's rows: strings, in whatever batches."""
-    schema = pa.schema([("a", pa.string())])
-    out = io.BytesIO()
-    sink = ParquetSink(out, schema, ["y"])
-    for k in range(3):
-        body = ArrowBody(pa.record_batch([pa.array([f"r{k}"])], schema=schema), 1, (Place(),))
-        sink.write(
-            Batch(1, np.empty((1, 0)), None, [], body, lambda *_: Place()),
-            np.array([[np.nan if k == 1 else k]]),
-        )
-    sink.finish()
-    assert pq.read_table(out).to_pydict() == {"a": ["r0", "r1", "r2"], "y": [0.0, None, 2.0]}
-
-
-def test_spooled_input_reads_like_a_file(tmp_path: Path) -> None:
-    saved(pa.table({"x": [1.0, 2.0]}), tmp_path / "t.parquet").close()
-    with (tmp_path / "t.parquet").open("rb") as reader, spool(reader) as file:
-        source = ParquetSource(file, "-")
-        (batch,) = source.batches(Wanted((0,)))
-        assert batch.values[:, 0].tolist() == [1.0, 2.0]
-        source.close()
-        assert os.fstat(file.fileno()).st_nlink == 0
-
-
-def test_spool_without_room_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(FileTrouble, match=r"no such file.*\n.*TMPDIR"):
-        spool(io.BytesIO(b"x"))
-
-
-def test_pandas_notes_stay_json(tmp_path: Path) -> None:
-    pd.DataFrame({"x": [1.0]}).to_parquet(tmp_path / "t.parquet")
-    data = converted(ParquetSource(tmp_path / "t.parquet", "t"), Wanted((0,)), ["x_ema"])
-    notes = json.loads(pq.read_schema(io.BytesIO(data)).metadata[b"pandas"])
-    assert [column["name"] for column in notes["columns"]] == ["x", "x_ema"]
-    assert notes["index_columns"][0]["kind"] == "range"

@@ -22,8 +22,8 @@ from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.formats.parquet_footer import first_codec
 from ema_cli.times import BadTimeError, to_nanoseconds
 
-# Cells held at once: a table of more than 256 columns is read in shorter batches.
-BATCH_CELLS = BATCH_ROWS * 256
+# Cells held at once: a table of more than 64 columns is read in shorter batches.
+BATCH_CELLS = BATCH_ROWS * 64
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
 # What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
@@ -177,17 +177,19 @@ class ParquetSource:
         """As pyarrow cuts them: dictionaries end with their row group."""
         leaves = [leaf for column in read for leaf in self._leaves[column]]
         groups = list(range(self._file.num_row_groups))
-        with _trouble(self.name):
-            # By leaf number and not by name, which need not be unique.
-            reader = iter(
-                self._file.reader.iter_batches(size, groups, column_indices=leaves, use_threads=True)
-            )
-        while True:
+        apart = any(_nests_dictionary(self._schema.field(column).type) for column in read)
+        for run in [[group] for group in groups] if apart else [groups]:
             with _trouble(self.name):
-                batch = next(reader, None)
-            if batch is None:
-                return
-            yield batch
+                # By leaf number and not by name, which need not be unique.
+                reader = iter(
+                    self._file.reader.iter_batches(size, run, column_indices=leaves, use_threads=True)
+                )
+            while True:
+                with _trouble(self.name):
+                    batch = next(reader, None)
+                if batch is None:
+                    break
+                yield batch
 
 
 @contextlib.contextmanager
@@ -243,6 +245,16 @@ def _leaf_count(kind: Any) -> int:
     if not pa.types.is_nested(kind):
         return 1
     return sum(_leaf_count(kind.field(k).type) for k in range(kind.num_fields))
+
+
+def _nests_dictionary(kind: Any) -> bool:
+    """True for a nested type with a dictionary in it, which pyarrow does not read across row groups."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _nests_dictionary(kind.storage_type)
+    if not pa.types.is_nested(kind):
+        return False
+    inner = [kind.field(k).type for k in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(child) or _nests_dictionary(child) for child in inner)
 
 
 def _is_number(kind: Any) -> bool:

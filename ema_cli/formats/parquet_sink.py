@@ -20,7 +20,7 @@ from ema_cli.formats.parquet_footer import MAGIC, Footer, Struct, split
 # Two batches: enough to compress well, little enough to hold a few of them.
 GROUP_ROWS = 131_072
 # Very wide tables get shorter row groups, for the sake of memory.
-GROUP_CELLS, LEAST_ROWS = GROUP_ROWS * 64, 1024
+GROUP_CELLS, LEAST_ROWS = GROUP_ROWS * 32, 1024
 SAMPLE_ROWS = 65_536
 MOST_WORKERS = 4
 
@@ -106,8 +106,9 @@ def group_rows(columns: int) -> int:
 
 def _encoded(group: Any, options: dict[str, Any]) -> tuple[memoryview, Struct]:
     """The column chunks and the footer of a file of one row group."""
-    # Without the schema's metadata, which only the whole file's footer needs.
-    plain = group.replace_schema_metadata(None)
+    # Without the schema's metadata, which only the whole file's footer needs. One dictionary a column, for where
+    # a second one begins pyarrow gives dictionaries up; categories that pandas ordered stay in their order.
+    plain = group.replace_schema_metadata(None).unify_dictionaries()
     return split(_file(plain.schema, plain, options))
 
 

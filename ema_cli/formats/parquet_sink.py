@@ -106,7 +106,7 @@ def group_rows(columns: int) -> int:
 
 def _encoded(group: Any, options: dict[str, Any]) -> tuple[memoryview, Struct]:
     """The column chunks and the footer of a file of one row group."""
-    # Without the schema's metadata, which only the whole file's footer needs. One dictionary a column, for where
+    # Without the schema's metadata, which only the whole file's footer needs. One dictionary a column: where
     # a second one begins pyarrow gives dictionaries up; categories that pandas ordered stay in their order.
     plain = group.replace_schema_metadata(None).unify_dictionaries()
     return split(_file(plain.schema, plain, options))

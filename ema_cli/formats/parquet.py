@@ -19,10 +19,11 @@ from ema_cli.files import system_words
 from ema_cli.formats import arrow_text
 from ema_cli.formats.cells import LARGEST
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.formats.parquet_footer import first_codec
 from ema_cli.times import BadTimeError, to_nanoseconds
 
-# Cells held at once: a table of more than 256 columns is read in shorter batches.
-BATCH_CELLS = BATCH_ROWS * 256
+# Cells held at once: a table of more than 64 columns is read in shorter batches.
+BATCH_CELLS = BATCH_ROWS * 64
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
 # What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
@@ -89,7 +90,7 @@ class ParquetSource:
                 self._file = _parquet_file(self._handle)
                 self._schema = self._file.schema_arrow
                 self.columns: list[str] = list(self._schema.names)
-                self.compression = _compression(self._file.metadata)
+                self.compression = first_codec(_footer(self._handle)) or "zstd"
         except FileTrouble:
             self._handle.close()
             raise
@@ -179,17 +180,19 @@ class ParquetSource:
         """As pyarrow cuts them: dictionaries end with their row group."""
         leaves = [leaf for column in read for leaf in self._leaves[column]]
         groups = list(range(self._file.num_row_groups))
-        with _trouble(self.name):
-            # By leaf number and not by name, which need not be unique.
-            reader = iter(
-                self._file.reader.iter_batches(size, groups, column_indices=leaves, use_threads=True)
-            )
-        while True:
+        apart = any(_nests_dictionary(self._schema.field(column).type) for column in read)
+        for run in [[group] for group in groups] if apart else [groups]:
             with _trouble(self.name):
-                batch = next(reader, None)
-            if batch is None:
-                return
-            yield batch
+                # By leaf number and not by name, which need not be unique.
+                reader = iter(
+                    self._file.reader.iter_batches(size, run, column_indices=leaves, use_threads=True)
+                )
+            while True:
+                with _trouble(self.name):
+                    batch = next(reader, None)
+                if batch is None:
+                    break
+                yield batch
 
 
 @contextlib.contextmanager
@@ -223,12 +226,10 @@ def _parquet_file(handle: Any) -> Any:
     )
 
 
-def _compression(metadata: Any) -> str:
-    """The codec of the first column chunk, as ParquetSink takes it; zstd where there is none."""
-    if not metadata.num_row_groups or not metadata.num_columns:
-        return "zstd"
-    codec = str(metadata.row_group(0).column(0).compression).lower()
-    return "none" if codec == "uncompressed" else codec
+def _footer(handle: Any) -> bytes:
+    size = handle.size()
+    length = int.from_bytes(handle.read_at(8, size - 8)[:4], "little")
+    return bytes(handle.read_at(length, size - 8 - length))
 
 
 def _leaves(schema: Any) -> list[range]:
@@ -247,6 +248,16 @@ def _leaf_count(kind: Any) -> int:
     if not pa.types.is_nested(kind):
         return 1
     return sum(_leaf_count(kind.field(k).type) for k in range(kind.num_fields))
+
+
+def _nests_dictionary(kind: Any) -> bool:
+    """True for a nested type with a dictionary in it, which pyarrow does not read across row groups."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _nests_dictionary(kind.storage_type)
+    if not pa.types.is_nested(kind):
+        return False
+    inner = [kind.field(k).type for k in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(child) or _nests_dictionary(child) for child in inner)
 
 
 def _is_number(kind: Any) -> bool:

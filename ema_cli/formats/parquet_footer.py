@@ -8,6 +8,7 @@ numbers are those of parquet-format's `parquet.thrift`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 MAGIC = b"PAR1"
@@ -17,7 +18,8 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _STRUCT = 1, 2,
 _NUM_ROWS, _ROW_GROUPS = 3, 4
 _COLUMNS, _GROUP_OFFSET, _ORDINAL = 1, 5, 7
 _CHUNK_OFFSET, _CHUNK_METADATA = 2, 3
-_PAGE_OFFSETS = (9, 10, 11)
+_CODEC, _PAGE_OFFSETS = 4, (9, 10, 11)
+CODECS = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"}
 _LARGEST_ORDINAL = (1 << 15) - 1
 
 # A struct: by field number, the Thrift type and the value.
@@ -29,6 +31,17 @@ def split(file: memoryview) -> tuple[memoryview, Struct]:
     length = int.from_bytes(file[-8:-4], "little")
     end = len(file) - 8 - length
     return file[len(MAGIC) : end], _Decoder(bytes(file[end:-8])).struct()
+
+
+def first_codec(footer: bytes) -> str | None:
+    """The codec of the first column chunk, None where there is none or it has no name.
+
+    pyarrow's own `ColumnChunkMetaData.compression` aborts the process where a damaged file names a codec
+    that it does not know.
+    """
+    decoder = _Decoder(footer)
+    path = (_ROW_GROUPS, _COLUMNS, _CHUNK_METADATA, _CODEC)
+    return CODECS.get(decoder.integer()) if all(map(decoder.enter, path)) else None
 
 
 class Footer:
@@ -78,25 +91,37 @@ class _Decoder:
         self.data, self.at = data, 0
 
     def struct(self) -> Struct:
-        fields: Struct = {}
+        return {number: (kind, self._value(kind)) for number, kind in self._heads()}
+
+    def enter(self, field: int) -> bool:
+        """Go to the value of this field of a struct; of a list, to its first item. False if there is none."""
+        for number, kind in self._heads():
+            if number == field:
+                return kind != _LIST or self._list_head()[1] > 0
+            self._value(kind)
+        return False
+
+    def _heads(self) -> Iterator[tuple[int, int]]:
+        """The numbers and types of a struct's fields; their values are read in between."""
         number = 0
         while head := self._byte():
-            kind, delta = head & 15, head >> 4
-            number = number + delta if delta else self._integer()
-            fields[number] = (kind, self._value(kind))
-        return fields
+            number = number + (head >> 4) if head >> 4 else self.integer()
+            yield number, head & 15
+
+    def _list_head(self) -> tuple[int, int]:
+        head = self._byte()
+        return head & 15, head >> 4 if head >> 4 != 15 else self._varint()
 
     def _value(self, kind: int, in_list: bool = False) -> Any:
         if kind in (_TRUE, _FALSE):
             return self._byte() if in_list else None
         if kind in (_I16, _I32, _I64):
-            return self._integer()
+            return self.integer()
         if kind == _STRUCT:
             return self.struct()
         if kind == _LIST:
-            head = self._byte()
-            count = head >> 4 if head >> 4 != 15 else self._varint()
-            return head & 15, [self._value(head & 15, in_list=True) for _ in range(count)]
+            item_kind, count = self._list_head()
+            return item_kind, [self._value(item_kind, in_list=True) for _ in range(count)]
         if kind not in (_BYTE, _DOUBLE, _BINARY):
             raise ValueError(f"a footer with Thrift type {kind}")  # pyarrow writes neither sets nor maps
         length = {_BYTE: 1, _DOUBLE: 8}.get(kind) or self._varint()
@@ -116,7 +141,7 @@ class _Decoder:
                 return value
             shift += 7
 
-    def _integer(self) -> int:
+    def integer(self) -> int:
         value = self._varint()
         return value >> 1 ^ -(value & 1)
 

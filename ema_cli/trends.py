@@ -12,8 +12,7 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.engine.engine import Engine, KeyedRows
-from ema_cli.engine.kernel import Bools, Floats
-from ema_cli.engine.lanes import Ints
+from ema_cli.engine.lanes import Floats, Ints
 
 
 class Trends:

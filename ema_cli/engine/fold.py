@@ -15,8 +15,10 @@ What an element needs to be joined: its average, and three numbers that say how 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +61,9 @@ class Moments:
 
     def at(self, index: Any) -> Moments:
         """Those of some elements."""
-        return Moments(**{name: part[index] for name, part in self.given()})
+        if self.std is None or self.bias is None:
+            return Moments(self.mean[index])
+        return Moments(self.mean[index], self.std[index], self.bias[index])
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def make_floors(counts: Ints, seen: Ints, scratch: Scratch) -> list[Floor]:
     return [*floors, Floor(who, counts, None)]
 
 
+@lru_cache(maxsize=256)
 def even_weights(decay: float, share: float, gain: float | None) -> list[Weights]:
     """The weights on each level, and of one element above them, where all rows decay alike."""
     tables = []
@@ -240,11 +245,7 @@ class Folding:
         for steps in zip(*(lanes.over(carry[name]) for name in names), strict=True):
             j, at, before = steps[0]
             w = j if weights.even else at
-            into = Moments(local.mean[at])
-            if self.kind.std:
-                assert local.std is not None
-                assert local.bias is not None
-                into = Moments(into.mean, local.std[at], local.bias[at])
+            into = local.at(at)
             older = Moments(before, steps[1][2], steps[2][2]) if self.kind.std else Moments(before)
             if masses is None:
                 join(older, into, Mix(pull[w], newer[w]), into)
@@ -256,32 +257,40 @@ class Folding:
 
     def _chain(self, values: Moments, decays: Decays | None) -> tuple[Moments, Floats | None]:
         """Join the elements one after the other to the carry of the last level, all segments at once."""
-        floor, tables = self.floors[LEVELS], self.kind.tables
-        names = [name for name in CARRY if name in self.memory]
-        now = {name: self.memory[name][LEVELS - 1, floor.who] for name in names}
-        out = {name: np.empty(len(values.mean)) for name in names}
-        first = np.cumsum(floor.counts) - floor.counts
-        for k in range(int(floor.counts.max())):
-            going = np.flatnonzero(floor.counts > k)
-            at = first[going] + k
-            older = Moments(*(now[name][going] for name in CARRY[:3] if name in now))
-            if tables:
-                how = Mix(tables[LEVELS].outer.pull[0], tables[LEVELS].outer.newer[0])
-                mass = tables[LEVELS].mass[0]
-            else:
-                assert decays is not None
-                how = mix(decays.share[at], decays.decay[at])
-                mass = None if decays.gain is None else decays.gain[at]
-            new = Moments(*(np.empty(len(at)) for _ in older.given()))
-            if self.kind.adjusted:
-                total = join_adjusted(older, now["carry_mass"][going], values.at(at), how, mass, new)
-                out["carry_mass"][at] = now["carry_mass"][going] = total
-            else:
+        floor, n = self.floors[LEVELS], len(values.mean)
+        # First elements first, and of these the ones of the longest segments: those that go on are a slice.
+        longest = np.argsort(-floor.counts, kind="stable")
+        place = np.empty_like(longest)
+        place[longest] = np.arange(len(longest))
+        rank = np.arange(n) - np.repeat(np.cumsum(floor.counts) - floor.counts, floor.counts)
+        order = np.lexsort((np.repeat(place, floor.counts), rank))
+        who = floor.who[longest]
+        begin = [self.memory[name][LEVELS - 1, who] for name in CARRY if name in self.memory]
+        out = [np.empty(n) for _ in begin]
+        mass, masses = (begin.pop(), out.pop()) if self.kind.adjusted else (None, None)
+        older, totals, values = Moments(*begin), Moments(*out), values.at(order)
+        link = self._links(decays, order)
+        for first, end in pairwise([0, *np.cumsum(np.bincount(rank)).tolist()]):
+            at, going = slice(first, end), slice(0, end - first)
+            (how, gain), older, new = link(at), older.at(going), totals.at(at)
+            if mass is None or masses is None:
                 join(older, values.at(at), how, new)
-            for name, part in new.given():
-                out[f"carry_{name}"][at] = now[f"carry_{name}"][going] = part
-        moments = Moments(out["carry_mean"], out.get("carry_std"), out.get("carry_bias"))
-        return moments, out.get("carry_mass")
+            else:
+                mass = masses[at] = join_adjusted(older, mass[going], values.at(at), how, gain, new)
+            older = new
+        back = np.argsort(order)
+        return totals.at(back), None if masses is None else masses[back]
+
+    def _links(self, decays: Decays | None, order: Ints) -> Callable[[slice], tuple[Mix, Any]]:
+        """How a carry and the elements at a place above the last level blend, and what those weigh."""
+        if self.kind.tables:
+            table = self.kind.tables[LEVELS]
+            even = Mix(table.outer.pull[0], table.outer.newer[0]), table.mass[0]
+            return lambda _: even
+        assert decays is not None
+        how = mix(decays.share[order], decays.decay[order])
+        gain = decays.share[order] if decays.gain is None else decays.gain[order]
+        return lambda at: (Mix(how.pull[at], how.newer[at]), gain[at])
 
 
 def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights:

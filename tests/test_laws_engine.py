@@ -1,8 +1,7 @@
-"""Law 2 for the engine: however the rows are cut, keyed or paused, the same bits; and law 5 over many rows."""
+"""Law 2 for the engine: however the rows are cut, keyed or paused, the same bits."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_cli.average import make_average
 from ema_cli.engine.engine import TILE
-from ema_cli.trends import Trends
 from tests.engine_cases import Case, cases, clock, examples, numbers, run
 
 MODES: list[dict[str, Any]] = [

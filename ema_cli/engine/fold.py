@@ -309,8 +309,8 @@ def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weight
     for _, at, before in lanes.walk(masses, begin["mass" if adjusted else "share"]):
         old = before * decay[at]
         np.add(old, gain[at], masses[at])
-        mix(gain[at], old, masses[at], Mix(inner.pull[at], inner.newer[at]))
-        mix(shares[at], fades[at], None, Mix(outer.pull[at], outer.newer[at]))
+        inner.put(at, mix(gain[at], old, masses[at]))
+        outer.put(at, mix(shares[at], fades[at]))
     return Weights(fades, shares, masses, inner, outer)
 
 

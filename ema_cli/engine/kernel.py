@@ -32,12 +32,15 @@ class Mix:
     pull: Any
     newer: Any
 
+    def put(self, at: int | slice, part: Mix) -> None:
+        """Fill in some elements."""
+        self.pull[at], self.newer[at] = part.pull, part.newer
 
-def mix(new: Floats | float, old: Floats, total: Floats | None = None, out: Mix | None = None) -> Mix:
+
+def mix(new: Floats | float, old: Floats, total: Floats | None = None) -> Mix:
     """How a newer and an older side of these weights blend. total: their sum, where that is not 1."""
-    newer = np.greater_equal(new, old, out=None if out is None else out.newer)  # also where both are 0
-    pull = np.negative(old, out=None if out is None else out.pull)
-    np.copyto(pull, new, where=~newer)
+    newer = np.greater_equal(new, old)  # also where both have vanished: then the newer side is all there is
+    pull = np.where(newer, np.negative(old), new)
     if total is not None:
         np.divide(pull, np.maximum(total, TINY), out=pull)
     return Mix(pull, newer)

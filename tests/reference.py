@@ -36,7 +36,7 @@ class Exact:
 
 @dataclass
 class Observed:
-    """Weights and values of what has been observed; ties already merged into one value, of the largest's size."""
+    """Weights and values of what has been observed; ties are one value, of the size of their largest."""
 
     weights: list[Decimal] = field(default_factory=list)
     values: list[Decimal] = field(default_factory=list)

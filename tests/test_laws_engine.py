@@ -1,4 +1,4 @@
-"""Law 2 for the engine: however the rows are cut, keyed or paused, the same bits; and law 5 over many rows."""
+"""Law 2 for the engine: however the rows are cut, keyed or paused, the same bits."""
 
 from __future__ import annotations
 

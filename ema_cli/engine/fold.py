@@ -15,14 +15,17 @@ What an element needs to be joined: its average, and three numbers that say how 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ema_cli.engine.kernel import Floats, Mix, bias_of, blend, mix, spread_of
-from ema_cli.engine.lanes import BLOCK, Dense, Ints, Ragged, make_lanes
+from ema_cli.engine.kernel import Mix, bias_of, blend, mix, sides, spread_of
+from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
+from ema_cli.engine.scratch import Scratch
 
 LEVELS = 3
 # What a series remembers on each level: of all before its open block, and of the open block.
@@ -35,7 +38,7 @@ BLANK = dict.fromkeys(CARRY + LOCAL, 0.0) | {"decay": 1.0}
 Memory = dict[str, Floats]  # (LEVELS, segments) each
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moments:
     """Averages, and where asked for their standard deviations and 1 − Σw² of their weights."""
 
@@ -44,17 +47,23 @@ class Moments:
     bias: Floats | None = None
 
     def unbiased_std(self) -> Floats:
-        """The std as pandas defines it: variance/(1 − Σw²) under a root; NaN where one value has all weight."""
+        """The std as pandas has it: variance/(1 − Σw²) under a root; NaN where one value has all weight."""
         assert self.std is not None
         assert self.bias is not None
         root = np.sqrt(self.bias)
-        root[root == 0.0] = np.nan
+        np.copyto(root, np.nan, where=root == 0.0)
         return np.divide(self.std, root, out=root)
 
     def given(self) -> list[tuple[str, Floats]]:
         """The parts there are, by name."""
         parts = zip(MOMENTS, (self.mean, self.std, self.bias), strict=True)
         return [(name, part) for name, part in parts if part is not None]
+
+    def at(self, index: Any) -> Moments:
+        """Those of some elements."""
+        if self.std is None or self.bias is None:
+            return Moments(self.mean[index])
+        return Moments(self.mean[index], self.std[index], self.bias[index])
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Decays:
 
 @dataclass(frozen=True)
 class Weights:
-    """How blocks weigh up to and including each element; step-major, or, if `even`, by position.
+    """How blocks weigh up to and including each element; step-major, or, if `even`, lists by position.
 
     decay, share, mass: of the block so far. inner: how the block so far and the next element blend;
     outer: how the carry and the block so far do.
@@ -93,20 +102,20 @@ class Kind:
 
 @dataclass(frozen=True)
 class Floor:
-    """The elements of one level at hand: whose they are, how many each has, and (below the top) their lanes."""
+    """The elements of one level at hand: whose they are, how many each has, their lanes (but at the top)."""
 
     who: Ints
     counts: Ints
     lanes: Dense | Ragged | None
 
 
-def make_floors(counts: Ints, seen: Ints) -> list[Floor]:
+def make_floors(counts: Ints, seen: Ints, scratch: Scratch) -> list[Floor]:
     """The levels that these rows reach. counts: rows of each segment (> 0), seen: rows before them."""
     floors = []
     who = np.arange(len(counts))
     for level in range(LEVELS):
         starts = seen // BLOCK**level % BLOCK
-        floors.append(Floor(who, counts, make_lanes(counts, starts)))
+        floors.append(Floor(who, counts, make_lanes(counts, starts, scratch)))
         complete = (starts + counts) // BLOCK
         some = complete > 0
         if not some.any():
@@ -115,214 +124,224 @@ def make_floors(counts: Ints, seen: Ints) -> list[Floor]:
     return [*floors, Floor(who, counts, None)]
 
 
-def fold(
-    floors: Sequence[Floor],
-    memory: Memory,
-    elements: tuple[Moments, Decays | None],
-    kind: Kind,
-    level: int = 0,
-) -> tuple[Moments, Floats | None]:
-    """The totals after each element, and if bias-corrected their mass; `memory` is moved on in place.
-
-    elements: in order, segment after segment, with their decays unless the kind has tables.
-    """
-    floor, (values, decays) = floors[level], elements
-    if floor.lanes is None:
-        return _chain(floor, memory, elements, kind)
-    lanes = floor.lanes
-    weights = (
-        kind.tables[level]
-        if kind.tables
-        else _weigh(lanes, decays, _begin(floor, memory, level, DECAYS), kind)
-    )
-    local = _walk(lanes, values, weights, _begin(floor, memory, level, MOMENTS), kind)
-    carry = _begin(floor, memory, level, CARRY)
-    if lanes.full.size:
-        ends = _at_ends(lanes, local, None if kind.tables else weights, lanes.full)
-        above = fold(floors, memory, ends, kind, level + 1)
-        _hand_down(floor, floors[level + 1], memory, level, carry, above)
-    _remember(floor, memory, level, local, weights)
-    return _totals(lanes, local, weights, carry, kind)
-
-
+@lru_cache(maxsize=256)
 def even_weights(decay: float, share: float, gain: float | None) -> list[Weights]:
     """The weights on each level, and of one element above them, where all rows decay alike."""
     tables = []
-    lane = Dense(np.array([BLOCK]), np.array([0]))
+    lane = Dense(np.array([BLOCK]), np.array([0]), Scratch())
     begin = {name: np.array([BLANK[name]]) for name in DECAYS}
-    kind = Kind(gain is not None, False)
     for _ in range(LEVELS + 1):
         row = np.ones(BLOCK)
-        weights = _weigh(
-            lane, Decays(row * decay, row * share, None if gain is None else row * gain), begin, kind
+        given = Decays(row * decay, row * share, None if gain is None else row * gain)
+        weights = _weigh(lane, given, begin)
+        decays, shares, masses = (getattr(weights, name)[:, 0].tolist() for name in DECAYS)
+        inner, outer = (
+            Mix(m.pull[:, 0].tolist(), m.newer[:, 0].tolist()) for m in (weights.inner, weights.outer)
         )
-        by_position = [getattr(weights, name)[:, 0].tolist() for name in DECAYS]
-        mixes = [Mix(m.pull[:, 0].tolist(), m.newer[:, 0].tolist()) for m in (weights.inner, weights.outer)]
-        decays, shares, masses = by_position
-        tables.append(Weights(decays, shares, masses, mixes[0], mixes[1], True))
-        decay, share, mass = decays[-1], shares[-1], masses[-1]
-        gain = None if gain is None else mass
+        tables.append(Weights(decays, shares, masses, inner, outer, True))
+        decay, share, gain = decays[-1], shares[-1], None if gain is None else masses[-1]
     return tables
 
 
-def _begin(floor: Floor, memory: Memory, level: int, names: tuple[str, ...]) -> Memory:
-    """By lane: what is remembered where a segment goes on, blank where a new block begins."""
-    assert floor.lanes is not None
-    out = {}
-    for name in names:
-        if name in memory:
-            out[name] = np.full(floor.lanes.count, BLANK[name])
-            out[name][floor.lanes.first_lane] = memory[name][level, floor.who]
-    return out
+@dataclass(frozen=True)
+class Folding:
+    """One average of one tile: its floors, what its segments remember (moved on in place), and its kind."""
+
+    floors: Sequence[Floor]
+    memory: Memory
+    kind: Kind
+
+    def totals(
+        self, values: Moments, decays: Decays | None, out: Moments | None = None, level: int = 0
+    ) -> tuple[Moments, Floats | None]:
+        """The moments after each element of a level, and if bias-corrected the mass they stand for.
+
+        values, decays: of the elements, segment after segment; no decays if the kind has tables.
+        out: where the moments are to go, as they are on the first level.
+        """
+        floor, tables = self.floors[level], self.kind.tables
+        if floor.lanes is None:
+            return self._chain(values, decays)
+        weights = tables[level] if tables else _weigh(floor.lanes, decays, self._begin(level, DECAYS))
+        local = self._walk(floor.lanes, values, weights, self._begin(level, MOMENTS))
+        carry = self._begin(level, CARRY)
+        if floor.lanes.full.size:
+            ends = Moments(**{n: floor.lanes.at_ends(part, floor.lanes.full) for n, part in local.given()})
+            self._hand_down(level, carry, self.totals(ends, _ends_of(floor.lanes, weights), None, level + 1))
+        self._remember(level, local, weights)
+        return self._join_all(floor.lanes, local, weights, carry, out)
+
+    def _begin(self, level: int, names: tuple[str, ...]) -> Memory:
+        """By lane: what is remembered where a segment goes on, blank where a new block begins."""
+        floor = self.floors[level]
+        assert floor.lanes is not None
+        out = {}
+        for name in names:
+            if name in self.memory:
+                out[name] = np.full(floor.lanes.count, BLANK[name])
+                out[name][floor.lanes.first_lane] = self.memory[name][level, floor.who]
+        return out
+
+    def _walk(self, lanes: Dense | Ragged, flat: Moments, weights: Weights, begin: Memory) -> Moments:
+        """The local moments of blocks up to and including each element."""
+        x = lanes.spread(flat.mean)
+        mean = lanes.empty() if self.kind.std else x
+        pull, newer = weights.inner.pull, weights.inner.newer
+        for j, at, before in lanes.walk(mean, begin["mean"]):
+            w = j if weights.even else at
+            blend(before, x[at], pull[w], newer[w], mean[at])
+        if not self.kind.std:
+            return Moments(mean)
+        std, bias = lanes.empty(), lanes.empty()
+        stds = None if flat.std is None else lanes.spread(flat.std)
+        biases = None if flat.bias is None else lanes.spread(flat.bias)
+        arrays = (mean, std, bias)
+        walks = (lanes.walk(array, begin[name]) for name, array in zip(MOMENTS, arrays, strict=True))
+        for (j, at, mean_before), (_, _, std_before), (_, _, bias_before) in zip(*walks, strict=True):
+            w = j if weights.even else at
+            of = sides(pull[w], newer[w])
+            spreads = (std_before, None if stds is None else stds[at])
+            std[at] = spread_of(spreads, of, x[at] - mean_before)
+            bias[at] = bias_of((bias_before, None if biases is None else biases[at]), of)
+        return Moments(mean, std, bias)
+
+    def _hand_down(self, level: int, carry: Memory, totals: tuple[Moments, Floats | None]) -> None:
+        """The totals of the level above are the carries of the lanes after them, and what is remembered."""
+        lanes, above = self.floors[level].lanes, self.floors[level + 1]
+        assert lanes is not None
+        later: slice | Ints = slice(1, None)
+        if len(lanes.counts) > 1:
+            later = np.delete(np.arange(lanes.count), lanes.first_lane)
+        rank = (np.cumsum(lanes.end == BLOCK - 1) - 1)[:-1]  # of the lane before, among the full ones
+        before = rank if isinstance(later, slice) else rank[later - 1]
+        last = np.cumsum(above.counts) - 1
+        moments, mass = totals
+        for name, total in zip(CARRY, (moments.mean, moments.std, moments.bias, mass), strict=True):
+            if total is not None:
+                carry[name][later] = total[before]
+                self.memory[name][level, above.who] = total[last]
+
+    def _remember(self, level: int, local: Moments, weights: Weights) -> None:
+        """An open block is kept as it is, a full one has gone into the level above."""
+        floor = self.floors[level]
+        lanes = floor.lanes
+        assert lanes is not None
+        full = lanes.end[lanes.last_lane] == BLOCK - 1
+        parts = local.given()
+        if not weights.even:
+            parts += [(name, getattr(weights, name)) for name in DECAYS if name in self.memory]
+        for name, part in parts:
+            ends = lanes.at_ends(part, lanes.last_lane)
+            ends[full] = BLANK[name]
+            self.memory[name][level, floor.who] = ends
+
+    def _join_all(
+        self, lanes: Dense | Ragged, local: Moments, weights: Weights, carry: Memory, out: Moments | None
+    ) -> tuple[Moments, Floats | None]:
+        """Carry and local moments of each element taken together, in input order. Spends `local`."""
+        names = [name for name in CARRY if name in carry]
+        masses = lanes.empty() if self.kind.adjusted else None
+        pull, newer, mass = weights.outer.pull, weights.outer.newer, weights.mass
+        for steps in zip(*(lanes.over(carry[name]) for name in names), strict=True):
+            j, at, before = steps[0]
+            w = j if weights.even else at
+            into = local.at(at)
+            older = Moments(before, steps[1][2], steps[2][2]) if self.kind.std else Moments(before)
+            if masses is None:
+                join(older, into, Mix(pull[w], newer[w]), into)
+            else:
+                masses[at] = join_adjusted(older, steps[-1][2], into, Mix(pull[w], newer[w]), mass[w], into)
+        target = {} if out is None else dict(out.given())
+        flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
+        return Moments(*flat), None if masses is None else lanes.collect(masses)
+
+    def _chain(self, values: Moments, decays: Decays | None) -> tuple[Moments, Floats | None]:
+        """Join the elements one after the other to the carry of the last level, all segments at once."""
+        floor, n = self.floors[LEVELS], len(values.mean)
+        # First elements first, and of these the ones of the longest segments: those that go on are a slice.
+        longest = np.argsort(-floor.counts, kind="stable")
+        place = np.empty_like(longest)
+        place[longest] = np.arange(len(longest))
+        rank = np.arange(n) - np.repeat(np.cumsum(floor.counts) - floor.counts, floor.counts)
+        order = np.lexsort((np.repeat(place, floor.counts), rank))
+        who = floor.who[longest]
+        begin = [self.memory[name][LEVELS - 1, who] for name in CARRY if name in self.memory]
+        out = [np.empty(n) for _ in begin]
+        mass, masses = (begin.pop(), out.pop()) if self.kind.adjusted else (None, None)
+        older, totals, values = Moments(*begin), Moments(*out), values.at(order)
+        link = self._links(decays, order)
+        for first, end in pairwise([0, *np.cumsum(np.bincount(rank)).tolist()]):
+            at, going = slice(first, end), slice(0, end - first)
+            (how, gain), older, new = link(at), older.at(going), totals.at(at)
+            if mass is None or masses is None:
+                join(older, values.at(at), how, new)
+            else:
+                mass = masses[at] = join_adjusted(older, mass[going], values.at(at), how, gain, new)
+            older = new
+        back = np.argsort(order)
+        return totals.at(back), None if masses is None else masses[back]
+
+    def _links(self, decays: Decays | None, order: Ints) -> Callable[[slice], tuple[Mix, Any]]:
+        """How a carry and the elements at a place above the last level blend, and what those weigh."""
+        if self.kind.tables:
+            table = self.kind.tables[LEVELS]
+            even = Mix(table.outer.pull[0], table.outer.newer[0]), table.mass[0]
+            return lambda _: even
+        assert decays is not None
+        how = mix(decays.share[order], decays.decay[order])
+        gain = decays.share[order] if decays.gain is None else decays.gain[order]
+        return lambda at: (Mix(how.pull[at], how.newer[at]), gain[at])
 
 
-def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory, kind: Kind) -> Weights:
+def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights:
     """The weights of blocks up to and including each element, from those of the elements."""
     assert given is not None
     decay, share = lanes.spread(given.decay), lanes.spread(given.share)
-    gain = share if given.gain is None else lanes.spread(given.gain)
     fades, shares = lanes.empty(), lanes.empty()
-    masses = lanes.empty() if kind.adjusted else shares
-    inner, outer = (Mix(lanes.empty(), np.empty(fades.shape, bool)) for _ in range(2))
+    gain, masses = (share, shares) if given.gain is None else (lanes.spread(given.gain), lanes.empty())
+    adjusted = given.gain is not None
+    inner, outer = (Mix(lanes.empty(), lanes.scratch.bools(*fades.shape)) for _ in range(2))
     for _, at, before in lanes.walk(fades, begin["decay"]):
-        np.multiply(before, decay[at], out=fades[at])
-    if kind.adjusted:
+        np.multiply(before, decay[at], fades[at])
+    if adjusted:
         for _, at, before in lanes.walk(shares, begin["share"]):
-            shares[at] = before * decay[at] + share[at]
-    for _, at, before in lanes.walk(masses, begin["mass" if kind.adjusted else "share"]):
+            np.add(before * decay[at], share[at], shares[at])
+    for _, at, before in lanes.walk(masses, begin["mass" if adjusted else "share"]):
         old = before * decay[at]
-        np.add(old, gain[at], out=masses[at])
+        np.add(old, gain[at], masses[at])
         inner.put(at, mix(gain[at], old, masses[at]))
         outer.put(at, mix(shares[at], fades[at]))
     return Weights(fades, shares, masses, inner, outer)
 
 
-def join(older: Moments, newer: Moments, how: Mix, out: Floats | None = None) -> Moments:
+def _ends_of(lanes: Dense | Ragged, weights: Weights) -> Decays | None:
+    """How the complete blocks decay as elements of the level above, where there is no table."""
+    if weights.even:
+        return None
+    decay, share = (lanes.at_ends(part, lanes.full) for part in (weights.decay, weights.share))
+    gain = None if weights.mass is weights.share else lanes.at_ends(weights.mass, lanes.full)
+    return Decays(decay, share, gain)
+
+
+def join(older: Moments, newer: Moments, how: Mix, out: Moments) -> None:
     """The moments of two sides taken together; a newer side without a std is a single value."""
-    if older.std is None:
-        return Moments(blend(older.mean, newer.mean, how, out))
-    assert older.bias is not None
-    weights = how.weights()
-    apart = newer.mean - older.mean
-    std = spread_of((older.std, newer.std), weights, apart)
-    bias = bias_of((older.bias, newer.bias), weights)
-    return Moments(blend(older.mean, newer.mean, how, out), std, bias)
+    if out.std is not None and out.bias is not None:
+        assert older.std is not None
+        assert older.bias is not None
+        of = sides(how.pull, how.newer)
+        out.std[...] = spread_of((older.std, newer.std), of, newer.mean - older.mean)
+        out.bias[...] = bias_of((older.bias, newer.bias), of)
+    blend(older.mean, newer.mean, how.pull, how.newer, out.mean)
 
 
-def _walk(lanes: Dense | Ragged, flat: Moments, weights: Weights, begin: Memory, kind: Kind) -> Moments:
-    """The local moments of blocks up to and including each element."""
-    x = {name: lanes.spread(part) for name, part in flat.given()}
-    out = {name: lanes.empty() for name in (MOMENTS if kind.std else MOMENTS[:1])}
-    for steps in zip(*(lanes.walk(array, begin[name]) for name, array in out.items()), strict=True):
-        j, at, _ = steps[0]
-        older = Moments(*(before for _, _, before in steps))
-        newer = Moments(**{name: part[at] for name, part in x.items()})
-        now = join(older, newer, weights.inner[j if weights.even else at], out["mean"][at])
-        for name, part in now.given()[1:]:
-            out[name][at] = part
-    return Moments(**out)
+def join_adjusted(
+    older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float, out: Moments
+) -> Floats:
+    """`join` by what each side weighs: its mass, the older one's decayed; returns the mass of both."""
+    left = blend(mass, _NOTHING, fade.pull, fade.newer)
+    total = left + gain
+    join(older, newer, mix(gain, left, total), out)
+    return total
 
 
-def _totals(
-    lanes: Dense | Ragged, local: Moments, weights: Weights, carry: Memory, kind: Kind
-) -> tuple[Moments, Floats | None]:
-    """Carry and local moments of each element taken together, in input order."""
-    names = [name for name in CARRY if name in carry]
-    parts = dict(local.given())
-    mass = lanes.empty() if kind.adjusted else None
-    for steps in zip(*(lanes.over(carry[name]) for name in names), strict=True):
-        j, at, _ = steps[0]
-        w = j if weights.even else at
-        before = dict(zip(names, (value for _, _, value in steps), strict=True))
-        newer = Moments(**{name: part[at] for name, part in parts.items()})
-        now, total = _carry_on(before, newer, weights.outer[w], weights.mass[w], parts["mean"][at])
-        for name, part in now.given()[1:]:
-            parts[name][at] = part
-        if mass is not None:
-            mass[at] = total
-    flat = Moments(**{name: lanes.collect(part) for name, part in parts.items()})
-    return flat, None if mass is None else lanes.collect(mass)
-
-
-def _carry_on(
-    carry: Memory, newer: Moments, outer: Mix, mass: Any, out: Floats | None = None
-) -> tuple[Moments, Floats | None]:
-    """A carry and what comes after it, taken together; and the mass of both, if bias-corrected."""
-    older = Moments(carry["carry_mean"], carry.get("carry_std"), carry.get("carry_bias"))
-    if "carry_mass" not in carry:
-        return join(older, newer, outer, out), None
-    left = blend(carry["carry_mass"], np.zeros(1), outer)  # the carry's mass, decayed
-    total = left + mass
-    return join(older, newer, mix(mass, left, total), out), total
-
-
-def _at_ends(
-    lanes: Dense | Ragged, local: Moments, weights: Weights | None, which: Ints
-) -> tuple[Moments, Decays | None]:
-    """These lanes' blocks as elements of the level above."""
-    moments = Moments(**{name: lanes.at_ends(part, which) for name, part in local.given()})
-    if weights is None:
-        return moments, None
-    decay, share, mass = (lanes.at_ends(getattr(weights, name), which) for name in DECAYS)
-    return moments, Decays(decay, share, mass)
-
-
-def _hand_down(
-    floor: Floor,
-    above: Floor,
-    memory: Memory,
-    level: int,
-    carry: Memory,
-    totals: tuple[Moments, Floats | None],
-) -> None:
-    """The totals of the level above become the carries of the lanes after them, and what is remembered."""
-    lanes = floor.lanes
-    assert lanes is not None
-    later = np.delete(np.arange(lanes.count), lanes.first_lane)
-    rank = np.cumsum(lanes.end == BLOCK - 1) - 1  # of each lane among the full ones
-    last = np.cumsum(above.counts) - 1
-    moments, mass = totals
-    for name, total in zip(CARRY, (moments.mean, moments.std, moments.bias, mass), strict=True):
-        if total is not None:
-            carry[name][later] = total[rank[later - 1]]
-            memory[name][level, above.who] = total[last]
-
-
-def _remember(floor: Floor, memory: Memory, level: int, local: Moments, weights: Weights) -> None:
-    """An open block is kept as it is, a full one has gone into the level above."""
-    lanes = floor.lanes
-    assert lanes is not None
-    full = lanes.end[lanes.last_lane] == BLOCK - 1
-    parts = local.given()
-    if not weights.even:
-        parts += [(name, getattr(weights, name)) for name in DECAYS if name in memory]
-    for name, part in parts:
-        memory[name][level, floor.who] = np.where(full, BLANK[name], lanes.at_ends(part, lanes.last_lane))
-
-
-def _chain(
-    floor: Floor, memory: Memory, elements: tuple[Moments, Decays | None], kind: Kind
-) -> tuple[Moments, Floats | None]:
-    """Join the elements one after the other to the carry of the last level, all segments at once."""
-    values, decays = elements
-    names = [name for name in CARRY if name in memory]
-    now = {name: memory[name][LEVELS - 1, floor.who] for name in names}
-    out = {name: np.empty(len(values.mean)) for name in names}
-    first = np.cumsum(floor.counts) - floor.counts
-    for k in range(int(floor.counts.max())):
-        going = np.flatnonzero(floor.counts > k)
-        at = first[going] + k
-        newer = Moments(**{name: part[at] for name, part in values.given()})
-        if kind.tables:
-            outer, mass = kind.tables[LEVELS].outer[0], kind.tables[LEVELS].mass[0]
-        else:
-            assert decays is not None
-            outer = mix(decays.share[at], decays.decay[at])
-            mass = decays.share[at] if decays.gain is None else decays.gain[at]
-        carry = {name: part[going] for name, part in now.items()}
-        moments, total = _carry_on(carry, newer, outer, mass)
-        for name, part in zip(CARRY, (moments.mean, moments.std, moments.bias, total), strict=True):
-            if part is not None:
-                out[name][at] = now[name][going] = part
-    moments = Moments(out["carry_mean"], out.get("carry_std"), out.get("carry_bias"))
-    return moments, out.get("carry_mass")
+_NOTHING = np.zeros(1)

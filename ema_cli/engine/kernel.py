@@ -16,53 +16,53 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from ema_cli.engine.scratch import Bools, Floats
+
 TINY = 5e-324  # the least number above 0: a divisor that does no harm where the dividend is 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Mix:
-    """A blend's pull, and where its base is the newer side; one value a row, or a list of one a position."""
+    """How older and newer sides blend: the pull, and where the base is the newer side.
+
+    One value an element, or lists with one a position in a block.
+    """
 
     pull: Any
     newer: Any
 
-    def __getitem__(self, at: int | slice) -> Mix:
-        return Mix(self.pull[at], self.newer[at])
-
     def put(self, at: int | slice, part: Mix) -> None:
-        """Fill in some of the values."""
+        """Fill in some elements."""
         self.pull[at], self.newer[at] = part.pull, part.newer
 
-    def weights(self) -> tuple[Floats, Floats]:
-        """What the older and the newer side weigh."""
-        light = np.abs(self.pull)
-        heavy = 1.0 - light
-        return np.where(self.newer, light, heavy), np.where(self.newer, heavy, light)
 
-
-def mix(new: Floats, old: Floats, total: Floats | None = None) -> Mix:
+def mix(new: Floats | float, old: Floats, total: Floats | None = None) -> Mix:
     """How a newer and an older side of these weights blend. total: their sum, where that is not 1."""
-    newer = new >= old  # also where both have vanished: then the newer side stands for all
-    pull = np.where(newer, -old, new)
+    newer = np.greater_equal(new, old)  # also where both have vanished: then the newer side is all there is
+    pull = np.where(newer, np.negative(old), new)
     if total is not None:
-        pull = pull / np.maximum(total, TINY)
+        np.divide(pull, np.maximum(total, TINY), out=pull)
     return Mix(pull, newer)
 
 
-def blend(old: Floats, new: Floats, how: Mix, out: Floats | None = None) -> Floats:
+def blend(old: Floats, new: Floats, pull: Any, newer: Bools | bool, out: Floats | None = None) -> Floats:
     """The blend of two averages; `out` may be one of them."""
     move = np.subtract(new, old)
-    np.multiply(move, how.pull, out=move)
-    newer = how.newer
-    if not isinstance(newer, bool):
-        # Mostly all rows of a step lean to the same side, and picking one by one is what takes time.
-        newer = False if not newer.any() else True if newer.all() else newer
-    base = new if newer is True else old if newer is False else np.where(newer, new, old)
-    return np.add(base, move, out=move if out is None else out)
+    np.multiply(move, pull, move)
+    if newer is True:
+        return np.add(new, move, move if out is None else out)
+    # Mostly all rows of a step lean to the same side, and picking one by one is what takes time.
+    if newer is False or not newer.any():
+        return np.add(old, move, move if out is None else out)
+    return np.add(np.where(newer, new, old), move, move if out is None else out)
+
+
+def sides(pull: Any, newer: Any) -> tuple[Any, Any]:
+    """What the older and the newer side of a blend weigh."""
+    light = np.abs(pull)
+    heavy = 1.0 - light
+    return np.where(newer, light, heavy), np.where(newer, heavy, light)
 
 
 def norm(a: Floats, b: Floats) -> Floats:

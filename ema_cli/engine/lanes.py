@@ -4,25 +4,25 @@ A series is cut into blocks of `BLOCK` elements counted from its own first one, 
 of input happens to begin: that is what makes the result independent of how the input was cut. The part
 of one block that lies in the elements at hand is a *lane*. Step j of the walk takes element j of every lane.
 
-Two layouts do the same job and give the same bits. `Dense` pads the few lanes that start or end inside
-a block and is a plain transpose; `Ragged` sorts the elements and wastes nothing where there are many
-short lanes, as with thousands of interleaved keys. Arrays in walking order are called *step-major*.
+Two layouts do the same job and give the same bits. `Dense` pads the lanes that start or end inside a block
+and is a plain transpose; `Ragged` sorts the elements and wastes nothing where there are many short lanes,
+as with thousands of interleaved keys. Arrays in walking order are called *step-major*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ema_cli.engine.kernel import Floats
+from ema_cli.engine.scratch import Floats, Ints, Scratch
 
+__all__ = ["BLOCK", "Dense", "Floats", "Ints", "Lanes", "Ragged", "make_lanes"]
 BLOCK = 16
 FEW = 32  # segments that are better copied one by one than by an index
 
-Ints = NDArray[np.int64]
 # One step of a walk: its position in the block, where its elements lie in a step-major array, and one
 # value for each of them (of its lane, or of the element before it).
 Step = tuple[int, "int | slice", Floats]
@@ -34,78 +34,80 @@ class Lanes:
     counts: elements of each segment (> 0). starts: position in its block of each segment's first one.
     """
 
-    def __init__(self, counts: Ints, starts: Ints) -> None:
-        blocks = (starts + counts + (BLOCK - 1)) // BLOCK
-        self.counts, self.starts = counts, starts
+    def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
+        ends = starts + counts
+        blocks = (ends + (BLOCK - 1)) // BLOCK
+        self.counts, self.starts, self.scratch = counts, starts, scratch
         self.last_lane: Ints = np.cumsum(blocks) - 1
         self.first_lane: Ints = self.last_lane - blocks + 1
         self.count = int(self.last_lane[-1]) + 1
         self.end: Ints = np.full(self.count, BLOCK - 1)
-        self.end[self.last_lane] = (starts + counts - 1) % BLOCK
-
-    @cached_property
-    def full(self) -> Ints:
-        """The lanes whose blocks are complete with the elements at hand."""
-        return np.flatnonzero(self.end == BLOCK - 1)
+        self.end[self.last_lane] = (ends - 1) % BLOCK
+        # Lanes whose blocks are complete with the elements at hand.
+        self.full: Ints = np.flatnonzero(self.end == BLOCK - 1)
 
 
 class Dense(Lanes):
     """Step-major arrays have the shape (BLOCK, lanes); elements that are not there hold anything."""
 
-    def __init__(self, counts: Ints, starts: Ints) -> None:
-        super().__init__(counts, starts)
+    def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
+        super().__init__(counts, starts, scratch)
         one_lane_each = self.count == len(counts)
         self._steps = (int(starts.min()), int(self.end.max()) + 1) if one_lane_each else (0, BLOCK)
-        self._resumed = {
-            j: self.first_lane[starts == j] for j in (set(starts.tolist()) - {0} if starts.any() else ())
-        }
+        begun = sorted({*starts.tolist()} - {0})
+        self._resumed = {j: self.first_lane[starts == j] for j in begun}
 
     @cached_property
-    def _places(self) -> slice | Ints | None:
-        """Where the elements lie in the padded lanes, one after the other; None: ask `_spans`."""
-        begins = self.first_lane * BLOCK + self.starts
-        if len(self.counts) == 1:
-            return slice(int(begins[0]), int(begins[0] + self.counts[0]))
-        if len(self.counts) <= FEW:
-            return None
-        return np.arange(int(self.counts.sum())) + np.repeat(
-            begins - (np.cumsum(self.counts) - self.counts), self.counts
-        )
+    def _places(self) -> Ints:
+        """Where the elements lie in the padded lanes, one after the other."""
+        shift = self.first_lane * BLOCK + self.starts - (np.cumsum(self.counts) - self.counts)
+        return np.asarray(np.arange(int(self.counts.sum())) + np.repeat(shift, self.counts))
 
     @cached_property
-    def _spans(self) -> list[tuple[slice, slice]]:
-        """Each segment's place in the flat elements and in the padded lanes."""
-        begins = (self.first_lane * BLOCK + self.starts).tolist()
-        ends = np.cumsum(self.counts).tolist()
-        sizes = zip(begins, ends, self.counts.tolist(), strict=True)
-        return [(slice(end - n, end), slice(begin, begin + n)) for begin, end, n in sizes]
+    def _pieces(self) -> list[tuple[slice, tuple[slice, slice | int], int]]:
+        """Runs of elements, the place of each in a step-major array, and how many whole blocks it is."""
+        pieces = []
+        at = 0
+        segments = (self.counts, self.starts, self.first_lane)
+        for count, start, lane in zip(*(column.tolist() for column in segments), strict=True):
+            end, position, lanes = at + count, start, lane
+            while at < end:
+                whole = (end - at) // BLOCK if position == 0 else 0
+                size = whole * BLOCK or min(BLOCK - position, end - at)
+                where = slice(lanes, lanes + whole) if whole else lanes
+                pieces.append((slice(at, at + size), (slice(position, position + size), where), whole))
+                at, position, lanes = at + size, 0, lanes + (whole or 1)
+        return pieces
 
     def spread(self, flat: Floats) -> Floats:
         """Elements in input order to step-major."""
-        if len(flat) == self.count * BLOCK:
-            padded = np.ascontiguousarray(flat)
-        else:
-            padded = np.empty(self.count * BLOCK)
-            padded[:BLOCK] = padded[-BLOCK:] = 0.0
-            if (places := self._places) is not None:
-                if len(self.counts) > 1:
-                    padded[:] = 0.0
-                padded[places] = flat
-            else:
-                padded[:] = 0.0
-                for source, target in self._spans:
-                    padded[target] = flat[source]
-        return np.ascontiguousarray(padded.reshape(self.count, BLOCK).T)
+        steps = self.empty()
+        if len(self.counts) > FEW:
+            padded = self.scratch.floats(self.count * BLOCK)
+            padded[self._places] = flat
+            np.copyto(steps, padded.reshape(self.count, BLOCK).T)
+            return steps
+        for run, where, whole in self._pieces:
+            steps[where] = flat[run].reshape(whole, BLOCK).T if whole else flat[run]
+        return steps
 
-    def collect(self, steps: Floats) -> Floats:
+    def collect(self, steps: Floats, out: Floats | None = None) -> Floats:
         """Step-major back to elements in input order."""
-        padded = np.ascontiguousarray(steps.T).reshape(-1)
-        if (places := self._places) is not None:
-            return padded[places]
-        return np.concatenate([padded[target] for _, target in self._spans])
+        if out is None:
+            out = self.scratch.floats(int(self.counts.sum()))
+        if len(self.counts) > FEW:
+            padded = self.scratch.floats(self.count, BLOCK)
+            np.copyto(padded, steps.T)
+            return np.take(padded, self._places, out=out, mode="clip")  # the default mode would copy
+        for run, where, whole in self._pieces:
+            if whole:
+                out[run].reshape(whole, BLOCK)[:] = steps[:, where[1]].T
+            else:
+                out[run] = steps[where]
+        return out
 
     def empty(self) -> Floats:
-        return np.empty((BLOCK, self.count))
+        return self.scratch.floats(BLOCK, self.count)
 
     def walk(self, out: Floats, begin: Floats) -> Iterator[Step]:
         """Steps with what `out` holds for the elements before; begin (by lane): before the first ones."""
@@ -128,19 +130,19 @@ class Dense(Lanes):
 class Ragged(Lanes):
     """Step-major arrays hold just the elements, sorted by position in the block, then by lane."""
 
-    def __init__(self, counts: Ints, starts: Ints) -> None:
-        super().__init__(counts, starts)
+    def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
+        super().__init__(counts, starts, scratch)
         total = int(counts.sum())
-        # Each element's place within its segment, counted from the start of the segment's first block.
-        within = np.arange(total) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        lane = np.repeat(self.first_lane, counts) + within // BLOCK
-        position = (within % BLOCK).astype(np.uint8)
+        # Each element's place among all lanes if every one of them had BLOCK elements.
+        shift = self.first_lane * BLOCK + starts - (np.cumsum(counts) - counts)
+        place = np.arange(total) + np.repeat(shift, counts)
+        position = (place % BLOCK).astype(np.uint8)
         self._order = np.argsort(position, kind="stable")  # a radix sort for bytes
-        offsets = np.concatenate(([0], np.cumsum(np.bincount(position, minlength=BLOCK)))).tolist()
-        lane = lane[self._order]
+        lane = (place // BLOCK)[self._order]
+        offsets = [0, *np.cumsum(np.bincount(position, minlength=BLOCK)).tolist()]
         self._steps = [
             (j, slice(begin, end), lane[begin:end])
-            for j, (begin, end) in enumerate(zip(offsets, offsets[1:], strict=False))
+            for j, (begin, end) in enumerate(pairwise(offsets))
             if begin < end
         ]
         where = np.empty(total, np.int64)
@@ -150,15 +152,16 @@ class Ragged(Lanes):
         self._ends = where[np.cumsum(rows_in_lane) - 1]
 
     def spread(self, flat: Floats) -> Floats:
-        return np.asarray(flat[self._order])
+        return np.take(flat, self._order, out=self.empty(), mode="clip")
 
-    def collect(self, steps: Floats) -> Floats:
-        flat = np.empty_like(steps)
-        flat[self._order] = steps
-        return flat
+    def collect(self, steps: Floats, out: Floats | None = None) -> Floats:
+        if out is None:
+            out = self.empty()
+        out[self._order] = steps
+        return out
 
     def empty(self) -> Floats:
-        return np.empty(len(self._order))
+        return self.scratch.floats(len(self._order))
 
     def walk(self, out: Floats, begin: Floats) -> Iterator[Step]:
         now = begin.copy()
@@ -173,8 +176,8 @@ class Ragged(Lanes):
         return np.asarray(steps[self._ends[lanes]])
 
 
-def make_lanes(counts: Ints, starts: Ints) -> Dense | Ragged:
+def make_lanes(counts: Ints, starts: Ints, scratch: Scratch) -> Dense | Ragged:
     """The cheaper layout for these segments; the choice shows in the time taken, never in the result."""
     if len(counts) == 1 or int(counts.sum()) >= 2 * BLOCK * len(counts):
-        return Dense(counts, starts)
-    return Ragged(counts, starts)
+        return Dense(counts, starts, scratch)
+    return Ragged(counts, starts, scratch)

@@ -6,7 +6,7 @@ time, has ties to care for and lives in `ties`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
@@ -18,7 +18,7 @@ from ema_cli.decay import Decay
 from ema_cli.engine.fold import Decays, Kind, Moments, even_weights
 from ema_cli.engine.kernel import halve
 from ema_cli.engine.lanes import Ints
-from ema_cli.engine.plan import Part, Plan, empty_moments, fold_part, make_plan, remember, take_as_first
+from ema_cli.engine.plan import Part, Plan, fold_part, make_plan, remember, start_from_first, take_as_first
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.state import REMEMBERED, State
 from ema_cli.engine.ties import RecursiveClock, TiePlan
@@ -43,24 +43,22 @@ class Plain:
     def advance(self, plan: Plan, state: State) -> None:
         """Nothing besides the count of values, which the engine keeps."""
 
-    def fold(self, plan: Plan, state: State, weight: int) -> Moments:
+    def fold(self, plan: Plan, state: State, weight: int, out: Moments) -> None:
         rows = plan.rows
         memory = state.load(REMEMBERED, rows.series, rows.fresh, weight)
-        out = empty_moments(len(rows.values), self.kind.std)
         if self.average.start is not None:
             memory["carry_mean"][:, plan.new] = self.average.start
         if plan.lead is not None:
             if self.lead == 1:  # the first average is the first value
-                out.mean[plan.lead.rows] = rows.values[plan.lead.rows]
+                start_from_first(plan.lead, rows, plan.begun, memory, out)
             else:
                 plain = Kind(False, self.kind.std)
-                fold_part(plan.lead, rows.values, memory, _plain_mean(plan.lead, plan.seen), plain, out)
-            take_as_first(plan.lead, plan.begun, memory, out)
+                fold_part(plan.lead, rows, memory, _plain_mean(plan.lead, plan.seen), plain, out)
+                take_as_first(plan.lead, plan.begun, memory, out)
         if plan.rest is not None:
             decays = None if self.kind.tables else self._by_gaps(plan)
-            fold_part(plan.rest, rows.values, memory, decays, self.kind, out)
+            fold_part(plan.rest, rows, memory, decays, self.kind, out)
         remember(state, memory, rows, weight)
-        return out
 
     def _by_gaps(self, plan: Plan) -> Decays:
         """Each row's decay and share, by the number of rows since the value before it."""
@@ -119,7 +117,7 @@ class Clocked:
         last = rows.times[rows.first + rows.counts - 1]
         state.store({"last_time": last[rows.final]}, rows.series[rows.final])
 
-    def fold(self, plan: Plan, state: State, weight: int) -> Moments:
+    def fold(self, plan: Plan, state: State, weight: int, out: Moments) -> None:
         rows = plan.rows
         assert rows.times is not None
         assert plan.rest is not None
@@ -129,10 +127,8 @@ class Clocked:
         decay, share = halve(since / self.halflife)
         decay[rows.first[plan.new]], share[rows.first[plan.new]] = 0.0, 1.0
         memory = state.load(REMEMBERED, rows.series, rows.fresh, weight)
-        out = empty_moments(len(rows.values), self.kind.std)
-        fold_part(plan.rest, rows.values, memory, Decays(decay, share, np.ones(len(decay))), self.kind, out)
+        fold_part(plan.rest, rows, memory, Decays(decay, share, np.ones(len(decay))), self.kind, out)
         remember(state, memory, rows, weight)
-        return out
 
 
 P = TypeVar("P")
@@ -144,8 +140,8 @@ class OneWeight(Protocol[P]):
     def plan(self, rows: Rows, state: State) -> P:
         """What all weights share in one tile."""
 
-    def fold(self, plan: P, state: State, weight: int) -> Moments:
-        """The moments at each row; what this weight remembers moves on."""
+    def fold(self, plan: P, state: State, weight: int, out: Moments) -> None:
+        """The moments at each row into `out`; what this weight remembers moves on."""
 
     def advance(self, plan: P, state: State) -> None:
         """What all weights remember moves on."""
@@ -157,11 +153,11 @@ class Model(Generic[P]):
     def __init__(self, weights: Sequence[OneWeight[P]]) -> None:
         self.weights = weights
 
-    def fold(self, rows: Rows, state: State) -> Iterator[Moments]:
-        """The moments at each row by each weight; once all are taken, `state` has moved on."""
+    def fold(self, rows: Rows, state: State, out: Sequence[Moments]) -> None:
+        """The moments at each row by each weight into `out`; `state` moves on."""
         plan = self.weights[0].plan(rows, state)
         for place, weight in enumerate(self.weights):
-            yield weight.fold(plan, state, place)
+            weight.fold(plan, state, place, out[place])
         self.weights[0].advance(plan, state)
 
 

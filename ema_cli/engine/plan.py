@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ema_cli.engine.fold import BLANK, CARRY, LOCAL, Decays, Floor, Kind, Memory, Moments, fold, make_floors
-from ema_cli.engine.kernel import Bools, Floats
-from ema_cli.engine.lanes import Ints
+from ema_cli.engine.fold import (
+    BLANK,
+    CARRY,
+    LOCAL,
+    Decays,
+    Floor,
+    Folding,
+    Kind,
+    Memory,
+    Moments,
+    make_floors,
+)
 from ema_cli.engine.rows import Rows
+from ema_cli.engine.scratch import Bools, Ints, Scratch
 from ema_cli.engine.state import State
 
 Index = Ints | slice
@@ -45,15 +55,18 @@ def make_part(rows: Rows, skip: Ints, counts: Ints, seen: Ints) -> Part | None:
     elif int(counts.sum()) < len(rows.values):
         index = np.arange(int(counts.sum())) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
     if some.all():
-        return Part(index, segments, counts, make_floors(counts, seen))
-    return Part(index, np.flatnonzero(some), counts[some], make_floors(counts[some], seen[some]))
+        return Part(index, segments, counts, make_floors(counts, seen, rows.scratch))
+    return Part(
+        index, np.flatnonzero(some), counts[some], make_floors(counts[some], seen[some], rows.scratch)
+    )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all weights share in one tile: `lead`, rows that only make up their series' first average; the rest.
+    """What all weights share in one tile.
 
-    new: segments that have seen nothing yet. begun: of the lead's segments, those that it completes.
+    lead: rows that only make up their series' first average; rest: the others. new: segments that have seen
+    nothing yet. seen: what each has seen. begun: of the lead's segments, those that it completes.
     """
 
     rows: Rows
@@ -62,6 +75,14 @@ class Plan:
     lead: Part | None
     begun: Bools
     rest: Part | None
+
+
+def start_from_first(part: Part, rows: Rows, begun: Bools, memory: Memory, out: Moments) -> None:
+    """The lead is the first value alone: its average, with no spread, is what the series starts from."""
+    for _, array in out.given():
+        array[part.rows] = 0.0
+    out.mean[part.rows] = rows.values[part.rows]
+    take_as_first(part, begun, memory, out)
 
 
 def make_plan(rows: Rows, seen: Ints, lead: int) -> Plan:
@@ -74,15 +95,20 @@ def make_plan(rows: Rows, seen: Ints, lead: int) -> Plan:
 
 
 def fold_part(
-    part: Part, values: Floats, memory: Memory, decays: Decays | None, kind: Kind, out: Moments
+    part: Part, rows: Rows, memory: Memory, decays: Decays | None, kind: Kind, out: Moments
 ) -> None:
     """Fold these rows into `memory` and put their moments into `out`. decays: of these rows."""
     mine = {name: array[:, part.segments] for name, array in memory.items()}
-    moments, _ = fold(part.floors, mine, (Moments(values[part.rows]), decays), kind)
-    for name, array in mine.items():
-        memory[name][:, part.segments] = array
-    for (_, target), (_, source) in zip(out.given(), moments.given(), strict=True):
-        target[part.rows] = source
+    index = part.rows
+    in_place = isinstance(index, slice)
+    room = out.at(index) if in_place else empty_moments(rows.scratch, int(part.counts.sum()), kind.std)
+    Folding(part.floors, mine, kind).totals(Moments(rows.values[index]), decays, room)
+    if not in_place:
+        for (_, target), (_, source) in zip(out.given(), room.given(), strict=True):
+            target[index] = source
+    if not isinstance(part.segments, slice):
+        for name, array in mine.items():
+            memory[name][:, part.segments] = array
 
 
 def take_as_first(part: Part, begun: Bools, memory: Memory, out: Moments) -> None:
@@ -96,9 +122,9 @@ def take_as_first(part: Part, begun: Bools, memory: Memory, out: Moments) -> Non
             memory[name][:, segments] = BLANK[name]
 
 
-def empty_moments(rows: int, std: bool) -> Moments:
+def empty_moments(scratch: Scratch, rows: int, std: bool) -> Moments:
     """Room for the moments of so many rows."""
-    return Moments(*(np.zeros(rows) for _ in range(3 if std else 1)))
+    return Moments(*(scratch.floats(rows) for _ in range(3 if std else 1)))
 
 
 def remember(state: State, memory: Memory, rows: Rows, weight: int) -> None:

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from ema_cli.average import Average
 from ema_cli.engine.fold import BLANK, CARRY, DECAYS, LEVELS, LOCAL
+from ema_cli.engine.scratch import Ints
 
-Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 REMEMBERED = CARRY + LOCAL
 
 
 @dataclass(frozen=True)
 class Field:
-    """A remembered quantity. per: 'key', 'series', 'weight' (one a series for each weight), or 'level' (of each)."""
+    """A remembered quantity.
+
+    per: 'key', 'series', 'weight' (one a series for each weight), or 'level' (one for each level of those).
+    """
 
     name: str
     blank: float | int
@@ -82,6 +85,17 @@ class State:
                 old = self.arrays[field.name]
                 self.arrays[field.name] = np.concatenate((old, self._blank(field, more)), axis=-1)
         self.keys = max(self.keys, keys)
+
+    def load_keys(self, names: Iterable[str], keys: Ints) -> list[Ints]:
+        """Copies of quantities that are kept by key; blank for keys that there is no room for yet."""
+        room = self.arrays["seen"].shape[0] // self.columns
+        known = keys < room
+        out = []
+        for name in names:
+            values = np.full(len(keys), self.by_name[name].blank, np.int64)
+            values[known] = self.arrays[name][keys[known]]
+            out.append(values)
+        return out
 
     def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
         """Copies of those of these quantities that are remembered, at these places; blank where `fresh`."""

@@ -13,10 +13,10 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.fold import Decays, Kind, Moments, join
-from ema_cli.engine.kernel import Bools, Floats, halve, mix
-from ema_cli.engine.lanes import Ints
-from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, take_as_first
+from ema_cli.engine.kernel import halve, mix
+from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, start_from_first
 from ema_cli.engine.rows import Rows
+from ema_cli.engine.scratch import Bools, Floats, Ints
 from ema_cli.engine.state import REMEMBERED, Arrays, State
 
 # The average at the last observation that has been folded.
@@ -93,13 +93,13 @@ class RecursiveClock:
         )
         return make_plan(part, groups[some], lead=1)
 
-    def fold(self, plan: TiePlan, state: State, weight: int) -> Moments:
+    def fold(self, plan: TiePlan, state: State, weight: int, out: Moments) -> None:
         decay, share = halve(plan.elapsed / self.halflife)
         decay[plan.anew], share[plan.anew] = 0.0, 1.0
         rows, part = plan.rows, plan.folded.rows
         old = state.load(BEFORE, rows.series, rows.fresh, weight)
-        before = empty_moments(len(rows.values), self.kind.std)
-        for (name, array), values in zip(before.given(), old.values(), strict=False):
+        before = empty_moments(rows.scratch, len(rows.values), self.kind.std)
+        for (_, array), values in zip(before.given(), old.values(), strict=False):
             array[rows.first] = values
         if len(part.values):
             folded = self._fold_done(plan, state, weight, Decays(decay, share, None))
@@ -109,23 +109,24 @@ class RecursiveClock:
             newest = {f"before_{name}": values[last] for name, values in folded.given()}
             state.store(newest, part.series[part.final], weight)
         if plan.start is not None:
-            before = Moments(**{name: values[plan.start] for name, values in before.given()})
+            before = before.at(plan.start)
         # Each row is one step from the observation before it to the mean of its own so far.
-        now = join(before, Moments(plan.means), mix(share, decay))
-        return Moments(**{name: values[plan.real] for name, values in now.given()})
+        now = before.at(slice(None))
+        join(before, Moments(plan.means), mix(share, decay), now)
+        for (_, target), (_, values) in zip(out.given(), now.given(), strict=True):
+            target[:] = values[plan.real]
 
     def _fold_done(self, plan: TiePlan, state: State, weight: int, decays: Decays) -> Moments:
         """The moments after each completed observation."""
         folded = plan.folded
         memory = state.load(REMEMBERED, folded.rows.series, folded.rows.fresh, weight)
-        out = empty_moments(len(folded.rows.values), self.kind.std)
+        out = empty_moments(folded.rows.scratch, len(folded.rows.values), self.kind.std)
         if folded.lead is not None:
-            out.mean[folded.lead.rows] = folded.rows.values[folded.lead.rows]
-            take_as_first(folded.lead, folded.begun, memory, out)
+            start_from_first(folded.lead, folded.rows, folded.begun, memory, out)
         if folded.rest is not None:
             index = folded.rest.rows
             mine = Decays(decays.decay[plan.done][index], decays.share[plan.done][index], None)
-            fold_part(folded.rest, folded.rows.values, memory, mine, self.kind, out)
+            fold_part(folded.rest, folded.rows, memory, mine, self.kind, out)
         remember(state, memory, folded.rows, weight)
         return out
 

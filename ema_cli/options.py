@@ -104,7 +104,7 @@ def _has_duration(halflife: Any) -> bool:
 
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|[a-z]+|COLUMN)(?=[ ,;:)]|$))?")
 # Words that stand after an option as its value; any other word goes on with the sentence.
-_VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS}
+_VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS, *TIME_UNITS}
 
 
 def in_python(message: str) -> str:

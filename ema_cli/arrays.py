@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from ema_cli.auto import best_alphas
+from ema_cli.batch import Floats
 from ema_cli.chunks import fold, read_chunk
-from ema_cli.engine.lanes import Floats
 from ema_cli.keys import KeyTable
 from ema_cli.options import Options, read_options
 from ema_cli.trends import Trends

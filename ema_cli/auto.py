@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from ema_cli.average import Average
+from ema_cli.batch import Floats
 from ema_cli.decay import Decay
 from ema_cli.engine.engine import Engine, KeyedRows
-from ema_cli.engine.lanes import Floats
 from ema_cli.errors import OptionError
 
 Tiles = Callable[[], Iterator[tuple[Floats, KeyedRows | None]]]

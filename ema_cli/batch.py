@@ -7,7 +7,7 @@ Any sink takes any body, so every format converts into every other without a cas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,6 +60,9 @@ class Body(Protocol):
     def arrow(self) -> Any:
         """The rows as an Arrow RecordBatch that has the source's `schema`."""
 
+    def head(self, rows: int) -> Body:
+        """The first rows alone."""
+
 
 @dataclass
 class Batch:
@@ -78,6 +81,14 @@ class Batch:
     place: Placer
     invalid: int = 0
     size: int = 0
+
+    def head(self, rows: int) -> Batch:
+        """The first rows alone: those above a row that something is wrong with."""
+        times = None if self.times is None else self.times[:rows]
+        keys = [key[:rows] for key in self.keys]
+        return replace(
+            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=self.body.head(rows)
+        )
 
 
 class Placer(Protocol):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ema_cli.batch import Floats, Ints
 from ema_cli.engine.engine import TILE, BackwardsTimeError, KeyedRows
-from ema_cli.engine.lanes import Floats, Ints
 from ema_cli.errors import DataError, OptionError
 from ema_cli.keys import KeyTable
 from ema_cli.options import Settings, in_python

@@ -49,7 +49,7 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         mode = _mode_for(path)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
     except OSError as error:
-        raise FileTrouble(os.fspath(name), system_words(error), _folder_hint(path)) from error
+        raise FileTrouble(os.fspath(name), system_words(error), _folder_hint(name)) from error
     _open_temporaries.add(temporary)
     try:
         with os.fdopen(handle, "wb", buffering=0) as out:
@@ -80,8 +80,9 @@ def _mode_for(path: Path) -> int:
         return 0o666 & ~umask
 
 
-def _folder_hint(path: Path) -> str:
-    return f"make the folder first: mkdir -p {path.parent}" if not path.parent.is_dir() else ""
+def _folder_hint(name: str | os.PathLike[str]) -> str:
+    folder = Path(name).parent
+    return "" if folder.is_dir() else f"make the folder first: mkdir -p {folder}"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ema_cli.batch import Ints
 from ema_cli.engine.engine import TILE, KeyedRows
-from ema_cli.engine.lanes import Ints
 from ema_cli.errors import DataError
 
 Arrays = dict[str, NDArray[Any]]

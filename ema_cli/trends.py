@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
+from ema_cli.batch import Ints
 from ema_cli.engine.engine import Engine, KeyedRows
-from ema_cli.engine.lanes import Floats, Ints
+from ema_cli.engine.kernel import Floats
 
 # Values beyond this count as infinite, for the difference of two of them is.
 LARGEST = 2.0**1023

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.engine.lanes import Floats, Ints
-from ema_cli.engine.models import make_models
+from ema_cli.engine.kernel import Bools, Floats
+from ema_cli.engine.lanes import Ints
+from ema_cli.engine.models import make_model
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.state import State
 
 TILE = 65_536
-Bools = NDArray[np.bool_]
 
 
 class BackwardsTimeError(ValueError):
@@ -43,7 +43,7 @@ class Engine:
     def __init__(self, average: Average, columns: int) -> None:
         self.average, self.columns = average, columns
         self.state = State(average, columns)
-        self.models = make_models(average)
+        self.model = make_model(average)
 
     def update(
         self, values: Floats, times: Ints | None = None, keys: KeyedRows | None = None
@@ -53,7 +53,7 @@ class Engine:
         values: (rows, columns) float64, NaN where missing. times: (rows,) int64 nanoseconds.
         Raises BackwardsTimeError, before anything is folded in.
         """
-        weights, n = len(self.models), len(values)
+        weights, n = len(self.average.decays), len(values)
         mean = np.full((weights, n, self.columns), np.nan)
         std = np.full((weights, n, self.columns), np.nan) if self.average.needs_std else None
         if n == 0:
@@ -68,7 +68,9 @@ class Engine:
         if times is not None:
             self._check_clock(times, counts, slots, order)
         observed = ~np.isnan(values)
-        self._fold(values, times, observed, (counts, slots), (mean, std))
+        # Lanes are padded, and a padded row may divide 0 by 0; so may the weight of a row long faded.
+        with np.errstate(all="ignore"):
+            self._fold(values, times, observed, (counts, slots), (mean, std))
         if order is not None:
             back = np.empty_like(order)
             back[order] = np.arange(n)
@@ -99,15 +101,12 @@ class Engine:
         rows = self._gather(values, times, observed, keys)
         seen_before = self._seen(rows)
         if self.average.missing == "decay" and times is None:
-            rows.gaps = self._gaps(rows, observed, keys)
+            rows.gaps = self._gaps(rows, keys)
         if len(rows.values):
-            plan = self.models[0].plan(rows, self.state)
-            for weight, model in enumerate(self.models):
-                moments = model.fold(plan, self.state, weight)
+            for weight, moments in enumerate(self.model.fold(rows, self.state)):
                 mean[weight, rows.place, rows.column] = moments.mean
                 if std is not None:
                     std[weight, rows.place, rows.column] = moments.unbiased_std()
-            self.models[0].advance(plan, self.state)
             self._count(rows)
             self._blank_early(rows, seen_before, out)
         if self.average.fill:
@@ -165,7 +164,7 @@ class Engine:
         seen[rows.fresh] = 0
         return np.asarray(np.arange(len(rows.values)) + np.repeat(seen - rows.first + 1, rows.counts))
 
-    def _gaps(self, rows: Rows, observed: Bools, keys: tuple[Ints, Ints]) -> Ints:
+    def _gaps(self, rows: Rows, keys: tuple[Ints, Ints]) -> Ints:
         """Rows since the value before, for each row (1: no gap); the trailing gap goes into the state."""
         counts, slots = keys
         gap = self.state.arrays["gap"]

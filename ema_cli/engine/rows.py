@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ema_cli.engine.lanes import Floats, Ints
-
-Bools = NDArray[np.bool_]
+from ema_cli.engine.kernel import Bools, Floats
+from ema_cli.engine.lanes import Ints
 
 
 @dataclass
@@ -34,3 +32,8 @@ class Rows:
     def first(self) -> Ints:
         """Index of each segment's first row."""
         return np.asarray(np.cumsum(self.counts) - self.counts)
+
+    @property
+    def last(self) -> Ints:
+        """Index of each segment's last row."""
+        return np.asarray(np.cumsum(self.counts) - 1)

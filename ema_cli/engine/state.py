@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.engine.kernel import BLANK, CARRY, LOCAL
+from ema_cli.engine.fold import BLANK, CARRY, DECAYS, LEVELS, LOCAL
 
 Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
+REMEMBERED = CARRY + LOCAL
 
 
 @dataclass(frozen=True)
 class Field:
-    """A remembered quantity. per: 'key', 'series' or 'weight' (one a series for each weight)."""
+    """A remembered quantity. per: 'key', 'series', 'weight' (one a series for each weight), or 'level' (of each)."""
 
     name: str
     blank: float | int
@@ -31,12 +32,14 @@ class Field:
 def fields_of(average: Average) -> list[Field]:
     """What an average has to remember; only what it needs, for there may be a million keys."""
     fields = [Field("seen", 0, "series")]
-    wanted = set(CARRY + LOCAL)
+    wanted = set(REMEMBERED)
     if not average.needs_std:
         wanted -= {"carry_std", "carry_bias", "std", "bias"}
     if not average.adjust:
-        wanted -= {"carry_mass"}
-    fields += [Field(name, BLANK[name], "weight") for name in CARRY + LOCAL if name in wanted]
+        wanted -= {"carry_mass", "mass"}
+    if not (average.timed or average.missing == "decay" or average.seed_rows):
+        wanted -= set(DECAYS)  # all rows decay alike: there is a table
+    fields += [Field(name, BLANK[name], "level") for name in REMEMBERED if name in wanted]
     if average.missing == "decay" and not average.timed:
         fields.append(Field("gap", 0, "series"))
     if average.timed:
@@ -66,7 +69,8 @@ class State:
 
     def _blank(self, field: Field, keys: int) -> NDArray[Any]:
         places = keys if field.per == "key" else keys * self.columns
-        shape = (self.weights, places) if field.per == "weight" else (places,)
+        shapes = {"weight": (self.weights, places), "level": (self.weights, LEVELS, places)}
+        shape = shapes.get(field.per, (places,))
         return np.full(shape, field.blank, np.int64 if isinstance(field.blank, int) else np.float64)
 
     def grow(self, keys: int) -> None:
@@ -80,23 +84,25 @@ class State:
         self.keys = max(self.keys, keys)
 
     def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
-        """Copies of these quantities at these places; blank where `fresh`, and where not remembered at all."""
+        """Copies of those of these quantities that are remembered, at these places; blank where `fresh`."""
         out: Arrays = {}
+        some = fresh.any()
         for name in names:
-            if name not in self.arrays:
-                out[name] = np.full(len(places), BLANK.get(name, 0))
-                continue
-            field, array = self.by_name[name], self.arrays[name]
-            out[name] = (array[weight] if field.per == "weight" else array)[places]
-            if fresh.any():
-                out[name][fresh] = field.blank
+            if name in self.arrays:
+                out[name] = self._of(name, weight)[..., places]
+                if some:
+                    out[name][..., fresh] = self.by_name[name].blank
         return out
+
+    def _of(self, name: str, weight: int) -> NDArray[Any]:
+        return (
+            self.arrays[name][weight] if self.by_name[name].per in ("weight", "level") else self.arrays[name]
+        )
 
     def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:
         """Write back what is remembered of these quantities."""
         for name in values.keys() & self.arrays.keys():
-            array = self.arrays[name]
-            (array[weight] if self.by_name[name].per == "weight" else array)[places] = values[name]
+            self._of(name, weight)[..., places] = values[name]
 
     def clear(self, names: Iterable[str], places: Ints) -> None:
         """Make these quantities blank again, for all weights."""
@@ -119,6 +125,8 @@ class State:
             blank = self._blank(field, keys)
             given = np.asarray(arrays[field.name])
             if given.shape != blank.shape or given.dtype != blank.dtype:
-                raise ValueError(f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}")
+                raise ValueError(
+                    f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}"
+                )
             self.arrays[field.name] = given.copy()
         self.keys = keys

@@ -71,8 +71,8 @@ class Records:
 def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Records:
     """The whole records at the start of `data`; what follows them is not yet a record.
 
-    columns: fields a record must have. final: nothing comes after `data`, so a last line needs no line ending.
-    Blank lines are no records unless there is one column. Raises RaggedError.
+    columns: fields a record must have. final: nothing comes after `data`, so a last line needs no line
+    ending. Blank lines are no records unless there is one column. Raises RaggedError.
     """
     text = data + b"\n" if final and data and not data.endswith(b"\n") else data
     bytes_ = np.frombuffer(text, np.uint8)

@@ -1,0 +1,90 @@
+"""Reading, computing and writing at the same time, each in a thread of its own, a few batches apart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import Queue
+from types import TracebackType
+from typing import Any
+
+from ema_cli.batch import Batch, Floats, Sink
+
+# Batches that may wait between two threads: enough to keep both busy, few enough to keep memory small.
+DEPTH = 2
+
+
+class Ahead:
+    """An iterator run in a thread, a few items ahead of whoever asks for them."""
+
+    def __init__(self, items: Iterator[Batch]) -> None:
+        self.items = items
+        self.queue: Queue[tuple[bool, Any]] = Queue(DEPTH)
+        self.stopped = False
+        threading.Thread(target=self._run, name="read", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            for item in self.items:
+                self.queue.put((True, item))
+                if self.stopped:
+                    return
+            self.queue.put((False, None))
+        except BaseException as error:  # handed to whoever asks
+            self.queue.put((False, error))
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            more, item = self.queue.get()
+            if more:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+
+    def stop(self) -> None:
+        """Let the thread end at its next item."""
+        self.stopped = True
+        while not self.queue.empty():
+            self.queue.get_nowait()
+
+
+class Behind:
+    """A sink run in a thread. As a context manager it ends with everything written that was handed over.
+
+    What goes wrong in the thread is raised in the caller's, at its next step.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.queue: Queue[tuple[Batch, Floats] | None] = Queue(DEPTH)
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="write", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (item := self.queue.get()) is not None:
+            if self.error is None:
+                try:
+                    self.sink.write(*item)
+                except BaseException as error:  # raised by `write` or `__exit__`
+                    self.error = error
+
+    def write(self, batch: Batch, fields: Floats) -> None:
+        if self.error is not None:
+            raise self.error
+        self.queue.put((batch, fields))
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if value is not None and not isinstance(value, Exception):
+            return  # Ctrl-C: don't wait for a reader that may never read again
+        self.queue.put(None)
+        self.thread.join()
+        if self.error is not None and value is not self.error:
+            raise self.error

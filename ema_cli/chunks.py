@@ -144,6 +144,8 @@ def _arrow(column: Any, rows: int, option: str) -> Any:
         raise DataError(f"{option} must have one dimension, not {np.ndim(column)}")
     if len(column) != rows:
         raise DataError(f"{option} has {len(column)} rows, x has {rows}")
+    if isinstance(column, list | tuple) and column and isinstance(column[0], np.datetime64):
+        column = np.array(column)
     if isinstance(column, np.ndarray) and column.dtype.kind == "M":
         unit = np.datetime_data(column.dtype)[0]
         column = column.astype("datetime64[s]") if unit in ("Y", "M", "W", "D", "h", "m") else column

@@ -104,12 +104,12 @@ def _has_duration(halflife: Any) -> bool:
 
 _OPTION = re.compile(r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|[a-z]+|COLUMN)(?=[ ,;:)]|$))?")
 # Words that stand after an option as its value; any other word goes on with the sentence.
-_VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS}
+_VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS, *TIME_UNITS}
 
 
 def in_python(message: str) -> str:
     """A message about options as Python spells them: `--alpha 0.1` is `alpha=0.1`."""
-    return _OPTION.sub(_keyword, message)
+    return _OPTION.sub(_keyword, re.sub(r"no --([a-z]+)", r"\1=False", message))
 
 
 def _keyword(match: re.Match[str]) -> str:

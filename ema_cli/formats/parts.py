@@ -57,15 +57,18 @@ class Parts:
         """Raise DataError where a later part has another header or is of another kind."""
         if type(earlier) is not type(self.current):
             raise DataError("another format than the parts before it", Place(self.current.name))
-        if self.current.columns != self.columns:
-            problem = (
-                f"columns {', '.join(self.current.columns)}; the first part has {', '.join(self.columns)}"
-            )
-            hint = "parts of one series have the same header; for a series each use --output-dir"
-            raise DataError(problem, Place(self.current.name), hint)
+        check_header(self.current.columns, self.columns, self.current.name)
 
     def close(self) -> None:
         self.current.close()
+
+
+def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> None:
+    """Raise DataError where a part has other columns than the first one."""
+    if list(columns) != list(first):
+        problem = f"columns {', '.join(columns)}; the first part has {', '.join(first)}"
+        hint = "parts of one series have the same header; for a series each use --output-dir"
+        raise DataError(problem, Place(name), hint)
 
 
 def _newline(source: TextSource, wanted: Wanted, size: int) -> Batch:

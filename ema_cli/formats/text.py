@@ -141,7 +141,9 @@ class TextSource:
                 return records
             if self.ended:
                 raise DataError(
-                    "a quoted field is never closed", Place(self.name, self.line), 'end it with a quote: "..."'
+                    "a quoted field is never closed",
+                    Place(self.name, self.line),
+                    'end it with a quote: "..."',
                 )
             self._more(self.line)
 

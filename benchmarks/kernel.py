@@ -40,7 +40,7 @@ class Case:
 def engine(x: Floats, times: Any = None, codes: Any = None, **options: Any) -> Run:
     average = make_average(options, timed=times is not None)
     values = x[:, np.newaxis]
-    size = ONE_GO if codes is None else TILE
+    size = ONE_GO if codes is times is None else TILE
 
     def run() -> Floats:
         folding, out = Engine(average, 1), np.empty(len(x))

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT, SAMPLES
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,7 +40,9 @@ def steps(session: str) -> list[tuple[str, str]]:
 
 
 def matches(expected: str, found: str) -> bool:
-    pattern = "".join(r"(?:.*\n)*?" if line == "...\n" else re.escape(line) for line in expected.splitlines(True))
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "...\n" else re.escape(line) for line in expected.splitlines(True)
+    )
     return re.fullmatch(pattern, found) is not None
 
 
@@ -94,5 +97,7 @@ def test_links_lead_somewhere() -> None:
 def test_the_reference_is_the_help(tmp_path: Path) -> None:
     reference = (ROOT / "docs" / "reference.md").read_text()
     for name in ("ema-smooth", "ema-weights"):
-        done = subprocess.run([name, "--help"], env=shell(tmp_path), capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [name, "--help"], env=shell(tmp_path), capture_output=True, text=True, check=True
+        )
         assert f"```text\n{done.stdout}```" in reference, f"run `make docs`: {name}"

@@ -79,15 +79,15 @@ class Decays:
 class Weights:
     """How blocks weigh up to and including each element; step-major, or, if `even`, lists by position.
 
-    decay, share, mass: of the block so far. inner: how the block so far and the next element blend;
-    outer: how the carry and the block so far do.
+    decay, share, mass: of the block so far. inner: how the block so far and the next element blend, step by
+    step; outer: how the carry and the block so far do.
     """
 
     decay: Any
     share: Any
     mass: Any
-    inner: Mix
-    outer: Mix
+    inner: dict[int, Mix]
+    outer: dict[int, Mix]
     even: bool = False
 
 
@@ -136,7 +136,8 @@ def even_weights(decay: float, share: float, gain: float | None) -> list[Weights
         weights = _weigh(lane, given, begin)
         decays, shares, masses = (getattr(weights, name)[:, 0].tolist() for name in DECAYS)
         inner, outer = (
-            Mix(m.pull[:, 0].tolist(), m.newer[:, 0].tolist()) for m in (weights.inner, weights.outer)
+            {j: Mix(how.pull.item(), how.newer) for j, how in steps.items()}
+            for steps in (weights.inner, weights.outer)
         )
         tables.append(Weights(decays, shares, masses, inner, outer, True))
         decay, share, gain = decays[-1], shares[-1], None if gain is None else masses[-1]
@@ -186,10 +187,8 @@ class Folding:
         """The local moments of blocks up to and including each element."""
         x = lanes.spread(flat.mean)
         mean = lanes.empty() if self.kind.std else x
-        pull, newer = weights.inner.pull, weights.inner.newer
         for j, at, before in lanes.walk(mean, begin["mean"]):
-            w = j if weights.even else at
-            blend(before, x[at], pull[w], newer[w], mean[at])
+            blend(before, x[at], weights.inner[j], mean[at])
         if not self.kind.std:
             return Moments(mean)
         std, bias = lanes.empty(), lanes.empty()
@@ -198,8 +197,7 @@ class Folding:
         arrays = (mean, std, bias)
         walks = (lanes.walk(array, begin[name]) for name, array in zip(MOMENTS, arrays, strict=True))
         for (j, at, mean_before), (_, _, std_before), (_, _, bias_before) in zip(*walks, strict=True):
-            w = j if weights.even else at
-            of = sides(pull[w], newer[w])
+            of = sides(weights.inner[j])
             spreads = (std_before, None if stds is None else stds[at])
             std[at] = spread_of(spreads, of, x[at] - mean_before)
             bias[at] = bias_of((bias_before, None if biases is None else biases[at]), of)
@@ -241,16 +239,15 @@ class Folding:
         """Carry and local moments of each element taken together, in input order. Spends `local`."""
         names = [name for name in CARRY if name in carry]
         masses = lanes.empty() if self.kind.adjusted else None
-        pull, newer, mass = weights.outer.pull, weights.outer.newer, weights.mass
         for steps in zip(*(lanes.over(carry[name]) for name in names), strict=True):
             j, at, before = steps[0]
-            w = j if weights.even else at
             into = local.at(at)
             older = Moments(before, steps[1][2], steps[2][2]) if self.kind.std else Moments(before)
             if masses is None:
-                join(older, into, Mix(pull[w], newer[w]), into)
+                join(older, into, weights.outer[j], into)
             else:
-                masses[at] = join_adjusted(older, steps[-1][2], into, Mix(pull[w], newer[w]), mass[w], into)
+                mass = weights.mass[j if weights.even else at]
+                masses[at] = join_adjusted(older, steps[-1][2], into, weights.outer[j], mass, into)
         target = {} if out is None else dict(out.given())
         flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
         return Moments(*flat), None if masses is None else lanes.collect(masses)
@@ -285,12 +282,12 @@ class Folding:
         """How a carry and the elements at a place above the last level blend, and what those weigh."""
         if self.kind.tables:
             table = self.kind.tables[LEVELS]
-            even = Mix(table.outer.pull[0], table.outer.newer[0]), table.mass[0]
+            even = table.outer[0], table.mass[0]
             return lambda _: even
         assert decays is not None
-        how = mix(decays.share[order], decays.decay[order])
-        gain = decays.share[order] if decays.gain is None else decays.gain[order]
-        return lambda at: (Mix(how.pull[at], how.newer[at]), gain[at])
+        decay, share = decays.decay[order], decays.share[order]
+        gain = share if decays.gain is None else decays.gain[order]
+        return lambda at: (mix(share[at], decay[at]), gain[at])
 
 
 def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights:
@@ -300,17 +297,18 @@ def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weight
     fades, shares = lanes.empty(), lanes.empty()
     gain, masses = (share, shares) if given.gain is None else (lanes.spread(given.gain), lanes.empty())
     adjusted = given.gain is not None
-    inner, outer = (Mix(lanes.empty(), lanes.scratch.bools(*fades.shape)) for _ in range(2))
+    pulls = lanes.empty()
+    inner, outer = {}, {}
     for _, at, before in lanes.walk(fades, begin["decay"]):
         np.multiply(before, decay[at], fades[at])
     if adjusted:
         for _, at, before in lanes.walk(shares, begin["share"]):
             np.add(before * decay[at], share[at], shares[at])
-    for _, at, before in lanes.walk(masses, begin["mass" if adjusted else "share"]):
+    for j, at, before in lanes.walk(masses, begin["mass" if adjusted else "share"]):
         old = before * decay[at]
         np.add(old, gain[at], masses[at])
-        inner.put(at, mix(gain[at], old, masses[at]))
-        outer.put(at, mix(shares[at], fades[at]))
+        inner[j] = mix(gain[at], old, masses[at], pulls[at])
+        outer[j] = mix(shares[at], fades[at])
     return Weights(fades, shares, masses, inner, outer)
 
 
@@ -328,17 +326,17 @@ def join(older: Moments, newer: Moments, how: Mix, out: Moments) -> None:
     if out.std is not None and out.bias is not None:
         assert older.std is not None
         assert older.bias is not None
-        of = sides(how.pull, how.newer)
+        of = sides(how)
         out.std[...] = spread_of((older.std, newer.std), of, newer.mean - older.mean)
         out.bias[...] = bias_of((older.bias, newer.bias), of)
-    blend(older.mean, newer.mean, how.pull, how.newer, out.mean)
+    blend(older.mean, newer.mean, how, out.mean)
 
 
 def join_adjusted(
     older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float, out: Moments
 ) -> Floats:
     """`join` by what each side weighs: its mass, the older one's decayed; returns the mass of both."""
-    left = blend(mass, _NOTHING, fade.pull, fade.newer)
+    left = blend(mass, _NOTHING, fade)
     total = left + gain
     join(older, newer, mix(gain, left, total), out)
     return total

@@ -12,56 +12,51 @@ square roots are used, so that every machine gets the same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ema_cli.engine.scratch import Bools, Floats
+from ema_cli.engine.scratch import Floats, Ints, Scratch
 
 TINY = 5e-324  # the least number above 0: a divisor that does no harm where the dividend is 0
 
 
-@dataclass
-class Mix:
-    """How older and newer sides blend: the pull, and where the base is the newer side.
-
-    One value an element, or lists with one a position in a block.
-    """
+class Mix(NamedTuple):
+    """How older and newer sides blend: the pull, and whether, or where, the base is the newer side."""
 
     pull: Any
     newer: Any
 
-    def put(self, at: int | slice, part: Mix) -> None:
-        """Fill in some elements."""
-        self.pull[at], self.newer[at] = part.pull, part.newer
 
-
-def mix(new: Floats | float, old: Floats, total: Floats | None = None) -> Mix:
+def mix(new: Floats | float, old: Floats, total: Floats | None = None, out: Floats | None = None) -> Mix:
     """How a newer and an older side of these weights blend. total: their sum, where that is not 1."""
     newer = np.greater_equal(new, old)  # also where both have vanished: then the newer side is all there is
+    # Mostly all rows of a step lean to the same side, and picking one by one is what takes time.
+    if not newer.any():
+        return Mix(new if total is None else np.divide(new, total, out=out), False)
     pull = np.where(newer, np.negative(old), new)
     if total is not None:
-        np.divide(pull, np.maximum(total, TINY), out=pull)
-    return Mix(pull, newer)
+        pull = np.divide(pull, np.maximum(total, TINY), out=out)
+    return Mix(pull, True if newer.all() else newer)
 
 
-def blend(old: Floats, new: Floats, pull: Any, newer: Bools | bool, out: Floats | None = None) -> Floats:
+def blend(old: Floats, new: Floats, how: Mix, out: Floats | None = None) -> Floats:
     """The blend of two averages; `out` may be one of them."""
+    pull, newer = how
     move = np.subtract(new, old)
     np.multiply(move, pull, move)
-    if newer is True:
-        return np.add(new, move, move if out is None else out)
-    # Mostly all rows of a step lean to the same side, and picking one by one is what takes time.
-    if newer is False or not newer.any():
-        return np.add(old, move, move if out is None else out)
-    return np.add(np.where(newer, new, old), move, move if out is None else out)
+    base = new if newer is True else old if newer is False else np.where(newer, new, old)
+    return np.add(base, move, move if out is None else out)
 
 
-def sides(pull: Any, newer: Any) -> tuple[Any, Any]:
+def sides(how: Mix) -> tuple[Any, Any]:
     """What the older and the newer side of a blend weigh."""
+    pull, newer = how
     light = np.abs(pull)
     heavy = 1.0 - light
+    if newer is True or newer is False:
+        return (light, heavy) if newer else (heavy, light)
     return np.where(newer, light, heavy), np.where(newer, heavy, light)
 
 
@@ -96,7 +91,14 @@ def bias_of(biases: tuple[Floats, Floats | None], weights: tuple[Floats, Floats]
     return np.asarray(inside + 2.0 * (old * new))
 
 
-_CHUNK = 8_192  # rows at once: what the series needs then stays in the nearest cache
+CHUNK = 8_192  # rows at once: what is needed in between then stays in the nearest cache
+
+
+def chunks(rows: int) -> Iterator[slice]:
+    """Consecutive pieces of so many rows."""
+    return (slice(begin, begin + CHUNK) for begin in range(0, rows, CHUNK))
+
+
 _LN2 = 0.6931471805599453
 # e^u − 1 = u·(1 + u/2 + u²/6 + …): 1/2!, 1/3! … 1/14!, the last first
 _SERIES = (
@@ -106,21 +108,20 @@ _SERIES = (
 )  # fmt: skip
 
 
-def halve(halflives: Floats) -> tuple[Floats, Floats]:
-    """(2^−z, 1 − 2^−z) for z ≥ 0, each to about one unit in the last place; 2^−z is 0 from z = 1075 on."""
-    decay, share = np.empty_like(halflives), np.empty_like(halflives)
-    for begin in range(0, len(halflives), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        _halve(halflives[part], decay[part], share[part])
+def halve(elapsed: Ints, halflife: float, scratch: Scratch) -> tuple[Floats, Floats]:
+    """(2^−z, 1 − 2^−z) for z = elapsed/halflife, to about one unit in the last place; 2^−1075 is 0."""
+    decay, share = scratch.floats(len(elapsed)), scratch.floats(len(elapsed))
+    for part in chunks(len(elapsed)):
+        _halve(elapsed[part] / halflife, decay[part], share[part])
     return decay, share
 
 
-def _halve(halflives: Floats, decay: Floats, share: Floats) -> None:
+def _halve(z: Floats, decay: Floats, share: Floats) -> None:
     """2^−z = 2^−n · e^(−f·ln 2) with n the nearest whole number and so |f·ln 2| ≤ 0.35.
 
     Written out as a series because NumPy's exp2 rounds differently from one processor to the next.
     """
-    z = np.minimum(halflives, 1100.0)
+    z = np.minimum(z, 1100.0, out=z)
     n = np.rint(z)
     u = np.subtract(n, z, out=z)
     u *= _LN2

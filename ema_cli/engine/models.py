@@ -124,7 +124,7 @@ class Clocked:
         since = np.diff(rows.times, prepend=rows.times[:1])
         last = state.load(["last_time"], rows.series, rows.fresh)["last_time"]
         since[rows.first] = np.where(plan.new, 0, rows.times[rows.first] - last)
-        decay, share = halve(since / self.halflife)
+        decay, share = halve(since, self.halflife, rows.scratch)
         decay[rows.first[plan.new]], share[rows.first[plan.new]] = 0.0, 1.0
         memory = state.load(REMEMBERED, rows.series, rows.fresh, weight)
         fold_part(plan.rest, rows, memory, Decays(decay, share, np.ones(len(decay))), self.kind, out)

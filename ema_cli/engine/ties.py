@@ -13,7 +13,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.fold import Decays, Kind, Moments, join
-from ema_cli.engine.kernel import halve, mix
+from ema_cli.engine.kernel import chunks, halve, mix
 from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, start_from_first
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.scratch import Bools, Floats, Ints
@@ -94,7 +94,7 @@ class RecursiveClock:
         return make_plan(part, groups[some], lead=1)
 
     def fold(self, plan: TiePlan, state: State, weight: int, out: Moments) -> None:
-        decay, share = halve(plan.elapsed / self.halflife)
+        decay, share = halve(plan.elapsed, self.halflife, plan.rows.scratch)
         decay[plan.anew], share[plan.anew] = 0.0, 1.0
         rows, part = plan.rows, plan.folded.rows
         old = state.load(BEFORE, rows.series, rows.fresh, weight)
@@ -111,9 +111,10 @@ class RecursiveClock:
         if plan.start is not None:
             before = before.at(plan.start)
         # Each row is one step from the observation before it to the mean of its own so far.
-        now = before.at(slice(None))
-        join(before, Moments(plan.means), mix(share, decay), now)
-        for (_, target), (_, values) in zip(out.given(), now.given(), strict=True):
+        for some in chunks(len(plan.means)):
+            now = before.at(some)
+            join(now, Moments(plan.means[some]), mix(share[some], decay[some]), now)
+        for (_, target), (_, values) in zip(out.given(), before.given(), strict=True):
             target[:] = values[plan.real]
 
     def _fold_done(self, plan: TiePlan, state: State, weight: int, decays: Decays) -> Moments:

@@ -86,7 +86,7 @@ def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Rec
     else:
         bytes_ = bytes_[: text.rfind(b"\n") + 1]
         is_newline = bytes_ == NEWLINE
-        lines = np.count_nonzero(is_newline)
+        lines = int(np.count_nonzero(is_newline))
         separators = np.flatnonzero(is_newline | (bytes_ == delimiter))
         newline = None
     # The common case: every record has just its fields, so the separators form a table.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,8 @@ from ema_cli.errors import FileTrouble
 
 # What an interrupted run would leave lying about: names of files to remove.
 _litter: set[str] = set()
+# And what else is to be done then.
+_actions: list[Callable[[], None]] = []
 
 
 def system_words(error: OSError) -> str:
@@ -110,14 +112,27 @@ def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> boo
 
 def remove_litter() -> None:
     """Remove what an interrupted run would leave lying about (called by signal handlers)."""
+    for action in list(_actions):
+        action()
     for path in list(_litter):
         with contextlib.suppress(OSError):
             Path(path).unlink()
 
 
+@contextlib.contextmanager
+def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `remove_litter` does this too."""
+    _actions.append(action)
+    try:
+        yield
+    finally:
+        _actions.remove(action)
+
+
 def forget_litter() -> None:
     """Leave it to somebody else: a new worker process does not remove its parent's files."""
     _litter.clear()
+    _actions.clear()
 
 
 def _folder_hint(name: str | os.PathLike[str]) -> str:

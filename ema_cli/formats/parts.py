@@ -67,7 +67,7 @@ def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> Non
     """Raise DataError where a part has other columns than the first one."""
     if list(columns) != list(first):
         problem = f"columns {', '.join(columns)}; the first part has {', '.join(first)}"
-        hint = "parts of one series have the same header; for a series each use --output-dir"
+        hint = "parts of one series have the same header; for a series each: --output-dir without --chain"
         raise DataError(problem, Place(name), hint)
 
 

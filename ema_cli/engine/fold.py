@@ -28,6 +28,7 @@ from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
 from ema_cli.engine.scratch import Scratch
 
 LEVELS = 3
+WIDE = 512  # lanes from which a step is worth a call of its own
 # What a series remembers on each level: of all before its open block, and of the open block.
 CARRY = ("carry_mean", "carry_std", "carry_bias", "carry_mass")
 MOMENTS = ("mean", "std", "bias")
@@ -136,7 +137,7 @@ def even_weights(decay: float, share: float, gain: float | None) -> list[Weights
         weights = _weigh(lane, given, begin)
         decays, shares, masses = (getattr(weights, name)[:, 0].tolist() for name in DECAYS)
         inner, outer = (
-            {j: Mix(how.pull.item(), how.newer) for j, how in steps.items()}
+            {j: Mix(how.pull.item(), bool(np.all(how.newer))) for j, how in steps.items()}
             for steps in (weights.inner, weights.outer)
         )
         tables.append(Weights(decays, shares, masses, inner, outer, True))
@@ -285,9 +286,9 @@ class Folding:
             even = table.outer[0], table.mass[0]
             return lambda _: even
         assert decays is not None
-        decay, share = decays.decay[order], decays.share[order]
-        gain = share if decays.gain is None else decays.gain[order]
-        return lambda at: (mix(share[at], decay[at]), gain[at])
+        how = mix(decays.share[order], decays.decay[order])
+        gain = decays.share[order] if decays.gain is None else decays.gain[order]
+        return lambda at: (how.at(at), gain[at])
 
 
 def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights:
@@ -297,18 +298,24 @@ def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weight
     fades, shares = lanes.empty(), lanes.empty()
     gain, masses = (share, shares) if given.gain is None else (lanes.spread(given.gain), lanes.empty())
     adjusted = given.gain is not None
-    pulls = lanes.empty()
-    inner, outer = {}, {}
+    olds, pulls = lanes.empty(), lanes.empty()
     for _, at, before in lanes.walk(fades, begin["decay"]):
         np.multiply(before, decay[at], fades[at])
     if adjusted:
         for _, at, before in lanes.walk(shares, begin["share"]):
             np.add(before * decay[at], share[at], shares[at])
+    steps = []
     for j, at, before in lanes.walk(masses, begin["mass" if adjusted else "share"]):
-        old = before * decay[at]
-        np.add(old, gain[at], masses[at])
-        inner[j] = mix(gain[at], old, masses[at], pulls[at])
-        outer[j] = mix(shares[at], fades[at])
+        np.multiply(before, decay[at], olds[at])
+        np.add(olds[at], gain[at], masses[at])
+        steps.append((j, at))
+    if lanes.count > WIDE:
+        inner = {j: mix(gain[at], olds[at], masses[at], pulls[at]) for j, at in steps}
+        outer = {j: mix(shares[at], fades[at]) for j, at in steps}
+    else:
+        how, then = mix(gain, olds, masses, pulls), mix(shares, fades)
+        inner = {j: how.at(at) for j, at in steps}
+        outer = {j: then.at(at) for j, at in steps}
     return Weights(fades, shares, masses, inner, outer)
 
 

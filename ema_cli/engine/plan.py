@@ -6,21 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ema_cli.engine.fold import (
-    BLANK,
-    CARRY,
-    LOCAL,
-    Decays,
-    Floor,
-    Folding,
-    Kind,
-    Memory,
-    Moments,
-    make_floors,
-)
+from ema_cli.engine.fold import Floor, Folding, Kind, make_floors
+from ema_cli.engine.moments import Moments
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.scratch import Bools, Ints, Scratch
-from ema_cli.engine.state import State
+from ema_cli.engine.state import BLANK, CARRY, LOCAL, Memory, State
+from ema_cli.engine.weights import Decays
 
 Index = Ints | slice
 

@@ -9,7 +9,7 @@ last level the elements are joined one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,7 +21,7 @@ from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
 from ema_cli.engine.moments import Moments, join, join_adjusted
 from ema_cli.engine.scratch import Scratch
 from ema_cli.engine.state import BLANK, CARRY, DECAYS, LEVELS, MOMENTS, Memory
-from ema_cli.engine.weights import Decays, Weights, ends_of, weigh
+from ema_cli.engine.weights import WIDE, Decays, Weights, ends_of, weigh
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,15 @@ class Folding:
         self, lanes: Dense | Ragged, local: Moments, weights: Weights, carry: Memory, out: Moments | None
     ) -> tuple[Moments, Floats | None]:
         """Carry and local moments of each element taken together, in input order. Spends `local`."""
-        names = [name for name in CARRY if name in carry]
         masses = lanes.empty() if self.kind.adjusted else None
-        for steps in zip(*(lanes.over(carry[name]) for name in names), strict=True):
-            j, at, before = steps[0]
+        before = [carry[name] for name in CARRY if name in carry]
+        for at, how, mass, values in _steps(lanes, weights, before):
             into = local.at(at)
-            older = Moments(before, steps[1][2], steps[2][2]) if self.kind.std else Moments(before)
+            older = Moments(*values[: 3 if self.kind.std else 1])
             if masses is None:
-                join(older, into, weights.outer[j], into)
+                join(older, into, how, into)
             else:
-                mass = weights.mass[j if weights.even else at]
-                masses[at] = join_adjusted(older, steps[-1][2], into, weights.outer[j], mass, into)
+                masses[at] = join_adjusted(older, values[-1], into, how, mass, into)
         target = {} if out is None else dict(out.given())
         flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
         return Moments(*flat), None if masses is None else lanes.collect(masses)
@@ -201,3 +199,18 @@ class Folding:
         how = mix(decays.share[order], decays.decay[order])
         gain = decays.share[order] if decays.gain is None else decays.gain[order]
         return lambda at: (how.at(at), gain[at])
+
+
+def _steps(
+    lanes: Dense | Ragged, weights: Weights, carry: list[Floats]
+) -> Iterator[tuple[int | slice, Mix, Any, list[Floats]]]:
+    """Where elements lie, how the carry and they blend, their mass, and the carry of each: step by step.
+
+    All at once where the lanes are few: then the calls are what takes time.
+    """
+    if weights.whole is not None and isinstance(lanes, Dense) and lanes.count <= WIDE:
+        yield slice(None), *weights.whole, [np.broadcast_to(v, (BLOCK, lanes.count)) for v in carry]
+        return
+    for steps in zip(*(lanes.over(values) for values in carry), strict=True):
+        j, at, _ = steps[0]
+        yield at, weights.outer[j], weights.mass[j if weights.even else at], [v for _, _, v in steps]

@@ -57,7 +57,7 @@ def blend(old: Floats, new: Floats, how: Mix, out: Floats | None = None) -> Floa
 def sides(how: Mix) -> tuple[Any, Any]:
     """What the older and the newer side of a blend weigh."""
     pull, newer = how
-    light = np.abs(pull)
+    light = abs(pull)
     heavy = 1.0 - light
     if newer is True or newer is False:
         return (light, heavy) if newer else (heavy, light)

@@ -37,7 +37,7 @@ class Weights:
     """How blocks weigh up to and including each element; step-major, or, if `even`, lists by position.
 
     decay, share, mass: of the block so far. inner: how the block so far and the next element blend, step by
-    step; outer: how the carry and the block so far do.
+    step; outer: how the carry and the block so far do. whole: that and the mass, for all positions at once.
     """
 
     decay: Any
@@ -45,6 +45,7 @@ class Weights:
     mass: Any
     inner: dict[int, Mix]
     outer: dict[int, Mix]
+    whole: tuple[Mix, Any] | None
     even: bool = False
 
 
@@ -63,7 +64,8 @@ def even_weights(decay: float, share: float, gain: float | None) -> list[Weights
             {j: Mix(how.pull.item(), bool(np.all(how.newer))) for j, how in steps.items()}
             for steps in (weights.inner, weights.outer)
         )
-        tables.append(Weights(decays, shares, masses, inner, outer, True))
+        column = Mix(*(np.array([part]).T for part in zip(*outer.values(), strict=True)))
+        tables.append(Weights(decays, shares, masses, inner, outer, (column, weights.mass.copy()), True))
         decay, share, gain = decays[-1], shares[-1], None if gain is None else masses[-1]
     return tables
 
@@ -89,11 +91,10 @@ def weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights
     if lanes.count > WIDE:
         inner = {j: mix(gain[at], olds[at], masses[at], pulls[at]) for j, at in steps}
         outer = {j: mix(shares[at], fades[at]) for j, at in steps}
-    else:
-        how, then = mix(gain, olds, masses, pulls), mix(shares, fades)
-        inner = {j: how.at(at) for j, at in steps}
-        outer = {j: then.at(at) for j, at in steps}
-    return Weights(fades, shares, masses, inner, outer)
+        return Weights(fades, shares, masses, inner, outer, None)
+    how, then = mix(gain, olds, masses, pulls), mix(shares, fades)
+    inner = {j: how.at(at) for j, at in steps}
+    return Weights(fades, shares, masses, inner, {j: then.at(at) for j, at in steps}, (then, masses))
 
 
 def ends_of(lanes: Dense | Ragged, weights: Weights) -> Decays | None:

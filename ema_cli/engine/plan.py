@@ -120,6 +120,8 @@ def empty_moments(scratch: Scratch, rows: int, std: bool) -> Moments:
 
 def remember(state: State, memory: Memory, rows: Rows, weight: int) -> None:
     """Store each series' memory as its last segment left it."""
-    state.store(
-        {name: array[..., rows.final] for name, array in memory.items()}, rows.series[rows.final], weight
-    )
+    series = rows.series
+    if not rows.final.all():
+        memory = {name: array[..., rows.final] for name, array in memory.items()}
+        series = series[rows.final]
+    state.store(memory, series, weight)

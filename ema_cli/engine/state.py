@@ -111,7 +111,7 @@ class State:
         some = fresh.any()
         for name in names:
             if name in self.arrays:
-                out[name] = self._of(name, weight)[..., places]
+                out[name] = np.take(self._of(name, weight), places, axis=-1)
                 if some:
                     out[name][..., fresh] = self.by_name[name].blank
         return out

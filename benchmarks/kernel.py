@@ -22,7 +22,7 @@ from ema_cli.engine.engine import TILE, Engine, KeyedRows
 
 ROWS = 1_000_000
 ALPHA = 0.1
-ONE_GO = 4 * TILE  # without keys an update may have any number of rows
+ONE_GO = 8 * TILE  # without keys an update may have any number of rows
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Run = Callable[[], Floats]
 

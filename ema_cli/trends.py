@@ -60,7 +60,8 @@ class Trends:
             std = std.transpose(1, 2, 0)
             parts += [std] * average.std
             if average.bands is not None:
-                parts += [mean - average.bands * std, mean + average.bands * std]
+                with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
+                    parts += [mean - average.bands * std, mean + average.bands * std]
         for k, part in enumerate(parts):
             out[..., k] = part
         return out.reshape(rows, columns * width)

@@ -15,6 +15,8 @@ from ema_cli.errors import FileTrouble
 _litter: set[str] = set()
 # And what else is to be done then.
 _actions: list[Callable[[], None]] = []
+# Folders to be synced later; None: each at once.
+_unsynced: set[Path] | None = None
 
 
 def system_words(error: OSError) -> str:
@@ -142,9 +144,28 @@ def _folder_hint(name: str | os.PathLike[str]) -> str:
 
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself last through a power cut; some file systems refuse, which is no loss here."""
+    if _unsynced is not None:
+        _unsynced.add(folder)
+        return
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def syncing_once(folder: str) -> Iterator[None]:
+    """Sync folders once, at the end of the block, not after every file: `folder`, and others written to.
+
+    Each file is synced before it gets its name all the same, so it is the old or the complete new one.
+    """
+    global _unsynced  # noqa: PLW0603 - of the process, as what the disk has is
+    _unsynced = {Path(folder)}
+    try:
+        yield
+    finally:
+        folders, _unsynced = _unsynced, None
+        for each in folders:
+            _sync_folder(each)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
-from ema_cli.files import same_file, system_words
+from ema_cli.files import same_file, syncing_once, system_words
 from ema_cli.formats import KINDS
 from ema_cli.formats.streams import SUFFIXES
 from ema_cli.job import Job
@@ -66,19 +66,25 @@ def run_folder(
         raise OptionError(problem, "--chain, if they are parts of one series")
     parts = plan(job, folder)
     _make(folder)
-    tally = Tally()
+    outcomes: Iterable[Outcome]
     if chain:
-        outcomes = _chained(job, parts)
-    elif (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
+        return _count(_chained(job, parts), len(parts), report)
+    if (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
         from ema_cli.workers import at_once
 
         outcomes = at_once(parts, workers)
     else:
         outcomes = map(smooth_file, parts)
+    with syncing_once(folder):
+        return _count(outcomes, len(parts), report)
+
+
+def _count(outcomes: Iterable[Outcome], parts: int, report: Report) -> Tally:
+    tally = Tally()
     for outcome in outcomes:
         tally.count(outcome)
         report(outcome)
-    tally.skipped = len(parts) - tally.written - tally.failed
+    tally.skipped = parts - tally.written - tally.failed
     return tally
 
 
@@ -137,7 +143,14 @@ class _BrokenChainError(Exception):
 
 def _chained(job: Job, parts: Sequence[Job]) -> Iterator[Outcome]:
     """Part after part, each going on where the one before it ended; a bad one is the last."""
-    with suppress(_BrokenChainError), open_memory(job) as memory, memory.saving() as keep:
+    folder = os.path.dirname(parts[0].output or "")  # noqa: PTH120 - as it was typed
+    # All outputs are on the disk before the state is.
+    with (
+        suppress(_BrokenChainError),
+        open_memory(job) as memory,
+        memory.saving() as keep,
+        syncing_once(folder),
+    ):
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             outcome = outcome_of(part, partial(run_part, part, memory, keep if last else _keep_nothing))

@@ -60,7 +60,7 @@ def records(case: Case, ending: str) -> list[str]:
 
 
 def check(out: str, lines: list[str], case: Case, ending: str) -> None:
-    """Law 1: every record as it was, then its new fields; and those, read back, are the engine's very bits."""
+    """Law 1: every record as it was, then its new fields; and those are the engine's very bits."""
     names = [name for k in range(case.values.shape[1]) for name in case.average.names(f"v{k}")]
     found, at = [], 0
     for line in lines:

@@ -62,6 +62,25 @@ class Rows:
         self.series, self.fresh = self.series[owner], silent[starts]
         self.final = np.append(owner[1:] != owner[:-1], True)
 
+    def pick(self, which: Bools) -> Rows:
+        """Some of the rows, apart from any tile: segments that nobody has looked at."""
+        counts = np.bincount(
+            np.repeat(np.arange(len(self.counts)), self.counts)[which], minlength=len(self.counts)
+        )
+        some = counts > 0
+        no = np.zeros(int(some.sum()), bool)
+        return Rows(
+            self.values[which],
+            None if self.times is None else self.times[which],
+            None,
+            counts[some],
+            self.series[some],
+            no,
+            ~no,
+            Scratch(),
+            None if self.gaps is None else self.gaps[which],
+        )
+
 
 class Tile:
     """The rows of one update. order: input row of each key-sorted one; counts, slots: of each key."""

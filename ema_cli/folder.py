@@ -65,7 +65,7 @@ def run_folder(
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")
     parts = plan(job, folder)
-    _make(folder)
+    make_local_folder(folder)
     outcomes: Iterable[Outcome]
     if chain:
         return _count(_chained(job, parts), len(parts), report)
@@ -128,7 +128,8 @@ def target_name(source: str, target: str | None) -> str:
     return f"{stem}.{target}{packed}"
 
 
-def _make(folder: str) -> None:
+def make_local_folder(folder: str) -> None:
+    """Make the folder that outputs go to, if need be. Raises FileTrouble."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

@@ -6,6 +6,7 @@ tree every series stands when the part begins.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +104,12 @@ class Progress:
             self.last = arrays["tie_time"].copy()
         elif average.timed:
             self.last = arrays["last_time"].copy()
+
+    def copy(self) -> Progress:
+        """One that goes on by itself."""
+        other = copy(self)
+        other.rows, other.last = self.rows.copy(), self.last.copy()
+        return other
 
     def advance(self, counts: Counts, slots: Ints) -> Ints:
         """Go past a part: of each of its series the observations before the first one counted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ T = TypeVar("T", bound=np.generic)
 class KeyedRows:
     """Which key each row belongs to: codes (n,) count from 0 within these rows, slots name them for good."""
 
-    codes: NDArray[np.uint16]
+    codes: NDArray[np.integer[Any]]
     slots: Ints
 
 

@@ -30,9 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Outcome:
-    """What a run took. worker_mb: the most that any one worker held. digest: of all outputs."""
+    """What a run took. worker_mb: the most that any one worker held. digest: of all outputs.
+
+    cpu: seconds of all processes, which other users of the machine change less than `seconds`.
+    """
 
     seconds: float
+    cpu: float
     worker_mb: float
     killed: int
     digest: str
@@ -54,9 +58,7 @@ def make_parts(folder: Path, rows: int, parts: int, kind: str) -> list[Path]:
         table = pa.table(
             {
                 "t": np.arange(begin, end) * 1_000,
-                "station": pa.array([f"s{k:02}" for k in range(50)]).take(
-                    pa.array(rng.integers(0, 50, count))
-                ),
+                "station": stations.take(pa.array(rng.integers(0, 50, count))),
                 "temperature": pa.array(temperature, mask=missing),
                 "load": rng.integers(0, 100_000, count) / 1_000,
             }
@@ -76,6 +78,7 @@ def run(parts: list[Path], folder: Path, options: list[str], *, kill: bool = Fal
     begin = time.perf_counter()
     process = psutil.Popen([*command, *options], env={**os.environ, "PYTHONPATH": str(ROOT)})
     peaks: dict[int, int] = {}
+    cpu: dict[int, float] = {}
     killed = 0
     while process.poll() is None:
         sizes = {}
@@ -83,6 +86,7 @@ def run(parts: list[Path], folder: Path, options: list[str], *, kill: bool = Fal
             for one in [process, *process.children(recursive=True)]:
                 if one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
                     sizes[one.pid] = one.memory_info().rss
+                    cpu[one.pid] = sum(one.cpu_times()[:2])
         except psutil.Error:
             continue
         for pid, size in sizes.items():
@@ -96,7 +100,9 @@ def run(parts: list[Path], folder: Path, options: list[str], *, kill: bool = Fal
     if process.returncode:
         raise SystemExit(f"exit code {process.returncode}: {' '.join(options)}")
     workers = [size for pid, size in peaks.items() if pid != process.pid] or [peaks[process.pid]]
-    return Outcome(seconds, max(workers) / 1e6, int(bool(killed)), digest(folder, len(parts)))
+    return Outcome(
+        seconds, sum(cpu.values()), max(workers) / 1e6, int(bool(killed)), digest(folder, len(parts))
+    )
 
 
 def digest(folder: Path, parts: int) -> str:
@@ -136,9 +142,8 @@ def main() -> None:
         print(f"{given.rows:,} rows in {given.parts} parts of up to {size:.1f} MB, {given.format}")
         for name, (more, kill) in runs.items():
             found[name] = one = run(parts, out, [*options, *more], kill=kill)
-            print(
-                f"{name:28} {one.seconds:7.1f} s {one.worker_mb:7.0f} MB {one.killed} killed {one.digest[:16]}"
-            )
+            took = f"{one.seconds:7.1f} s {one.cpu:7.1f} s of CPU {one.worker_mb:7.0f} MB"
+            print(f"{name:28} {took} {one.killed} killed {one.digest[:16]}", flush=True)
             shutil.rmtree(out)
     ratio = found["--dask local:1"].seconds / found["--dask local:2"].seconds
     print(f"two workers are {ratio:.2f} times as fast as one")

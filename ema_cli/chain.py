@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,9 @@ from ema_cli.errors import DataError
 from ema_cli.formats import open_source
 from ema_cli.formats.parts import check_header
 from ema_cli.job import Job, Summary
+from ema_cli.keys import KeyTable
 from ema_cli.memory import Memory
-from ema_cli.parted import Carried, Gatherer, Loaded, Position, Series
+from ema_cli.parted import Carried, Gatherer, Loaded, Series, numbered
 from ema_cli.pipeline import run_part
 from ema_cli.selection import Selection, select
 
@@ -29,14 +32,16 @@ class Choice:
     def series(self, job: Job) -> Series:
         return Series(job.average, len(self.chosen.smoothed), self.alphas)
 
-    def memory(self, job: Job, carried: Carried | None = None, position: Position | None = None) -> Memory:
-        """What a part of the job carries on from."""
+    def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> Memory:
+        """What a part of the job carries on from. texts: the keys that the state is of."""
         memory = Memory(job)
         memory.columns, memory.places = self.chosen.smoothed, list(self.chosen.wanted.values)
         memory.header, memory.alphas = self.header, self.alphas
-        if carried is not None and position is not None:
-            # A part adds its keys to the table.
-            memory.live = carried.trends(self.series(job)), position.keys.copy()
+        if carried is not None:
+            keys = KeyTable()
+            if texts:
+                numbered(keys, texts)
+            memory.live = carried.trends(self.series(job)), keys
         return memory
 
 
@@ -64,9 +69,9 @@ def load(part: Job, choice: Choice) -> Loaded:
     return gathered.loaded()
 
 
-def finish(part: Job, choice: Choice | None, carried: Carried | None, position: Position | None) -> Summary:
+def finish(part: Job, choice: Choice | None, carried: Carried | None, texts: Sequence[Any]) -> Summary:
     """Smooth a part from the state before it into its output. Raises EmaError for what is wrong with it."""
-    memory = Memory(part) if choice is None else choice.memory(part, carried, position)
+    memory = Memory(part) if choice is None else choice.memory(part, carried, texts)
     return run_part(part, memory, _keep_nothing)
 
 

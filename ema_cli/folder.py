@@ -68,7 +68,7 @@ def run_folder(
     make_local_folder(folder)
     outcomes: Iterable[Outcome]
     if chain:
-        return _count(_chained(job, parts), len(parts), report)
+        return count_outcomes(_chained(job, parts), len(parts), report)
     if (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
         from ema_cli.workers import at_once
 
@@ -76,10 +76,11 @@ def run_folder(
     else:
         outcomes = map(smooth_file, parts)
     with syncing_once(folder):
-        return _count(outcomes, len(parts), report)
+        return count_outcomes(outcomes, len(parts), report)
 
 
-def _count(outcomes: Iterable[Outcome], parts: int, report: Report) -> Tally:
+def count_outcomes(outcomes: Iterable[Outcome], parts: int, report: Report) -> Tally:
+    """Report outcomes as they come, and count them. parts: how many there should be."""
     tally = Tally()
     for outcome in outcomes:
         tally.count(outcome)

@@ -2,12 +2,12 @@
 
     load      read a part's values, times and keys                  every part by itself
     measure   count its observations                                every part by itself
-    follow    add the counts up: where each part begins             one after the other, tiny
+    advance   add the counts up: where each part begins             one after the other, tiny
     digest    fold the part's whole blocks                          every part by itself
     carry     take up a digest: the state at the end of a part      one after the other, tiny
     finish    smooth the part as ever, from the state before it     every part by itself
 
-Each step is a function of what it is given and changes nothing of it, so that it can be done anywhere, and
+What is done to every part by itself changes nothing that it is given, so that it can be done anywhere, and
 again. Nothing here knows who does it; `extras/dask.py` has it done by a cluster.
 """
 
@@ -103,6 +103,14 @@ class Gatherer:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """Where a part begins. slots: for good, of its keys; before: observations of its series, by engine."""
+
+    slots: Ints
+    before: list[Ints] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Position:
     """How far all series are before a part: progress of each engine, and the keys so far."""
 
@@ -110,15 +118,25 @@ class Position:
     keys: KeyTable
 
     def copy(self) -> Position:
+        """One that goes on by itself."""
         return Position([one.copy() for one in self.progress], self.keys.copy())
 
+    def advance(self, counts: Sequence[Counts], texts: Sequence[Any]) -> Spot:
+        """Go past a part; where it begins."""
+        if not counts:
+            return Spot(np.empty(0, np.int64))
+        slots = numbered(self.keys, texts) if texts else np.zeros(1, np.int64)
+        both = zip(self.progress, counts, strict=True)
+        return Spot(slots, [progress.advance(one, slots) for progress, one in both])
 
-@dataclass(frozen=True)
-class Spot:
-    """Where a part begins. slots: for good, of its keys; before: observations of its series, by engine."""
 
-    slots: Ints
-    before: list[Ints] = field(default_factory=list)
+def numbered(table: KeyTable, texts: Sequence[Any]) -> Ints:
+    """The slots of keys, of which there may be any number; new ones get theirs."""
+    slots = []
+    for at in range(0, len(texts[0]), BATCH_ROWS):
+        rows = table.encode([column[at : at + BATCH_ROWS] for column in texts])
+        slots.append(rows.slots[rows.codes])
+    return np.concatenate(slots)
 
 
 @dataclass(frozen=True)
@@ -157,22 +175,6 @@ def measure(series: Series, loaded: Loaded) -> list[Counts]:
     return [count(series.average, tile) for tile in loaded.tiles(series)]
 
 
-def follow(position: Position, counts: Sequence[Counts], texts: Sequence[Any]) -> tuple[Position, Spot]:
-    """Where the part begins, and the position after it."""
-    if not counts:
-        return position, Spot(np.empty(0, np.int64))
-    position = position.copy()
-    slots = np.zeros(1, np.int64)
-    if texts:
-        found = []
-        for at in range(0, len(texts[0]), BATCH_ROWS):
-            rows = position.keys.encode([column[at : at + BATCH_ROWS] for column in texts])
-            found.append(rows.slots[rows.codes])
-        slots = np.concatenate(found)
-    before = [progress.advance(one, slots) for progress, one in zip(position.progress, counts, strict=True)]
-    return position, Spot(slots, before)
-
-
 def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Summary]:
     """The part folded by itself, a summary for each engine."""
     return [
@@ -181,14 +183,20 @@ def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Summary]:
     ]
 
 
-def carry(series: Series, carried: Carried, summaries: Sequence[Summary], spot: Spot) -> Carried:
-    """The state at the end of the part. Raises DataError where it begins before the one before it ended."""
-    if not summaries:
-        return carried
-    trends = carried.trends(series)
+def carry(trends: Trends, summaries: Sequence[Summary], spot: Spot) -> None:
+    """Move `trends` past the part. Raises DataError where it begins before the one above it ended."""
     try:
-        for engine, summary in zip(trends.engines, summaries, strict=True):
+        for engine, summary in zip(trends.engines, summaries, strict=bool(summaries)):
             absorb(engine, summary, spot.slots)
     except BackwardsTimeError:
         raise DataError(BACKWARDS) from None
-    return carried_of(trends)
+
+
+def cut_out(trends: Trends, spot: Spot) -> Carried:
+    """What a part that begins there has to know of the state: its own keys', by its own numbers."""
+    arrays = {
+        f"{k}.{name}": array
+        for k, engine in enumerate(trends.engines)
+        for name, array in engine.state.pick(spot.slots).items()
+    }
+    return Carried(arrays, len(spot.slots))

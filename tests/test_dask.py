@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +40,7 @@ MODES: list[dict[str, Any]] = [
 def cluster() -> Iterator[Any]:
     """Two worker processes, for all tests of this file."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     ) as cluster:
         yield cluster
 
@@ -108,3 +110,135 @@ def test_parquet_and_series_of_their_own(cluster: Any, inputs: tuple[str, ...], 
         run_folder(again, str(one) + "2", chain=chain)
         on_cluster(cluster, again, Path(str(many) + "2"), chain=chain)
         assert contents(Path(str(one) + "2")) == contents(Path(str(many) + "2"))
+
+
+def test_a_worker_that_dies_is_made_up_for(cluster: Any, inputs: tuple[str, ...], tmp_path: Path) -> None:
+    job = make_job(inputs, MODES[2])
+    one, many = tmp_path / "one", tmp_path / "many"
+    run_folder(job, str(one), chain=True)
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        for _ in range(2_000):
+            if many.exists() and len(contents_seen(many)) >= 2:
+                killed.append(next(iter(cluster.workers.values())).pid)
+                os.kill(killed[0], signal.SIGKILL)
+                return
+            time.sleep(0.005)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    tally = on_cluster(cluster, replace(job, state=str(tmp_path / "state")), many, chain=True)
+    killer.join()
+    assert killed
+    assert tally.written == PARTS
+    assert contents(one) == contents(many)
+
+
+def contents_seen(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 - one call
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("1,a,2,text\n", "line 2, column 'y'"), ("0,a,2,3\n", "line 2, column 't': the time goes backwards")],
+    ids=["text", "time"],
+)
+def test_a_bad_part_is_named_and_nothing_is_written_at_or_after_it(
+    fault: str, words: str, cluster: Any, inputs: tuple[str, ...], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("t,k,x,y\n" + fault)
+    state = tmp_path / "state"
+    job = make_job((*inputs[:4], str(bad), *inputs[4:]), MODES[6], state=str(state))
+    outcomes = []
+    tally = on_cluster(cluster, job, tmp_path / "many", chain=True, report=outcomes.append)
+    assert (tally.written, tally.failed, tally.skipped, tally.exit_code) == (4, 1, 3, 1)
+    assert outcomes[-1].problem is not None
+    assert outcomes[-1].problem.startswith(f"{bad}, {words}")
+    assert sorted(contents(tmp_path / "many")) == [Path(name).name for name in inputs[:4]]
+    assert not state.exists()
+
+
+def test_another_header_and_no_columns(cluster: Any, inputs: tuple[str, ...], tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("t,k,x,z\n1,a,2,3\n")
+    for names, written in (((*inputs[:2], str(other)), 2), ((str(other), *inputs[:2]), 0)):
+        one, many = [], []
+        run_folder(make_job(names, MODES[0]), str(tmp_path / "one"), chain=True, report=one.append)
+        on_cluster(
+            cluster, make_job(names, MODES[0]), tmp_path / f"{written}", chain=True, report=many.append
+        )
+        assert [outcome.problem for outcome in one] == [outcome.problem for outcome in many]
+        assert len(contents(tmp_path / f"{written}")) == written
+
+
+def test_options_that_do_not_go_with_it(
+    cluster: Any, inputs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ema_cli.extras import dask as on_dask
+
+    with pytest.raises(EmaError, match="--alpha auto reads the whole series"):
+        on_cluster(cluster, make_job(inputs, {"alpha": "auto"}), tmp_path / "out", chain=True)
+    with pytest.raises(EmaError, match="--state with --output-dir"):
+        on_cluster(cluster, make_job(inputs, MODES[0], state="x"), tmp_path / "out")
+    with pytest.raises(EmaError, match="no file matches"):
+        on_cluster(cluster, make_job((str(tmp_path / "*.csv"),), MODES[0]), tmp_path / "out")
+    monkeypatch.setattr(on_dask, "PATIENCE", 0.2)
+    with pytest.raises(EmaError, match="no Dask scheduler answers"):
+        on_dask.run_on_cluster(make_job(inputs, MODES[0]), str(tmp_path / "out"), "tcp://127.0.0.1:9")
+    for address in ("local:none", "local:0"):
+        with pytest.raises(EmaError, match="not a number of processes"):
+            on_dask.run_on_cluster(make_job(inputs, MODES[0]), str(tmp_path / "out"), address)
+
+
+def test_the_command(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern in quotes, in natural order; nothing on stdout."""
+    monkeypatch.setattr(Workshop, "environment", lenient(shop))
+    for number in (2, 10, 9):
+        shop.write(f"in/p{number}.csv", f"x\n{number}\n{number + 1}\n")
+    several = ["in/p2.csv", "in/p9.csv", "in/p10.csv"]
+    shop.run(*several, "--alpha", "0.1", "--output-dir", "one", "--chain")
+    done = shop.run("in/p*.csv", "--alpha", "0.1", "--output-dir", "many", "--chain", "--dask", "local:1")
+    assert done.out == b""
+    assert done.err == "ema-smooth: many: 3 of 3 files written, 6 rows\n"
+    assert contents(shop.folder / "one") == contents(shop.folder / "many")
+
+
+def lenient(shop: Workshop) -> dict[str, str]:
+    """The environment without warnings as errors: what Dask's own processes warn of is not ours."""
+    return {name: value for name, value in shop.environment.items() if name != "PYTHONWARNINGS"}
+
+
+def test_ctrl_c_leaves_nothing_behind(shop: Workshop) -> None:
+    rows = "".join(f"{k % 97}\n" for k in range(200_000))
+    names = [f"p{part}.csv" for part in range(40)]
+    for name in names:
+        shop.write(name, "x\n" + rows)
+    command = shop.command(*names, "--alpha", "0.1", "--output-dir", "out", "--chain", "--dask", "local:2")
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=shop.folder, env=lenient(shop), stderr=pipe, start_new_session=True
+    )
+    out = shop.folder / "out"
+    while process.poll() is None and not (out.exists() and contents_seen(out)):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == b""
+    assert 1 <= len(contents(out)) < len(names)
+    assert all(name.startswith("p") for name in contents(out))
+    for _ in range(100):  # the workers go when they find that nobody is there
+        if not alive(process.pid):
+            return
+        time.sleep(0.1)
+    raise AssertionError("processes are left")
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -15,19 +15,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from dask.delayed import Delayed, delayed
-from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster, WorkerPlugin
 
-from ema_cli.chain import Choice, choose, finish, load
+from ema_cli.chain import Choice, choose
 from ema_cli.errors import EmaError, FileTrouble, OptionError
-from ema_cli.extras.dask_graph import Stage, stages
+from ema_cli.extras.dask_chain import Chain, finish_staged, outcome_staged, unexpected
 from ema_cli.extras.remote import expand, is_remote, make_folder, staged
 from ema_cli.files import at_interrupt, remove_temporaries_of
-from ema_cli.folder import Report, Tally, make_local_folder, plan
-from ema_cli.job import Job, Summary
+from ema_cli.folder import Report, Tally, count_outcomes, make_local_folder, plan
+from ema_cli.job import Job
 from ema_cli.memory import Memory, open_memory
-from ema_cli.outcome import Outcome, outcome_of
-from ema_cli.parted import Loaded, begin
+from ema_cli.outcome import Outcome
 from ema_cli.pipeline import run
 from ema_cli.process import settle
 
@@ -52,70 +50,55 @@ def run_on_cluster(
     make_folder(folder) if is_remote(folder) else make_local_folder(folder)
     with ExitStack() as stack:
         memory = stack.enter_context(open_memory(job))
+        if job.average.auto and memory.alphas is None and chain:
+            problem = "--alpha auto reads the whole series many times, which --dask does not do"
+            raise OptionError(problem, "find the weight in a sample first: ema-smooth SAMPLE --alpha auto")
         stack.callback(_sweep, parts)
         client = stack.enter_context(connected(address, partial(_sweep, parts)))
-        if chain:
-            return _chained(client, memory, parts, report)
-        futures = client.map(_smooth, parts, pure=False, key=f"smooth-{os.urandom(4).hex()}")
-        tally = Tally()
-        for part, future in zip(parts, futures, strict=True):
-            outcome = _outcome(part, future)
-            tally.count(outcome)
-            report(outcome)
-        return tally
+        outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
+        return count_outcomes(outcomes, len(parts), report)
 
 
-def _chained(client: Client, memory: Memory, parts: Sequence[Job], report: Report) -> Tally:
+def _chained(client: Client, memory: Memory, parts: Sequence[Job]) -> Iterator[Outcome]:
+    """What became of each part, in order; a bad one is the last. After all of them the state is saved."""
     choice = _choose(client, memory, parts)
     first = choice.part if isinstance(choice, Choice) else choice
-    before, after = parts[:first], parts[first:] if isinstance(choice, Choice) else []
-    token = os.urandom(4).hex()
-    finished = [_finish(part, None, None, token, k) for k, part in enumerate(before)]
-    last: Stage | None = None
-    if isinstance(choice, Choice):
-        series = choice.series(memory.job)
-        start = begin(series, *memory.carry_on(choice.chosen))
-        loads = [
-            delayed(_load, pure=False)(part, choice, dask_key_name=(f"load-{token}", k))
-            for k, part in enumerate(after)
-        ]
-        *befores, last = stages(series, loads, start, token)
-        for k, (part, stage) in enumerate(zip(after, befores, strict=True)):
-            finished.append(_finish(part, choice, stage, token, first + k))
-    wanted = [*finished, last.carried, last.position] if last is not None and memory.job.state else finished
-    futures = client.compute(wanted)
-    tally = Tally(skipped=len(parts))
-    for part, future in zip(parts, futures, strict=False):
-        outcome = _outcome(part, future)
-        tally.count(outcome)
-        report(outcome)
-        tally.skipped -= 1
+    for outcome in _each(client, finish_staged, parts[:first], None):
+        yield outcome
         if outcome.problem is not None:
-            client.cancel(futures, force=True)
-            return tally
-    if len(wanted) > len(finished) and isinstance(choice, Choice):
-        carried, position = client.gather(futures[-2:])
-        with memory.saving() as keep:
-            keep(choice.chosen, carried.trends(choice.series(memory.job)), position.keys)
-    return tally
+            return
+    if not isinstance(choice, Choice):
+        return
+    chain = Chain(client, memory, choice, parts[first:])
+    for outcome in chain.outcomes():
+        yield outcome
+        if outcome.problem is not None:
+            return
+    with memory.saving() as keep:
+        keep(choice.chosen, chain.trends, chain.keys)
+
+
+def _each(
+    client: Client, what: Callable[..., Outcome], parts: Sequence[Job], *more: Any
+) -> Iterator[Outcome]:
+    """What became of parts that have nothing to do with each other, in order."""
+    key = f"each-{os.urandom(4).hex()}"
+    futures = [client.submit(what, part, *more, key=(key, k), priority=-k) for k, part in enumerate(parts)]
+    for part, future in zip(parts, futures, strict=True):
+        try:
+            yield future.result()
+        except Exception as error:  # whatever a worker sends: it may lack this package
+            yield unexpected(part, error)
 
 
 def _choose(client: Client, memory: Memory, parts: Sequence[Job]) -> Choice | int:
     """What is to be smoothed, as a worker finds it; checked against the state."""
-    if memory.job.average.auto and memory.alphas is None:
-        problem = "--alpha auto reads the whole series many times, which --dask does not do"
-        raise OptionError(problem, "find the weight in a sample first: ema-smooth SAMPLE --alpha auto -v")
     found = client.submit(_choose_staged, parts, memory.columns, memory.places, pure=False)
     choice: Choice | int = found.result()
     if not isinstance(choice, Choice):
         return choice
     memory.check(choice.chosen)
     return replace(choice, alphas=memory.alphas)
-
-
-def _finish(part: Job, choice: Choice | None, stage: Stage | None, token: str, k: int) -> Delayed:
-    known = (None, None) if stage is None else (stage.carried, stage.position)
-    return delayed(_finish_staged, pure=False)(part, choice, *known, dask_key_name=(f"finish-{token}", k))
 
 
 def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list[int] | None) -> Choice | int:
@@ -134,49 +117,8 @@ def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list
     return len(parts)
 
 
-def _load(part: Job, choice: Choice) -> Loaded:
-    try:
-        with staged(part) as here:
-            return load(here, choice)
-    except EmaError as error:  # of a kind that can travel
-        raise EmaError(error.problem, error.hint) from None
-
-
-def _finish_staged(part: Job, choice: Choice | None, carried: Any, position: Any) -> Outcome:
-    return _outcome_staged(part, lambda here: finish(here, choice, carried, position))
-
-
 def _smooth(part: Job) -> Outcome:
-    return _outcome_staged(part, run)
-
-
-def _outcome_staged(part: Job, work: Callable[[Job], Summary]) -> Outcome:
-    def with_files() -> Summary:
-        with staged(part, write=True) as here:
-            summary = work(here)
-            summary.notes = [note.replace(here.inputs[0], part.inputs[0]) for note in summary.notes]
-            return summary
-
-    return outcome_of(part, with_files)
-
-
-def _outcome(part: Job, future: Future) -> Outcome:
-    """What became of a part, whatever happened to those who did it."""
-    source, target = part.inputs[0], str(part.output)
-    try:
-        outcome: Outcome = future.result()
-        return outcome
-    except KilledWorker as error:
-        problem = f"{source}: {error.allowed_failures + 1} workers died of it; is there too little memory?"
-        return Outcome(source, target, problem=problem, hint="smaller parts", exit_code=1)
-    except EmaError as error:
-        return Outcome(source, target, problem=str(error.problem), hint=error.hint, exit_code=1)
-    except (
-        Exception
-    ) as error:  # whatever a worker may send: it may lack this package, or have another version
-        problem = f"{source}: {type(error).__name__}: {error}"
-        hint = "the same versions of ema-smooth and its packages on all workers"
-        return Outcome(source, target, problem=problem, hint=hint, exit_code=1)
+    return outcome_staged(part, run)
 
 
 class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
@@ -205,10 +147,11 @@ def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Cl
             yield client
         return
     with (
+        _quiet(),
         LocalCluster(
             n_workers=_workers(address),
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -223,6 +166,19 @@ def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Cl
         with at_interrupt(end):
             client.register_plugin(Settled())
             yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Processes that are started meanwhile keep what Python warns of, as Dask's leftovers, to themselves."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _workers(address: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dask.delayed import Delayed, delayed
 
-from ema_cli.parted import Carried, Position, Series, Spot, carry, digest, follow, measure
+from ema_cli.parted import Carried, Position, Series, Spot, carried_of, carry, digest, measure
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def stages(series: Series, loads: Sequence[Any], start: tuple[Position, Carried]
         followed = task(_follow, "follow", k, before.position, size)
         position, spot = (task(pick, pick.__name__[1:], k, followed) for pick in (_position, _spot))
         digested = task(partial(digest, series), "digest", k, loaded, spot)
-        before = Stage(position, task(partial(carry, series), "carry", k, before.carried, digested, spot))
+        before = Stage(position, task(partial(_carry, series), "carry", k, before.carried, digested, spot))
         out.append(before)
     return out
 
@@ -51,7 +51,15 @@ def _measure(series: Series, loaded: Any) -> tuple[Any, Any]:
 
 
 def _follow(position: Position, size: tuple[Any, Any]) -> tuple[Position, Spot]:
-    return follow(position, *size)
+    position = position.copy()
+    spot = position.advance(*size)
+    return position, spot
+
+
+def _carry(series: Series, carried: Carried, summaries: Any, spot: Spot) -> Carried:
+    trends = carried.trends(series)
+    carry(trends, summaries, spot)
+    return carried_of(trends)
 
 
 def _position(followed: tuple[Position, Spot]) -> Position:

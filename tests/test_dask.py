@@ -242,3 +242,47 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_addresses(inputs: tuple[str, ...], tmp_path: Path) -> None:
+    """Inputs and outputs that fsspec knows; messages have their names."""
+    import fsspec
+
+    from ema_cli.extras.dask import run_on_cluster
+
+    files = fsspec.filesystem("memory")
+    for number, name in enumerate(inputs):
+        files.pipe_file(f"/in/p{number * 5}.csv", Path(name).read_bytes())
+    files.pipe_file("/bad/p0.csv", b"t,k,x,y\n1,a,2,3\n")
+    files.pipe_file("/bad/p1.csv", b"t,k,x,y\n1,a,2,text\n")
+    run_folder(make_job(inputs, MODES[0]), str(tmp_path / "one"), chain=True)
+    # A cluster of threads, for that file system is this process's own.
+    threads = {"processes": False, "n_workers": 1, "dashboard_address": ":0", "silence_logs": 50}
+    with distributed.LocalCluster(**threads) as cluster:
+        address = cluster.scheduler_address
+        job = make_job(("memory://in/*.csv",), MODES[0])
+        assert run_on_cluster(job, "memory://out", address, chain=True).written == PARTS
+        outcomes: list[Any] = []
+        job = make_job(("memory://bad/p*.csv",), MODES[0])
+        tally = run_on_cluster(job, str(tmp_path / "bad"), address, chain=True, report=outcomes.append)
+    assert (tally.written, tally.failed) == (1, 1)
+    assert outcomes[-1].problem.startswith("memory://bad/p1.csv, line 2, column 'y'")
+    one = [data for _, data in contents(tmp_path / "one").items()]
+    assert [files.cat_file(f"/out/p{number * 5}.csv") for number in range(PARTS)] == one
+    assert len(files.ls("/out", detail=False)) == PARTS
+
+
+def test_addresses_that_lead_nowhere(cluster: Any, tmp_path: Path) -> None:
+    for address, words in (
+        (f"file://{tmp_path}/no.csv", "no such file"),
+        ("nothing://bucket/no.csv", "nothing"),
+        (f"file://{tmp_path}/no*.csv", "no file matches"),
+    ):
+        outcomes: list[Any] = []
+        try:
+            on_cluster(cluster, make_job((address,), MODES[0]), tmp_path / "out", report=outcomes.append)
+            problem = outcomes[0].problem
+        except EmaError as error:
+            problem = error.problem
+        assert address in problem
+        assert words in problem

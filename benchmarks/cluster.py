@@ -3,7 +3,8 @@
     python benchmarks/cluster.py [--rows 20000000] [--parts 64] [--format csv] [--by]
 
 Runs the command four times on the same parts: `--chain` alone, `--dask local:1`, `--dask local:2`, and that
-again with one of the workers killed in the middle. Prints a table and fails where the outputs differ.
+again with one of the workers killed in the middle. A run has as many processors as it has workers. Prints a
+table and fails where the outputs differ.
 """
 
 from __future__ import annotations
@@ -72,11 +73,14 @@ def make_parts(folder: Path, rows: int, parts: int, kind: str) -> list[Path]:
     return out
 
 
-def run(parts: list[Path], folder: Path, options: list[str], *, kill: bool = False) -> Outcome:
-    """One run of the command, watched from outside; `kill`: the busiest worker when half is written."""
+def run(parts: list[Path], folder: Path, options: list[str], cores: int, *, kill: bool) -> Outcome:
+    """One run of the command, watched from outside; `kill`: the largest worker when half is written."""
     command = [sys.executable, "-m", "ema_cli", *map(str, parts), "--output-dir", str(folder), "--chain"]
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(mine)[:cores])  # which the command and its workers inherit
     begin = time.perf_counter()
     process = psutil.Popen([*command, *options], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    os.sched_setaffinity(0, mine)
     peaks: dict[int, int] = {}
     cpu: dict[int, float] = {}
     killed = 0
@@ -128,10 +132,10 @@ def main() -> None:
     given = parser.parse_args()
     options = ["--alpha", "0.1", "-c", "temperature", "-c", "load", *(["--by", "station"] * given.by)]
     runs = {
-        "one process": ([], False),
-        "--dask local:1": (["--dask", "local:1"], False),
-        "--dask local:2": (["--dask", "local:2"], False),
-        "the same, one worker killed": (["--dask", "local:2"], True),
+        "one process": ([], 1, False),
+        "--dask local:1": (["--dask", "local:1"], 1, False),
+        "--dask local:2": (["--dask", "local:2"], 2, False),
+        "the same, one worker killed": (["--dask", "local:2"], 2, True),
     }
     found: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="ema-cluster-") as room:
@@ -140,8 +144,8 @@ def main() -> None:
         parts = make_parts(parts_folder, given.rows, given.parts, given.format)
         size = max(part.stat().st_size for part in parts) / 1e6
         print(f"{given.rows:,} rows in {given.parts} parts of up to {size:.1f} MB, {given.format}")
-        for name, (more, kill) in runs.items():
-            found[name] = one = run(parts, out, [*options, *more], kill=kill)
+        for name, (more, cores, kill) in runs.items():
+            found[name] = one = run(parts, out, [*options, *more], cores, kill=kill)
             took = f"{one.seconds:7.1f} s {one.cpu:7.1f} s of CPU {one.worker_mb:7.0f} MB"
             print(f"{name:28} {took} {one.killed} killed {one.digest[:16]}", flush=True)
             shutil.rmtree(out)

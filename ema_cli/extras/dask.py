@@ -127,7 +127,7 @@ class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
     name = "ema-smooth"
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's signature
-        settle(pandas=True)
+        settle()
 
 
 @contextmanager

@@ -172,6 +172,11 @@ def _open_saved(open_files: contextlib.ExitStack, name: str, options: FoldOption
         sound = False
     if not sound:
         raise StateError(f"{name}: is damaged", _STATE_HINT)
+    for info in checkpoint.tensors.values():
+        if is_averaged(info.dtype) and info.dtype != np.float64:
+            raise StateError(
+                f"{name}: {info.name!r} is {info.dtype.name}; rounded, it would not go on as the same fold"
+            )
     for option, value in options.signature().items():
         if saved_options.get(option) != value:
             raise StateError(

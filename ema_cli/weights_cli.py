@@ -146,13 +146,15 @@ def main() -> NoReturn:
 
 def _run() -> int:  # noqa: PLR0911 (one return for each way to end; to be replaced by the shared helper)
     try:
-        command.main(prog_name="ema-weights", standalone_mode=False)
+        # Not command.main: it would answer a closed pipe with 1, and Ctrl-C with an empty line.
+        with command.make_context("ema-weights", sys.argv[1:]) as context:
+            command.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except EmaError as error:
         return _fail(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        return 130
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         return 130
     except click.ClickException as error:
         return _fail(f"{error.format_message()}\n  try: ema-weights --help", 2)

@@ -184,7 +184,8 @@ class NpzWriter:
         self.order = sorted(infos, key=lambda info: info.name)
         if any(info.name == _METADATA for info in infos):
             raise FileTrouble(name, f"{_METADATA!r} can't be a tensor's name in .npz", "write .safetensors")
-        self._zip = zipfile.ZipFile(WholeWrites(out, name), "w", allowZip64=True)
+        self._out = WholeWrites(out, name)
+        self._zip = zipfile.ZipFile(self._out, "w", allowZip64=True)
         self._member: IO[bytes] | None = None
         self._tensor: str | None = None
         nameless = {info.name: info.dtype.name for info in infos if info.dtype.kind == "V"}
@@ -199,7 +200,7 @@ class NpzWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            return  # the file is thrown away; closing would write to a full disk again
+            self._out.give_up()  # closing a zip writes, which on a full disk would fail again
         if self._member is not None:
             self._member.close()
         self._zip.close()

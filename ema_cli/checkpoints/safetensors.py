@@ -132,7 +132,7 @@ def _entry(name: str, tensor: str, entry: Any, available: int) -> tuple[TensorIn
         raise FileTrouble(name, f"is damaged: tensor {tensor!r} lacks dtype, shape or data_offsets") from None
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise FileTrouble(name, f"is damaged: tensor {tensor!r} has an impossible shape or place")
-    if code not in _DTYPES:
+    if not isinstance(code, str) or code not in _DTYPES:
         raise FileTrouble(name, f"tensor {tensor!r} has the dtype {code!r}, which is not known here")
     try:
         info = TensorInfo(tensor, dtype_named(_DTYPES[code]), shape)
@@ -168,8 +168,8 @@ class SafetensorsWriter:
         for info in self.order:
             code = _CODES.get(info.dtype.name)
             if code is None or info.name == "__metadata__":
-                what = f"dtype {info.dtype.name}" if code is None else "such a name"
-                raise FileTrouble(name, f"safetensors has no {what} (tensor {info.name!r})", "write .npz")
+                what = f"dtype {info.dtype.name}" if code is None else "tensor of that name"
+                raise FileTrouble(name, f"{info.name!r}: safetensors has no {what}", "write .npz")
             end = offset + info.size * info.dtype.itemsize
             self._next[info.name] = offset
             header[info.name] = {"dtype": code, "shape": list(info.shape), "data_offsets": [offset, end]}

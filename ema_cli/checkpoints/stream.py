@@ -63,6 +63,11 @@ class WholeWrites(io.RawIOBase):
         super().__init__()
         self._out = out
         self._name = name
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """Let all that is still written go nowhere: the file is thrown away, and may be closed by now."""
+        self._given_up = True
 
     def writable(self) -> bool:
         return True
@@ -71,10 +76,10 @@ class WholeWrites(io.RawIOBase):
         return self._out.seekable()
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._out.seek(offset, whence)
+        return 0 if self._given_up else self._out.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._out.tell()
+        return 0 if self._given_up else self._out.tell()
 
     def write(self, data: object, /) -> int:
         left = memoryview(data)  # type: ignore[arg-type]
@@ -82,6 +87,8 @@ class WholeWrites(io.RawIOBase):
             return 0
         left = left.cast("B")
         total = len(left)
+        if self._given_up:
+            return total
         try:
             while left:
                 left = left[self._out.write(left) :]

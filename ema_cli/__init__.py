@@ -1,0 +1,40 @@
+"""Exponential moving averages: of arrays, of streams, of the parameters of a model.
+
+smooth(x, alpha=0.1)            an array, Series or DataFrame in, the same kind out
+Smoother(alpha=0.1)             a stream, chunk by chunk, that can be carried on later
+ParameterEMA(params, decay=…)   the averages of a model's parameters while it trains
+EmaError                        what all of them raise for bad values; it is a ValueError
+
+The names are resolved when they are first used, so that `import ema_cli` loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ema_cli.arrays import smooth
+    from ema_cli.errors import EmaError
+    from ema_cli.parameters import ParameterEMA
+    from ema_cli.smoother import Smoother
+
+__all__ = ["EmaError", "ParameterEMA", "Smoother", "smooth"]
+
+_HOMES = {
+    "smooth": "ema_cli.arrays",
+    "Smoother": "ema_cli.smoother",
+    "ParameterEMA": "ema_cli.parameters",
+    "EmaError": "ema_cli.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

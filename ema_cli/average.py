@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ema_cli.decay import FAMILIES, Decay, make_decay, parse_duration
+from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, parse_duration
 from ema_cli.errors import OptionError
+from ema_cli.like import resolve_like
 
 Missing = Literal["skip", "decay", "error"]
 
@@ -21,6 +22,7 @@ class Average:
     missing: what an empty cell does to the weights. fill: print the held trend there.
     min_periods: blank until so many values were seen. std, bands, residual: further columns.
     timed: rows are spaced by their times. reset_gap: nanoseconds of silence after which to start afresh.
+    like: the system whose numbers these are; what that means is in the other fields.
     """
 
     decays: tuple[Decay, ...]
@@ -34,6 +36,12 @@ class Average:
     residual: bool = False
     timed: bool = False
     reset_gap: int | None = None
+    like: str | None = None
+
+    @property
+    def auto(self) -> bool:
+        """A weight is still to be found from the data."""
+        return any(decay.auto for decay in self.decays)
 
     @property
     def needs_std(self) -> bool:
@@ -51,7 +59,9 @@ class Average:
 
     def with_alpha(self, alpha: float) -> Average:
         """The same with `alpha` wherever it was to be found from the data."""
-        found = tuple(replace(decay, alpha=alpha, auto=False) if decay.auto else decay for decay in self.decays)
+        found = tuple(
+            replace(decay, alpha=alpha, auto=False) if decay.auto else decay for decay in self.decays
+        )
         return replace(self, decays=found)
 
     def names(self, column: str) -> list[str]:
@@ -67,8 +77,7 @@ class Average:
     def signature(self) -> dict[str, Any]:
         """What must be the same for a saved state to be carried on."""
         return {
-            **{decay.family: [d.text for d in self.decays] for decay in self.decays[:1]},
-            "alpha in force": [None if math.isnan(d.alpha) else d.alpha for d in self.decays],
+            self.decays[0].family: [decay.value for decay in self.decays],
             "adjust": self.adjust,
             "init": self.init,
             "missing": self.missing,
@@ -85,30 +94,35 @@ class Average:
 def make_average(options: Mapping[str, Any], *, timed: bool = False) -> Average:
     """The average that these options (public names, unset ones None or absent) ask for.
 
-    Raises OptionError where none or several families are given, a value is out of range, or two options
-    do not go together.
+    A flag that is False is set, to False: that contradicts `like='pandas'`, where None does not.
+    timed: the rows have times. Raises OptionError where none or several families are given, a value is out
+    of range, or two options do not go together.
     """
+    options = resolve_like(options, timed)
     family, given = _family(options)
-    decays = tuple(make_decay(family, value) for value in given)
     average = Average(
-        decays=decays,
-        adjust=bool(options.get("adjust")),
+        decays=tuple(make_decay(family, value) for value in given),
+        adjust=_flag("adjust", options),
         init=_init(options.get("init")),
         missing=_choice("missing", options.get("missing"), ("skip", "decay", "error")),  # type: ignore[arg-type]
-        fill=bool(options.get("fill")),
-        min_periods=_at_least("min-periods", options.get("min_periods"), 0),
-        std=bool(options.get("std")),
+        fill=_flag("fill", options),
+        min_periods=_min_periods(options.get("min_periods")),
+        std=_flag("std", options),
         bands=_bands(options.get("bands")),
-        residual=bool(options.get("residual")),
+        residual=_flag("residual", options),
         timed=timed,
         reset_gap=_reset_gap(options.get("reset_gap"), timed),
+        like=options.get("like"),
     )
-    _check_together(average, family)
+    _check_weights(average, family)
+    _check_together(average)
     return average
 
 
-def _family(options: Mapping[str, Any]) -> tuple[str, list[float | str]]:
-    chosen = {name: options[name] for name in FAMILIES if options.get(name) not in (None, ())}
+def _family(options: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """The one family that is given, and its weights."""
+    chosen = {name: _many(options[name]) for name in FAMILIES if options.get(name) is not None}
+    chosen = {name: weights for name, weights in chosen.items() if weights}
     if not chosen:
         raise OptionError(
             "no weight given: how fast should the average forget?",
@@ -117,55 +131,55 @@ def _family(options: Mapping[str, Any]) -> tuple[str, list[float | str]]:
     if len(chosen) > 1:
         both = " and ".join(f"--{name}" for name in chosen)
         raise OptionError(f"{both} say the same thing in two ways", f"only --{next(iter(chosen))}")
-    name, given = next(iter(chosen.items()))
-    many = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    texts = [str(value).strip() for value in many]
-    for text in texts:
-        if texts.count(text) > 1:
-            raise OptionError(f"--{name} {text} is given twice", "each weight once")
-    return name, many
+    return next(iter(chosen.items()))
+
+
+def _many(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+
+
+def _flag(name: str, options: Mapping[str, Any]) -> bool:
+    given = options.get(name)
+    # NumPy's bool is no bool, and 1 is no answer to a yes-or-no question.
+    if given is not None and type(given).__name__ not in ("bool", "bool_"):
+        raise OptionError(f"--{name}: {given!r} is neither True nor False", f"--{name}")
+    return bool(given)
 
 
 def _init(given: Any) -> str | float:
     if given is None:
         return "first"
-    if given == "zero":
-        return 0.0
-    if given in ("first", "sma"):
-        return str(given)
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+    if isinstance(given, str) and given in ("first", "sma"):
+        return given
+    number = 0.0 if isinstance(given, str) and given == "zero" else number_in(given)
+    if number is None:
         raise OptionError(f"--init {given}: not one of first, zero, sma or a number", "--init first")
     return number
 
 
 def _choice(name: str, given: Any, allowed: tuple[str, ...]) -> str:
-    value = allowed[0] if given is None else given
-    if value not in allowed:
+    if given is None:
+        return allowed[0]
+    if not (isinstance(given, str) and given in allowed):
         raise OptionError(f"--{name} {given}: not one of {', '.join(allowed)}", f"--{name} {allowed[0]}")
-    return str(value)
+    return given
 
 
-def _at_least(name: str, given: Any, low: int) -> int:
-    value = low if given is None else given
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise OptionError(
-            f"--{name} {given}: must be a whole number, {low} or more", f"--{name} {max(low, 1)}"
-        )
-    return value
+def _min_periods(given: Any) -> int:
+    try:
+        number = 0 if given is None else operator.index(given)
+    except TypeError:
+        number = -1
+    if number < 0 or isinstance(given, bool):
+        raise OptionError(f"--min-periods {given}: must be a whole number, 0 or more", "--min-periods 5")
+    return number
 
 
 def _bands(given: Any) -> float | None:
     if given is None:
         return None
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
+    number = number_in(given)
+    if number is None or number <= 0:
         raise OptionError(f"--bands {given}: must be a number of standard deviations above 0", "--bands 2")
     return number
 
@@ -173,7 +187,7 @@ def _bands(given: Any) -> float | None:
 def _reset_gap(given: Any, timed: bool) -> int | None:
     if given is None:
         return None
-    duration = parse_duration(str(given))
+    duration = parse_duration(given)
     if duration is None or duration <= 0:
         raise OptionError(f"--reset-gap {given}: not a duration", "--reset-gap 1h")
     if not timed:
@@ -181,8 +195,12 @@ def _reset_gap(given: Any, timed: bool) -> int | None:
     return duration
 
 
-def _check_together(average: Average, family: str) -> None:
-    """Refuse pairs of options that contradict each other, saying which to drop."""
+def _check_weights(average: Average, family: str) -> None:
+    """Refuse weights that clash with each other, or with rows that have times or have none."""
+    texts = [decay.text for decay in average.decays]
+    for text in texts:
+        if texts.count(text) > 1:
+            raise OptionError(f"--{family} {text} is given twice", "each weight once")
     durations = [decay for decay in average.decays if decay.halflife_ns is not None]
     if durations and not average.timed:
         raise OptionError(
@@ -190,16 +208,22 @@ def _check_together(average: Average, family: str) -> None:
             f"--time COLUMN --halflife {durations[0].text}, or a half-life in rows: --halflife 10",
         )
     if average.timed and len(durations) < len(average.decays):
+        of_rows = next(decay for decay in average.decays if decay.halflife_ns is None)
         raise OptionError(
-            f"--time needs a half-life that is a duration, not --{family} {average.decays[0].text}",
+            f"--time needs a half-life that is a duration, not --{family} {of_rows.text}",
             "--halflife 5min (units: ns us ms s min h d)",
         )
+
+
+def _check_together(average: Average) -> None:
+    """Refuse ways to begin that contradict other options."""
     if average.init != "first" and (average.adjust or average.timed):
         other = "--adjust" if average.adjust else "--time"
         raise OptionError(f"--init {average.init} does not go with {other}", "leave out one of the two")
     if average.init == "sma":
-        spans = {decay.text for decay in average.decays}
-        if family != "span" or len(spans) > 1 or not float(average.decays[0].text).is_integer():
+        span = average.decays[0]
+        if span.family != "span" or len(average.decays) > 1 or not float(span.text).is_integer():
+            asked = " (that is how --like talib begins)" if average.like == "talib" else ""
             raise OptionError(
-                "--init sma averages the first SPAN values", "--span 20 --init sma (one whole span)"
+                f"--init sma averages the first SPAN values{asked}", "one whole span, such as --span 20"
             )

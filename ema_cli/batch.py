@@ -7,7 +7,7 @@ Any sink takes any body, so every format converts into every other without a cas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
+# Values beyond this count as infinite, for the difference of two of them is.
+LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Body(Protocol):
     def arrow(self) -> Any:
         """The rows as an Arrow RecordBatch that has the source's `schema`."""
 
+    def head(self, rows: int) -> Body:
+        """The first rows alone."""
+
 
 @dataclass
 class Batch:
@@ -79,11 +84,28 @@ class Batch:
     invalid: int = 0
     size: int = 0
 
+    def head(self, rows: int) -> Batch:
+        """The first rows alone: those above a row that something is wrong with."""
+        times = None if self.times is None else self.times[:rows]
+        keys = [key[:rows] for key in self.keys]
+        return replace(
+            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=self.body.head(rows)
+        )
+
 
 class Placer(Protocol):
     """Says where a row of a batch stands in the input; asked only when something is wrong with it."""
 
     def __call__(self, row: int, column: int | None = None) -> Place: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at."""
+
+    numeric: list[int]
+    undecided: list[int]
+    rows: int = 0
 
 
 class Source(Protocol):
@@ -92,8 +114,8 @@ class Source(Protocol):
     name: str
     columns: list[str]
 
-    def numeric(self, candidates: Sequence[int]) -> list[int]:
-        """Those of the candidate columns that hold numbers (reads ahead as far as the spec allows)."""
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
+        """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from ema_cli.errors import OptionError
 
@@ -25,6 +28,7 @@ _UNITS = {
     "h": 3_600 * 1_000_000_000,
     "d": 86_400 * 1_000_000_000,
 }
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ns|us|µs|ms|s|min|h|d)\s*")
 
 
@@ -49,14 +53,25 @@ class Decay:
         """1 − alpha: what remains of the old average after one row."""
         return 1.0 - self.alpha
 
+    @property
+    def value(self) -> float | str:
+        """What was given, in one spelling: its number, the nanoseconds of a duration, or `auto`."""
+        if self.auto or self.halflife_ns is not None:
+            return self.text if self.halflife_ns is None else f"{self.halflife_ns:.0f}ns"
+        return self.alpha if self.text == "auto" else float(self.text)
 
-def parse_duration(text: str) -> int | None:
-    """Nanoseconds in a duration such as `5min`, `1.5h` or `2d12h`; None if it is not one.
+
+def parse_duration(given: Any) -> int | None:
+    """Nanoseconds in a duration such as `5min`, `1.5h` or `2d12h`, or in a timedelta; None if it is neither.
 
     Fractions are exact: decimal arithmetic, rounded to the nanosecond once.
     """
+    if isinstance(given, timedelta):
+        whole = given // timedelta(microseconds=1)
+        # pandas' Timedelta is a timedelta that counts nanoseconds besides.
+        return whole * 1_000 + int(getattr(given, "nanoseconds", 0))
     total, at = Decimal(0), 0
-    stripped = text.strip()
+    stripped = given.strip() if isinstance(given, str) else ""
     while at < len(stripped):
         part = _PART.match(stripped, at)
         if part is None:
@@ -66,34 +81,66 @@ def parse_duration(text: str) -> int | None:
     return round(total) if at else None
 
 
-def make_decay(family: str, given: float | str) -> Decay:
+def duration_text(nanoseconds: int) -> str:
+    """A duration in the largest unit that it is a whole number of: 90 s is `90s`, 120 s is `2min`."""
+    units = {unit: size for unit, size in _UNITS.items() if unit.isascii()}
+    unit = max((unit for unit, size in units.items() if nanoseconds % size == 0), key=lambda u: units[u])
+    return f"{nanoseconds // units[unit]}{unit}"
+
+
+def number_in(given: Any) -> float | None:
+    """A finite number, or the text of one as a table may have it; None for anything else.
+
+    True is no number, and neither are `1_000` and `inf`, though Python's float() takes them.
+    """
+    if isinstance(given, str):
+        return float(given) if _NUMBER.fullmatch(given.strip()) and math.isfinite(float(given)) else None
+    if type(given).__name__ in ("bool", "bool_"):
+        return None
+    try:
+        number = float(given)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def make_decay(family: str, given: Any) -> Decay:
     """The decay that an option stands for.
 
     family: one of `FAMILIES`. given: a number, its text, a duration (halflife only) or `auto` (alpha only).
     Raises OptionError for anything else, or for a number outside the family's range.
     """
-    text = given.strip() if isinstance(given, str) else f"{given:.15g}"
-    if family == "alpha" and text == "auto":
-        return Decay(family, text, math.nan, auto=True)
-    if family == "halflife" and isinstance(given, str) and (duration := parse_duration(text)) is not None:
-        if duration <= 0:
-            raise OptionError(
-                f"--halflife {text}: a half-life must be longer than nothing", "--halflife 5min"
-            )
-        return Decay(family, text, math.nan, halflife_ns=float(duration))
-    number = _number(family, text if isinstance(given, str) else given)
+    if family == "alpha" and isinstance(given, str) and given.strip() == "auto":
+        return Decay(family, "auto", math.nan, auto=True)
+    duration = parse_duration(given)
+    if duration is not None:
+        return _timed_decay(family, given, duration)
+    number = number_in(given)
+    low, high, words = _RANGE[family]
+    if number is None:
+        raise OptionError(f"--{family} {given}: not a number", _EXAMPLE[family])
+    if not low <= number <= high or (family == "halflife" and number == 0):
+        raise OptionError(f"--{family} {given}: must be {words}", _instead(family, number))
+    text = given.strip() if isinstance(given, str) else repr(number).removesuffix(".0")
     return Decay(family, text, _ALPHA[family](number))
 
 
-def _number(family: str, given: float | str) -> float:
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        raise OptionError(f"--{family} {given}: not a number", _EXAMPLE[family]) from None
-    low, high, words = _RANGE[family]
-    if not low <= number <= high or (family == "halflife" and number == 0):
-        raise OptionError(f"--{family} {given}: must be {words}", _EXAMPLE[family])
-    return number
+def _timed_decay(family: str, given: Any, duration: int) -> Decay:
+    text = given.strip() if isinstance(given, str) else duration_text(duration)
+    if family != "halflife":
+        raise OptionError(
+            f"--{family} {text}: a duration can only be a half-life", f"--time COLUMN --halflife {text}"
+        )
+    if duration <= 0:
+        raise OptionError(f"--halflife {text}: a half-life must be longer than nothing", "--halflife 5min")
+    return Decay(family, text, math.nan, halflife_ns=float(duration))
+
+
+def _instead(family: str, number: float) -> str:
+    """What a number outside its family's range was probably meant to be."""
+    if family in ("alpha", "decay") and number > 1:
+        return f"--span {number:g} for a window of so many rows, or {_EXAMPLE[family]}"
+    return _EXAMPLE[family]
 
 
 _RANGE = {
@@ -104,13 +151,13 @@ _RANGE = {
     "com": (0.0, math.inf, "0 or more rows"),
 }
 _EXAMPLE = {
-    "alpha": "--alpha 0.1 (for a window of rows use --span 20)",
+    "alpha": "--alpha 0.1, or --alpha auto",
     "decay": "--decay 0.99",
     "span": "--span 20",
     "halflife": "--halflife 10 (rows), or --time COLUMN --halflife 5min",
     "com": "--com 9.5",
 }
-_ALPHA = {
+_ALPHA: dict[str, Callable[[float], float]] = {
     "alpha": lambda a: a,
     # 1 − d in decimal, so that 0.999 gives 0.001 and not 0.0010000000000000009
     "decay": lambda d: float(1 - Decimal(repr(d))),

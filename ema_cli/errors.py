@@ -6,6 +6,7 @@ its `exit_code`; Python callers catch it as the `ValueError` it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -54,6 +55,14 @@ class DataError(EmaError):
         where = str(place)
         super().__init__(f"{where}: {problem}" if where else problem, hint)
         self.place = place
+
+
+def delimiter_hint(columns: Sequence[str]) -> str:
+    """What to try where a whole header has been read as one column: its likely delimiter."""
+    for mark, typed in {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}.items():
+        if len(columns) == 1 and mark in columns[0]:
+            return f"-d {typed}: the header looks delimited by that"
+    return ""
 
 
 class FileTrouble(EmaError):

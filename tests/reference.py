@@ -9,36 +9,74 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
+from itertools import accumulate
 from typing import Any
 
 Row = tuple[float | None, float | None]
 LN2 = Decimal("0.693147180559945309417232121458176568075500134360255254120680")
 
 
+@dataclass(frozen=True)
+class Exact:
+    """One row's numbers, and how large the things are that they were made of.
+
+    largest: the largest contribution weight·|x| to the mean. root_mean_square: of the values, so weighted
+    and so unbiased as the std is. An error is to be judged against these, not against a mean that may be 0.
+    bias: 1 − Σw², by which the variance is divided. reach: the largest |x| that was ever in the average.
+    """
+
+    mean: Decimal
+    std: Decimal | None
+    count: int
+    largest: Decimal
+    root_mean_square: Decimal
+    bias: Decimal
+    reach: Decimal
+
+
 @dataclass
 class Observed:
-    """Weights and values of what has been observed (ties already merged into one value)."""
+    """Weights and values of what has been observed; ties are one value, of the size of their largest."""
 
     weights: list[Decimal] = field(default_factory=list)
     values: list[Decimal] = field(default_factory=list)
+    sizes: list[Decimal] = field(default_factory=list)
 
-    def mean(self) -> Decimal:
-        return sum((w * x for w, x in zip(self.weights, self.values, strict=True)), Decimal(0)) / sum(self.weights)
-
-    def std(self) -> Decimal | None:
-        """pandas' ewm(...).std(): Σw(x−m)²/Σw · (Σw)²/((Σw)² − Σw²)."""
-        total, squares = sum(self.weights), sum(w * w for w in self.weights)
-        if total * total - squares <= 0:
-            return None
-        m = self.mean()
-        spread = sum(w * (x - m) ** 2 for w, x in zip(self.weights, self.values, strict=True)) / total
-        return (spread * total * total / (total * total - squares)).sqrt()
+    def see(self, value: Decimal, weight: Decimal) -> None:
+        self.weights.append(weight)
+        self.values.append(value)
+        self.sizes.append(abs(value))
 
     def fade(self, factor: Decimal) -> None:
         self.weights = [w * factor for w in self.weights]
 
+    def exact(self, count: int) -> Exact:
+        """Σw·x / Σw, and pandas' ewm(...).std(): Σw(x−m)²/Σw · (Σw)²/((Σw)² − Σw²)."""
+        total, pairs = sum(self.weights), list(zip(self.weights, self.values, strict=True))
+        reach = max(self.sizes)
+        mean = sum((w * x for w, x in pairs), Decimal(0)) / total
+        largest = max(w * size for w, size in zip(self.weights, self.sizes, strict=True)) / total
+        # (Σw)² − Σw² is twice the sum over all pairs: sixty digits are not enough to subtract
+        below = [Decimal(0), *accumulate(self.weights)]
+        bias = 2 * sum(w * b for w, b in zip(self.weights, below, strict=False)) / (total * total)
+        if bias == 0:  # one value has all the weight
+            return Exact(mean, None, count, largest, Decimal(0), bias, reach)
+        unbiased = 1 / (total * bias)
+        spread = sum(w * (x - mean) ** 2 for w, x in pairs) * unbiased
+        squares = (w * size * size for w, size in zip(self.weights, self.sizes, strict=True))
+        mean_square = sum(squares) * unbiased
+        return Exact(mean, spread.sqrt(), count, largest, mean_square.sqrt(), bias, reach)
 
-def reference(
+
+def reference(values: Sequence[float], **options: Any) -> list[Row]:
+    """(trend, std) of each row, None where blank; options as for `exact_rows`."""
+    return [
+        (None, None) if row is None else (float(row.mean), None if row.std is None else float(row.std))
+        for row in exact_rows(values, **options)
+    ]
+
+
+def exact_rows(
     values: Sequence[float],
     *,
     alpha: float = math.nan,
@@ -51,24 +89,24 @@ def reference(
     times: Sequence[int] | None = None,
     halflife: int | None = None,
     reset_gap: int | None = None,
-) -> list[Row]:
-    """(trend, std) of each row, None where blank. values: NaN is missing; times, halflife: nanoseconds."""
+) -> list[Exact | None]:
+    """The numbers of each row, None where blank. values: NaN is missing; times, halflife: nanoseconds."""
     with localcontext(prec=60):
         if times is None:
             rows = _by_row(values, Decimal(alpha), adjust, init, span, missing)
         else:
             assert halflife is not None
             rows = _by_time(values, times, Decimal(halflife), adjust, reset_gap)
-        return _present(rows, fill, max(min_periods, span if init == "sma" and span else 0))
+    return _present(rows, fill, max(min_periods, span if init == "sma" and span else 0))
 
 
 def _by_row(
     values: Sequence[float], alpha: Decimal, adjust: bool, init: str | float, span: int | None, missing: str
-) -> list[Any]:
-    out: list[Any] = []
+) -> list[Exact | None]:
+    out: list[Exact | None] = []
     seen, count, gap = Observed(), 0, 0
     if not isinstance(init, str):
-        seen = Observed([Decimal(1)], [Decimal(init)])
+        seen.see(Decimal(init), Decimal(1))
     for x in values:
         gap += 1
         if math.isnan(x):
@@ -79,28 +117,26 @@ def _by_row(
         new = Decimal(x)
         if adjust:
             seen.fade((1 - alpha) ** k if count else Decimal(1))
-            seen.weights.append(Decimal(1))
+            seen.see(new, Decimal(1))
         elif init == "sma" and span is not None and count < span:
             seen.weights = [Decimal(1) / (count + 1)] * count
-            seen.weights.append(Decimal(1) / (count + 1))
+            seen.see(new, Decimal(1) / (count + 1))
         elif not seen.values:
-            seen.weights.append(Decimal(1))
+            seen.see(new, Decimal(1))
         else:
             old = (1 - alpha) ** k
             seen.fade(old / (old + alpha))
-            seen.weights.append(alpha / (old + alpha))
-        seen.values.append(new)
+            seen.see(new, alpha / (old + alpha))
         count += 1
-        out.append((seen.mean(), seen.std(), count))
+        out.append(seen.exact(count))
     return out
 
 
 def _by_time(
     values: Sequence[float], times: Sequence[int], halflife: Decimal, adjust: bool, reset_gap: int | None
-) -> list[Any]:
-    out: list[Any] = []
+) -> list[Exact | None]:
+    out: list[Exact | None] = []
     seen, ties, last, count = Observed(), [], None, 0
-    older: list[Decimal] = []
     for x, t in zip(values, times, strict=True):
         if math.isnan(x):
             out.append(None)
@@ -111,29 +147,27 @@ def _by_time(
         decay = Decimal(1) if last is None else (-LN2 * (t - last) / halflife).exp()
         if adjust:
             seen.fade(decay)
-            seen.weights.append(Decimal(1))
-            seen.values.append(Decimal(x))
+            seen.see(Decimal(x), Decimal(1))
         elif last is not None and t == last:
             ties.append(Decimal(x))
             seen.values[-1] = sum(ties, Decimal(0)) / len(ties)
+            seen.sizes[-1] = max(map(abs, ties))
         else:
-            older = seen.weights
-            seen.weights = [w * decay for w in older] + [1 - decay if older else Decimal(1)]
+            seen.fade(decay)
             ties = [Decimal(x)]
-            seen.values.append(Decimal(x))
+            seen.see(Decimal(x), 1 - decay if seen.values else Decimal(1))
         last = t
-        out.append((seen.mean(), seen.std(), count))
+        out.append(seen.exact(count))
     return out
 
 
-def _present(rows: list[Any], fill: bool, needed: int) -> list[Row]:
-    out: list[Row] = []
-    held: Row = (None, None)
+def _present(rows: list[Exact | None], fill: bool, needed: int) -> list[Exact | None]:
+    out: list[Exact | None] = []
+    held: Exact | None = None
     for row in rows:
         if row is None:
-            out.append(held if fill else (None, None))
+            out.append(held if fill else None)
             continue
-        mean, std, count = row
-        held = (None, None) if count < needed else (float(mean), None if std is None else float(std))
+        held = None if row.count < needed else row
         out.append(held)
     return out

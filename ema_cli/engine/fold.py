@@ -1,157 +1,216 @@
-"""Folding rows into what is remembered: local averages, the chain of carries, and the two combined."""
+"""Rows into memory: local averages of blocks, blocks of blocks, and the totals handed down again.
+
+A series is a tree that does not depend on how its rows arrive: blocks of 16 rows, blocks of 16 such blocks,
+and so on for `LEVELS` levels. On each level the local average of a block (from its first element on) is
+walked for all blocks side by side; the complete blocks are the elements of the level above, which hands
+down the average of everything before each block (its *carry*); the two together are the totals. Above the
+last level the elements are joined one after the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import sqrt
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from ema_cli.engine.kernel import (
-    BLANK,
-    CARRY,
-    LOCAL,
-    Fold,
-    Layout,
-    Link,
-    Weights,
-    blend,
-    blend_one,
-    chain,
-    combine,
-    local_means,
-    local_stds,
-    local_weights,
-    norm,
-)
-from ema_cli.engine.lanes import BLOCK, Floats
-
-# Decay, share and gain of each row, in input order (gain None: the share).
-RowDecays = tuple[Floats, Floats, Floats | None]
+from ema_cli.engine.kernel import Mix, bias_of, blend, mix, sides, spread_of
+from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
+from ema_cli.engine.moments import Moments, join, join_adjusted
+from ema_cli.engine.scratch import Scratch
+from ema_cli.engine.state import BLANK, CARRY, DECAYS, LEVELS, MOMENTS, Memory
+from ema_cli.engine.weights import WIDE, Decays, Weights, ends_of, weigh
 
 
 @dataclass(frozen=True)
-class Moments:
-    """The average at each row and, where asked for, the standard deviation and 1 − Σw² of the weights."""
+class Kind:
+    """What is averaged and how. tables: the weights on each level, where all rows decay alike."""
 
-    mean: Floats
-    std: Floats | None = None
-    bias: Floats | None = None
-
-    def unbiased_std(self) -> Floats:
-        """The std as pandas defines it: variance/(1 − Σw²) under a root; NaN where one value has all weight."""
-        assert self.std is not None
-        assert self.bias is not None
-        enough = self.bias > 0.0
-        return np.where(enough, self.std / np.sqrt(np.where(enough, self.bias, 1.0)), np.nan)
+    adjusted: bool
+    std: bool
+    tables: Sequence[Weights] | None = None
 
 
-def fold(
-    rows: Floats, lanes: Layout, given: Weights | RowDecays, state: Fold, kind: tuple[bool, bool]
-) -> Moments:
-    """The moments at each row; `state` (by segment, names of CARRY + LOCAL) is moved on in place.
+@dataclass(frozen=True)
+class Floor:
+    """The elements of one level at hand: whose they are, how many each has, their lanes (but at the top)."""
 
-    rows: values in input order, segment after segment. kind: (bias-corrected?, standard deviation too?).
+    who: Ints
+    counts: Ints
+    lanes: Dense | Ragged | None
+
+
+def make_floors(counts: Ints, seen: Ints, scratch: Scratch) -> list[Floor]:
+    """The levels that these rows reach. counts: rows of each segment (> 0), seen: rows before them."""
+    floors = []
+    who = np.arange(len(counts))
+    for level in range(LEVELS):
+        starts = seen // BLOCK**level % BLOCK
+        floors.append(Floor(who, counts, make_lanes(counts, starts, scratch)))
+        complete = (starts + counts) // BLOCK
+        some = complete > 0
+        if not some.any():
+            return floors
+        who, counts, seen = who[some], complete[some], seen[some]
+    return [*floors, Floor(who, counts, None)]
+
+
+@dataclass(frozen=True)
+class Folding:
+    """One average of one tile: its floors, what its segments remember (moved on in place), and its kind."""
+
+    floors: Sequence[Floor]
+    memory: Memory
+    kind: Kind
+
+    def totals(
+        self, values: Moments, decays: Decays | None, out: Moments | None = None, level: int = 0
+    ) -> tuple[Moments, Floats | None]:
+        """The moments after each element of a level, and if bias-corrected the mass they stand for.
+
+        values, decays: of the elements, segment after segment; no decays if the kind has tables.
+        out: where the moments are to go, as they are on the first level.
+        """
+        floor, tables = self.floors[level], self.kind.tables
+        if floor.lanes is None:
+            return self._chain(values, decays)
+        weights = tables[level] if tables else weigh(floor.lanes, decays, self._begin(level, DECAYS))
+        local = self._walk(floor.lanes, values, weights, self._begin(level, MOMENTS))
+        carry = self._begin(level, CARRY)
+        if floor.lanes.full.size:
+            ends = Moments(**{n: floor.lanes.at_ends(part, floor.lanes.full) for n, part in local.given()})
+            self._hand_down(level, carry, self.totals(ends, ends_of(floor.lanes, weights), None, level + 1))
+        self._remember(level, local, weights)
+        return self._join_all(floor.lanes, local, weights, carry, out)
+
+    def _begin(self, level: int, names: tuple[str, ...]) -> Memory:
+        """By lane: what is remembered where a segment goes on, blank where a new block begins."""
+        floor = self.floors[level]
+        assert floor.lanes is not None
+        out = {}
+        for name in names:
+            if name in self.memory:
+                out[name] = np.full(floor.lanes.count, BLANK[name])
+                out[name][floor.lanes.first_lane] = self.memory[name][level, floor.who]
+        return out
+
+    def _walk(self, lanes: Dense | Ragged, flat: Moments, weights: Weights, begin: Memory) -> Moments:
+        """The local moments of blocks up to and including each element."""
+        x = lanes.spread(flat.mean)
+        mean = lanes.empty() if self.kind.std else x
+        for j, at, before in lanes.walk(mean, begin["mean"]):
+            blend(before, x[at], weights.inner[j], mean[at])
+        if not self.kind.std:
+            return Moments(mean)
+        std, bias = lanes.empty(), lanes.empty()
+        stds = None if flat.std is None else lanes.spread(flat.std)
+        biases = None if flat.bias is None else lanes.spread(flat.bias)
+        arrays = (mean, std, bias)
+        walks = (lanes.walk(array, begin[name]) for name, array in zip(MOMENTS, arrays, strict=True))
+        for (j, at, mean_before), (_, _, std_before), (_, _, bias_before) in zip(*walks, strict=True):
+            of = sides(weights.inner[j])
+            spreads = (std_before, None if stds is None else stds[at])
+            std[at] = spread_of(spreads, of, x[at] - mean_before)
+            bias[at] = bias_of((bias_before, None if biases is None else biases[at]), of)
+        return Moments(mean, std, bias)
+
+    def _hand_down(self, level: int, carry: Memory, totals: tuple[Moments, Floats | None]) -> None:
+        """The totals of the level above are the carries of the lanes after them, and what is remembered."""
+        lanes, above = self.floors[level].lanes, self.floors[level + 1]
+        assert lanes is not None
+        later: slice | Ints = slice(1, None)
+        if len(lanes.counts) > 1:
+            later = np.delete(np.arange(lanes.count), lanes.first_lane)
+        rank = (np.cumsum(lanes.end == BLOCK - 1) - 1)[:-1]  # of the lane before, among the full ones
+        before = rank if isinstance(later, slice) else rank[later - 1]
+        last = np.cumsum(above.counts) - 1
+        moments, mass = totals
+        for name, total in zip(CARRY, (moments.mean, moments.std, moments.bias, mass), strict=True):
+            if total is not None:
+                carry[name][later] = total[before]
+                self.memory[name][level, above.who] = total[last]
+
+    def _remember(self, level: int, local: Moments, weights: Weights) -> None:
+        """An open block is kept as it is, a full one has gone into the level above."""
+        floor = self.floors[level]
+        lanes = floor.lanes
+        assert lanes is not None
+        full = lanes.end[lanes.last_lane] == BLOCK - 1
+        parts = local.given()
+        if not weights.even:
+            parts += [(name, getattr(weights, name)) for name in DECAYS if name in self.memory]
+        for name, part in parts:
+            ends = lanes.at_ends(part, lanes.last_lane)
+            ends[full] = BLANK[name]
+            self.memory[name][level, floor.who] = ends
+
+    def _join_all(
+        self, lanes: Dense | Ragged, local: Moments, weights: Weights, carry: Memory, out: Moments | None
+    ) -> tuple[Moments, Floats | None]:
+        """Carry and local moments of each element taken together, in input order. Spends `local`."""
+        masses = lanes.empty() if self.kind.adjusted else None
+        before = [carry[name] for name in CARRY if name in carry]
+        for at, how, mass, values in _steps(lanes, weights, before):
+            into = local.at(at)
+            older = Moments(*values[: 3 if self.kind.std else 1])
+            if masses is None:
+                join(older, into, how, into)
+            else:
+                masses[at] = join_adjusted(older, values[-1], into, how, mass, into)
+        target = {} if out is None else dict(out.given())
+        flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
+        return Moments(*flat), None if masses is None else lanes.collect(masses)
+
+    def _chain(self, values: Moments, decays: Decays | None) -> tuple[Moments, Floats | None]:
+        """Join the elements one after the other to the carry of the last level, all segments at once."""
+        floor, n = self.floors[LEVELS], len(values.mean)
+        # First elements first, and of these the ones of the longest segments: those that go on are a slice.
+        longest = np.argsort(-floor.counts, kind="stable")
+        place = np.empty_like(longest)
+        place[longest] = np.arange(len(longest))
+        rank = np.arange(n) - np.repeat(np.cumsum(floor.counts) - floor.counts, floor.counts)
+        order = np.lexsort((np.repeat(place, floor.counts), rank))
+        who = floor.who[longest]
+        begin = [self.memory[name][LEVELS - 1, who] for name in CARRY if name in self.memory]
+        out = [np.empty(n) for _ in begin]
+        mass, masses = (begin.pop(), out.pop()) if self.kind.adjusted else (None, None)
+        older, totals, values = Moments(*begin), Moments(*out), values.at(order)
+        link = self._links(decays, order)
+        for first, end in pairwise([0, *np.cumsum(np.bincount(rank)).tolist()]):
+            at, going = slice(first, end), slice(0, end - first)
+            (how, gain), older, new = link(at), older.at(going), totals.at(at)
+            if mass is None or masses is None:
+                join(older, values.at(at), how, new)
+            else:
+                mass = masses[at] = join_adjusted(older, mass[going], values.at(at), how, gain, new)
+            older = new
+        back = np.argsort(order)
+        return totals.at(back), None if masses is None else masses[back]
+
+    def _links(self, decays: Decays | None, order: Ints) -> Callable[[slice], tuple[Mix, Any]]:
+        """How a carry and the elements at a place above the last level blend, and what those weigh."""
+        if self.kind.tables:
+            table = self.kind.tables[LEVELS]
+            even = table.outer[0], table.mass[0]
+            return lambda _: even
+        assert decays is not None
+        how = mix(decays.share[order], decays.decay[order])
+        gain = decays.share[order] if decays.gain is None else decays.gain[order]
+        return lambda at: (how.at(at), gain[at])
+
+
+def _steps(
+    lanes: Dense | Ragged, weights: Weights, carry: list[Floats]
+) -> Iterator[tuple[int | slice, Mix, Any, list[Floats]]]:
+    """Where elements lie, how the carry and they blend, their mass, and the carry of each: step by step.
+
+    All at once where the lanes are few: then the calls are what takes time.
     """
-    adjusted, with_std = kind
-    begin = _by_lane(lanes, state, LOCAL)
-    weights = given if isinstance(given, Weights) else _row_weights(lanes, given, begin)
-    carry = _by_lane(lanes, state, CARRY)
-    x = lanes.spread(rows)
-    local = local_means(lanes, x, weights, begin)
-    stds = local_stds(lanes, x, local, weights, begin) if with_std else None
-    ends = _at_ends(lanes, local, stds, weights)
-    chain(lanes, ends, carry, partial(_link, adjusted, with_std))
-    moments, mass = _combine(lanes, local, stds, weights, carry, adjusted)
-    _move_on(lanes, state, carry, ends, moments, mass)
-    return Moments(
-        *(None if v is None else lanes.collect(v) for v in (moments.mean, moments.std, moments.bias))
-    )  # type: ignore[arg-type]
-
-
-def _row_weights(lanes: Layout, given: RowDecays, begin: Fold) -> Weights:
-    decay, share, gain = given
-    spread = None if gain is None else lanes.spread(gain)
-    return local_weights(lanes, lanes.spread(decay), lanes.spread(share), spread, begin)
-
-
-def _by_lane(lanes: Layout, state: Fold, names: tuple[str, ...]) -> Fold:
-    """The state where a segment goes on, a blank one where a new block begins."""
-    out = {}
-    for name in names:
-        out[name] = np.full(lanes.count, BLANK[name])
-        out[name][lanes.first_lane] = state[name]
-    return out
-
-
-def _at_ends(lanes: Layout, local: Floats, stds: Floats | None, weights: Weights) -> Fold:
-    at: Callable[[Floats], Floats] = (lambda v: v[lanes.end]) if weights.constant else lanes.at_ends
-    ends = {name: at(getattr(weights, name)) for name in ("decay", "share", "mass", "bias")}
-    ends["mean"] = lanes.at_ends(local)
-    ends["std"] = np.zeros(lanes.count) if stds is None else lanes.at_ends(stds)
-    return ends
-
-
-def _combine(
-    lanes: Layout, local: Floats, stds: Floats | None, weights: Weights, carry: Fold, adjusted: bool
-) -> tuple[Moments, Floats | None]:
-    """Moments at each row (step-major) and, if bias-corrected, the total mass there."""
-    if not adjusted and stds is None:
-        return Moments(combine(lanes, local, weights, carry["carry"])), None
-    names = ("share", "decay", "mass", "bias")
-    block, rest, inside, bias = (
-        lanes.by_step(v) if weights.constant else v for v in (getattr(weights, name) for name in names)
-    )
-    mass = None
-    if adjusted:
-        faded = blend(lanes.by_lane(carry["carry_mass"]), np.zeros(1), block, rest)
-        mass = faded + inside
-        block, rest = inside / mass, faded / mass
-    before = lanes.by_lane(carry["carry"])
-    mean = blend(before, local, block, rest)
-    if stds is None:
-        return Moments(mean), mass
-    parts = norm(np.sqrt(rest) * lanes.by_lane(carry["carry_std"]), np.sqrt(block) * stds)
-    std = norm(parts, np.sqrt(block * rest) * np.abs(local - before))
-    total_bias = rest * rest * lanes.by_lane(carry["carry_bias"]) + block * block * bias + 2.0 * block * rest
-    return Moments(mean, std, np.broadcast_to(total_bias, mean.shape)), mass
-
-
-def _link(adjusted: bool, with_std: bool, before: Link, block: tuple[float, ...]) -> Link:
-    """The next carry: `_combine` for the last row of one block, in the same operations on plain numbers."""
-    carry, carry_mass, carry_std, carry_bias = before
-    mean, share, rest, inside, std, bias = block
-    mass = 0.0
-    if adjusted:
-        faded = blend_one(carry_mass, 0.0, share, rest)
-        mass = faded + inside
-        share, rest = inside / mass, faded / mass
-    new = blend_one(carry, mean, share, rest)
-    if not with_std:
-        return new, mass, 0.0, 0.0
-    parts = _norm_one(sqrt(rest) * carry_std, sqrt(share) * std)
-    total = _norm_one(parts, sqrt(share * rest) * abs(mean - carry))
-    return new, mass, total, rest * rest * carry_bias + share * share * bias + 2.0 * share * rest
-
-
-def _norm_one(a: float, b: float) -> float:
-    large = max(a, b)
-    ratio = min(a, b) / max(large, 5e-324)
-    return large * sqrt(1.0 + ratio * ratio)
-
-
-def _move_on(
-    lanes: Layout, state: Fold, carry: Fold, ends: Fold, moments: Moments, mass: Floats | None
-) -> None:
-    """Leave in `state` what the next rows need: an open block as it is, a full one folded into its carry."""
-    last = lanes.last_lane
-    full = lanes.end[last] == BLOCK - 1
-    totals = dict(zip(CARRY, (moments.mean, mass, moments.std, moments.bias), strict=True))
-    for name, total in totals.items():
-        state[name] = carry[name][last]
-        if total is not None:
-            state[name] = np.where(full, lanes.at_ends(total)[last], state[name])
-    for name in LOCAL:
-        state[name] = np.where(full, BLANK[name], ends[name][last])
+    if weights.whole is not None and isinstance(lanes, Dense) and lanes.count <= WIDE:
+        yield slice(None), *weights.whole, [np.broadcast_to(v, (BLOCK, lanes.count)) for v in carry]
+        return
+    for steps in zip(*(lanes.over(values) for values in carry), strict=True):
+        j, at, _ = steps[0]
+        yield at, weights.outer[j], weights.mass[j if weights.even else at], [v for _, _, v in steps]

@@ -1,156 +1,183 @@
 """Blocks of a series laid side by side, so that NumPy can walk them all at once.
 
-A series is cut into blocks of `BLOCK` rows counted from its own first row, never from where a chunk of
-input happens to begin: that is what makes the result independent of how the input was cut. The part of
-one block that lies in the rows at hand is a *lane*. Step j of the walk takes row j of every lane.
+A series is cut into blocks of `BLOCK` elements counted from its own first one, never from where a chunk
+of input happens to begin: that is what makes the result independent of how the input was cut. The part
+of one block that lies in the elements at hand is a *lane*. Step j of the walk takes element j of every lane.
 
-Two layouts do the same job and give the same bits. `Dense` pads the few lanes that start or end inside
-a block and is a plain transpose; `Ragged` sorts the rows and wastes nothing where there are many short
-lanes, as with thousands of interleaved keys. Arrays in walking order are called *step-major*.
+Two layouts do the same job and give the same bits. `Dense` pads the lanes that start or end inside a block
+and is a plain transpose; `Ragged` sorts the elements and wastes nothing where there are many short lanes,
+as with thousands of interleaved keys. Arrays in walking order are called *step-major*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-BLOCK = 128
+from ema_cli.engine.scratch import Floats, Ints, Scratch
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-# One step: its position in the block, where its rows lie in a step-major array, and whose lanes they are
-# (None: all of them, in order).
-Step = tuple[int, "int | slice", Ints | None]
+__all__ = ["BLOCK", "Dense", "Floats", "Ints", "Lanes", "Ragged", "make_lanes"]
+BLOCK = 16
+FEW = 32  # segments that are better copied one by one than by an index
+
+# One step of a walk: its position in the block, where its elements lie in a step-major array, and one
+# value for each of them (of its lane, or of the element before it).
+Step = tuple[int, "int | slice", Floats]
 
 
 class Lanes:
     """What both layouts know: which segment a lane belongs to, and where it starts and ends.
 
-    counts: rows of each segment (> 0). starts: position in its block of each segment's first row.
+    counts: elements of each segment (> 0). starts: position in its block of each segment's first one.
     """
 
-    def __init__(self, counts: Ints, starts: Ints) -> None:
-        blocks = (starts + counts + (BLOCK - 1)) // BLOCK
-        self.counts, self.starts = counts, starts
-        self.segment: Ints = np.repeat(np.arange(len(counts)), blocks)
-        self.count = len(self.segment)
+    def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
+        ends = starts + counts
+        blocks = (ends + (BLOCK - 1)) // BLOCK
+        self.counts, self.starts, self.scratch = counts, starts, scratch
         self.last_lane: Ints = np.cumsum(blocks) - 1
         self.first_lane: Ints = self.last_lane - blocks + 1
+        self.count = int(self.last_lane[-1]) + 1
         self.end: Ints = np.full(self.count, BLOCK - 1)
-        self.end[self.last_lane] = (starts + counts - 1) % BLOCK
-        self.start: Ints = np.zeros(self.count, np.int64)
-        self.start[self.first_lane] = starts
+        self.end[self.last_lane] = (ends - 1) % BLOCK
+        # Lanes whose blocks are complete with the elements at hand.
+        self.full: Ints = np.flatnonzero(self.end == BLOCK - 1)
 
 
 class Dense(Lanes):
-    """Step-major arrays have the shape (BLOCK, lanes); rows that are not there hold anything finite."""
+    """Step-major arrays have the shape (BLOCK, lanes); elements that are not there hold anything."""
 
-    def __init__(self, counts: Ints, starts: Ints) -> None:
-        super().__init__(counts, starts)
-        ends = np.cumsum(counts)
-        # Where each segment's rows lie in the flat input, and in the padded lanes.
-        self._spans = [
-            (slice(end - n, end), slice(lane * BLOCK + p, lane * BLOCK + p + n))
-            for end, n, lane, p in zip(
-                ends.tolist(), counts.tolist(), self.first_lane.tolist(), starts.tolist(), strict=True
-            )
-        ]
-        self._steps = (0, BLOCK) if self.count > len(counts) else (int(starts.min()), int(self.end.max()) + 1)
-        self.resumed: dict[int, list[int]] = {}
-        for lane, p in zip(self.first_lane.tolist(), starts.tolist(), strict=True):
-            if p:
-                self.resumed.setdefault(p, []).append(lane)
+    def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
+        super().__init__(counts, starts, scratch)
+        one_lane_each = self.count == len(counts)
+        self._steps = (int(starts.min()), int(self.end.max()) + 1) if one_lane_each else (0, BLOCK)
+        begun = sorted({*starts.tolist()} - {0})
+        self._resumed = {j: self.first_lane[starts == j] for j in begun}
 
-    def spread(self, rows: NDArray[np.float64]) -> Floats:
-        """Rows in input order to step-major."""
-        padded = np.zeros(self.count * BLOCK)
-        for source, target in self._spans:
-            padded[target] = rows[source]
-        return np.ascontiguousarray(padded.reshape(self.count, BLOCK).T)
+    @cached_property
+    def _places(self) -> Ints:
+        """Where the elements lie in the padded lanes, one after the other."""
+        shift = self.first_lane * BLOCK + self.starts - (np.cumsum(self.counts) - self.counts)
+        return np.asarray(np.arange(int(self.counts.sum())) + np.repeat(shift, self.counts))
 
-    def collect(self, steps: Floats) -> Floats:
-        """Step-major back to rows in input order."""
-        padded = np.ascontiguousarray(steps.T).reshape(-1)
-        if len(self._spans) == 1:
-            return padded[self._spans[0][1]]
-        return np.concatenate([padded[target] for _, target in self._spans])
+    @cached_property
+    def _pieces(self) -> list[tuple[slice, tuple[slice, slice | int], int]]:
+        """Runs of elements, the place of each in a step-major array, and how many whole blocks it is."""
+        pieces = []
+        at = 0
+        segments = (self.counts, self.starts, self.first_lane)
+        for count, start, lane in zip(*(column.tolist() for column in segments), strict=True):
+            end, position, lanes = at + count, start, lane
+            while at < end:
+                whole = (end - at) // BLOCK if position == 0 else 0
+                size = whole * BLOCK or min(BLOCK - position, end - at)
+                where = slice(lanes, lanes + whole) if whole else lanes
+                pieces.append((slice(at, at + size), (slice(position, position + size), where), whole))
+                at, position, lanes = at + size, 0, lanes + (whole or 1)
+        return pieces
+
+    def spread(self, flat: Floats) -> Floats:
+        """Elements in input order to step-major."""
+        steps = self.empty()
+        if len(self.counts) > FEW:
+            padded = self.scratch.floats(self.count * BLOCK)
+            padded[self._places] = flat
+            np.copyto(steps, padded.reshape(self.count, BLOCK).T)
+            return steps
+        for run, where, whole in self._pieces:
+            steps[where] = flat[run].reshape(whole, BLOCK).T if whole else flat[run]
+        return steps
+
+    def collect(self, steps: Floats, out: Floats | None = None) -> Floats:
+        """Step-major back to elements in input order."""
+        if out is None:
+            out = self.scratch.floats(int(self.counts.sum()))
+        if len(self.counts) > FEW:
+            padded = self.scratch.floats(self.count, BLOCK)
+            np.copyto(padded, steps.T)
+            return np.take(padded, self._places, out=out, mode="clip")  # the default mode would copy
+        for run, where, whole in self._pieces:
+            if whole:
+                out[run].reshape(whole, BLOCK)[:] = steps[:, where[1]].T
+            else:
+                out[run] = steps[where]
+        return out
 
     def empty(self) -> Floats:
-        return np.zeros((BLOCK, self.count))
+        return self.scratch.floats(BLOCK, self.count)
 
-    def steps(self) -> Iterator[Step]:
-        return ((j, j, None) for j in range(*self._steps))
+    def walk(self, out: Floats, begin: Floats) -> Iterator[Step]:
+        """Steps with what `out` holds for the elements before; begin (by lane): before the first ones."""
+        before = begin
+        for j in range(*self._steps):
+            if (lanes := self._resumed.get(j)) is not None:
+                before[lanes] = begin[lanes]  # an element that is not there makes way
+            yield j, j, before
+            before = out[j]
 
-    def by_lane(self, values: Floats) -> Floats:
-        """One value a lane, to combine with step-major arrays."""
-        return values
+    def over(self, values: Floats) -> Iterator[Step]:
+        """Steps with a value a lane."""
+        return ((j, j, values) for j in range(*self._steps))
 
-    def by_step(self, values: Floats) -> Floats:
-        """One value a position, to combine with step-major arrays."""
-        return values[:, np.newaxis]
-
-    def split(self, position: int) -> tuple[slice, slice]:
-        """The rows of a step-major array before and from a position."""
-        return slice(0, position), slice(position, BLOCK)
-
-    def at_ends(self, steps: Floats) -> Floats:
-        """The value at each lane's last row."""
-        return steps[self.end, np.arange(self.count)]
+    def at_ends(self, steps: Floats, lanes: Ints) -> Floats:
+        """The value at the last element of these lanes."""
+        return np.asarray(steps[self.end[lanes], lanes])
 
 
 class Ragged(Lanes):
-    """Step-major arrays hold just the rows, sorted by position in the block, then by lane."""
+    """Step-major arrays hold just the elements, sorted by position in the block, then by lane."""
 
-    def __init__(self, counts: Ints, starts: Ints) -> None:
-        super().__init__(counts, starts)
+    def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
+        super().__init__(counts, starts, scratch)
         total = int(counts.sum())
-        # Each row's index within its segment, counted from the start of the segment's first block.
-        within = np.arange(total) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        lane = np.repeat(self.first_lane, counts) + within // BLOCK
-        position = (within % BLOCK).astype(np.uint8)
+        # Each element's place among all lanes if every one of them had BLOCK elements.
+        shift = self.first_lane * BLOCK + starts - (np.cumsum(counts) - counts)
+        place = np.arange(total) + np.repeat(shift, counts)
+        position = (place % BLOCK).astype(np.uint8)
         self._order = np.argsort(position, kind="stable")  # a radix sort for bytes
-        self._lane = lane[self._order]
-        self._position = position[self._order].astype(np.intp)
-        self._offsets = np.concatenate(([0], np.cumsum(np.bincount(position, minlength=BLOCK)))).tolist()
+        lane = (place // BLOCK)[self._order]
+        offsets = [0, *np.cumsum(np.bincount(position, minlength=BLOCK)).tolist()]
+        self._steps = [
+            (j, slice(begin, end), lane[begin:end])
+            for j, (begin, end) in enumerate(pairwise(offsets))
+            if begin < end
+        ]
         where = np.empty(total, np.int64)
         where[self._order] = np.arange(total)
-        self._ends = where[np.cumsum(self.end - self.start + 1) - 1]
-        self.resumed: dict[int, list[int]] = {}  # a lane that has not begun is not touched here
+        rows_in_lane = self.end + 1
+        rows_in_lane[self.first_lane] -= starts
+        self._ends = where[np.cumsum(rows_in_lane) - 1]
 
-    def spread(self, rows: NDArray[np.float64]) -> Floats:
-        return rows[self._order]
+    def spread(self, flat: Floats) -> Floats:
+        return np.take(flat, self._order, out=self.empty(), mode="clip")
 
-    def collect(self, steps: Floats) -> Floats:
-        rows = np.empty_like(steps)
-        rows[self._order] = steps
-        return rows
+    def collect(self, steps: Floats, out: Floats | None = None) -> Floats:
+        if out is None:
+            out = self.empty()
+        out[self._order] = steps
+        return out
 
     def empty(self) -> Floats:
-        return np.empty(len(self._order))
+        return self.scratch.floats(len(self._order))
 
-    def steps(self) -> Iterator[Step]:
-        for j, (begin, end) in enumerate(zip(self._offsets, self._offsets[1:], strict=False)):
-            if begin < end:
-                yield j, slice(begin, end), self._lane[begin:end]
+    def walk(self, out: Floats, begin: Floats) -> Iterator[Step]:
+        now = begin.copy()
+        for j, at, lanes in self._steps:
+            yield j, at, now[lanes]
+            now[lanes] = out[at]
 
-    def by_lane(self, values: Floats) -> Floats:
-        return values[self._lane]
+    def over(self, values: Floats) -> Iterator[Step]:
+        return ((j, at, values[lanes]) for j, at, lanes in self._steps)
 
-    def by_step(self, values: Floats) -> Floats:
-        return values[self._position]
-
-    def split(self, position: int) -> tuple[slice, slice]:
-        middle = self._offsets[position]
-        return slice(0, middle), slice(middle, None)
-
-    def at_ends(self, steps: Floats) -> Floats:
-        return steps[self._ends]
+    def at_ends(self, steps: Floats, lanes: Ints) -> Floats:
+        return np.asarray(steps[self._ends[lanes]])
 
 
-def make_lanes(counts: Ints, starts: Ints) -> Dense | Ragged:
+def make_lanes(counts: Ints, starts: Ints, scratch: Scratch) -> Dense | Ragged:
     """The cheaper layout for these segments; the choice shows in the time taken, never in the result."""
-    if int(counts.sum()) >= 2 * BLOCK * len(counts) or len(counts) == 1:
-        return Dense(counts, starts)
-    return Ragged(counts, starts)
+    if len(counts) == 1 or int(counts.sum()) >= 2 * BLOCK * len(counts):
+        return Dense(counts, starts, scratch)
+    return Ragged(counts, starts, scratch)

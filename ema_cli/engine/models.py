@@ -6,19 +6,24 @@ time, has ties to care for and lives in `ties`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.fold import Moments, RowDecays
-from ema_cli.engine.kernel import CARRY, LOCAL, Fold, Weights, constant_weights, halve
-from ema_cli.engine.plan import Plan, fold_plan, make_plan, remember
+from ema_cli.engine.fold import Kind
+from ema_cli.engine.kernel import halve
+from ema_cli.engine.lanes import Ints
+from ema_cli.engine.moments import Moments
+from ema_cli.engine.plan import Part, Plan, fold_part, make_plan, remember, start_from_first, take_as_first
 from ema_cli.engine.rows import Rows
-from ema_cli.engine.state import State
-from ema_cli.engine.ties import RecursiveClock
+from ema_cli.engine.state import REMEMBERED, State
+from ema_cli.engine.ties import RecursiveClock, TiePlan
+from ema_cli.engine.weights import Decays, even_weights
 
 
 class Plain:
@@ -26,58 +31,59 @@ class Plain:
 
     def __init__(self, average: Average, decay: Decay) -> None:
         self.average, self.alpha, self.rest = average, decay.alpha, decay.rest
-        self.kind = (average.adjust, average.needs_std)
-        self.table = constant_weights(self.rest, self.alpha, 1.0 if average.adjust else None)
+        # How many first rows make up the average that the recursion sets out from.
+        self.lead = average.seed_rows or int(not average.adjust and average.init == "first")
+        even = average.missing != "decay"
+        gain = 1.0 if average.adjust else None
+        self.kind = Kind(
+            average.adjust, average.needs_std, even_weights(self.rest, self.alpha, gain) if even else None
+        )
 
     def plan(self, rows: Rows, state: State) -> Plan:
-        seen = state.load(["seen"], rows.series, rows.fresh)["seen"]
-        return make_plan(rows, seen, not self.average.adjust and self.average.init == "first")
+        return make_plan(rows, state.load(["seen"], rows.series, rows.fresh)["seen"], self.lead)
 
     def advance(self, plan: Plan, state: State) -> None:
         """Nothing besides the count of values, which the engine keeps."""
 
-    def fold(self, plan: Plan, state: State, weight: int) -> Moments:
+    def fold(self, plan: Plan, state: State, weight: int, out: Moments) -> None:
         rows = plan.rows
-        memory = state.load(CARRY + LOCAL, rows.series, rows.fresh, weight)
+        memory = state.load(REMEMBERED, rows.series, rows.fresh, weight)
         if self.average.start is not None:
-            memory["carry"][plan.new] = self.average.start
-        even = rows.gaps is None and not self.average.seed_rows
-        weights = self.table if even else self._row_weights(plan, memory)
-        moments = fold_plan(plan, memory, weights, self.kind)
+            memory["carry_mean"][:, plan.new] = self.average.start
+        if plan.lead is not None:
+            if self.lead == 1:  # the first average is the first value
+                start_from_first(plan.lead, rows, plan.begun, memory, out)
+            else:
+                plain = Kind(False, self.kind.std)
+                fold_part(plan.lead, rows, memory, _plain_mean(plan.lead, plan.seen), plain, out)
+                take_as_first(plan.lead, plan.begun, memory, out)
+        if plan.rest is not None:
+            decays = None if self.kind.tables else self._by_gaps(plan)
+            fold_part(plan.rest, rows, memory, decays, self.kind, out)
         remember(state, memory, rows, weight)
-        return moments
 
-    def _row_weights(self, plan: Plan, memory: Fold) -> Weights | RowDecays:
-        """The table where all rows at hand decay alike and their blocks began so; else each row's own."""
-        rows = plan.rows
-        decay, share = np.full(len(rows.values), self.rest), np.full(len(rows.values), self.alpha)
-        even = self._like_table(plan, memory)
-        if rows.gaps is not None:
-            gaps = rows.gaps.copy()
-            gaps[rows.first[plan.new]] = 1  # before a series' first value there was nothing to fade
-            for gap in np.unique(gaps[gaps != 1]).tolist():
-                where, even = gaps == gap, False
-                decay[where], share[where] = faded(self.alpha, gap, self.average.adjust)
-        if (seeds := self.average.seed_rows) and (plan.seen < seeds).any():
-            rank = np.arange(len(rows.values)) + np.repeat(plan.seen - rows.first, rows.counts)
-            seed = rank < seeds
-            decay[seed], share[seed] = rank[seed] / (rank[seed] + 1.0), 1.0 / (rank[seed] + 1.0)
-            even = False
-        if even:
-            return self.table
-        gain = np.ones(len(decay)) if self.average.adjust else None
-        return decay[plan.keep], share[plan.keep], None if gain is None else gain[plan.keep]
+    def _by_gaps(self, plan: Plan) -> Decays:
+        """Each row's decay and share, by the number of rows since the value before it."""
+        assert plan.rows.gaps is not None
+        assert plan.rest is not None
+        gaps = plan.rows.gaps.copy()
+        gaps[plan.rows.first[plan.new]] = 1  # before a series' first value there was nothing to fade
+        gaps = gaps[plan.rest.rows]
+        decay, share = np.full(len(gaps), self.rest), np.full(len(gaps), self.alpha)
+        odd = np.flatnonzero(gaps != 1)
+        lengths, which = np.unique(gaps[odd], return_inverse=True)
+        if lengths.size:
+            table = np.array([faded(self.alpha, gap, self.average.adjust) for gap in lengths.tolist()])
+            decay[odd], share[odd] = table[which].T
+        return Decays(decay, share, np.ones(len(decay)) if self.average.adjust else None)
 
-    def _like_table(self, plan: Plan, memory: Fold) -> bool:
-        """True where every open block has decayed just as the table says."""
-        if plan.lanes is None:
-            return True
-        begun = plan.lanes.starts > 0
-        at = plan.lanes.starts[begun] - 1
-        return all(
-            np.array_equal(memory[name][plan.active][begun], getattr(self.table, name)[at])
-            for name in ("decay", "share", "mass") + ("bias",) * self.average.needs_std
-        )
+
+def _plain_mean(part: Part, seen: Ints) -> Decays:
+    """Decays of the first rows of a series that make each average the plain mean of all so far."""
+    rank = np.arange(int(part.counts.sum())) + np.repeat(
+        seen[part.segments] - (part.last + 1 - part.counts), part.counts
+    )
+    return Decays(rank / (rank + 1.0), 1.0 / (rank + 1.0), None)
 
 
 @lru_cache(maxsize=4096)
@@ -102,11 +108,10 @@ class Clocked:
     def __init__(self, average: Average, decay: Decay) -> None:
         assert decay.halflife_ns is not None
         self.halflife = decay.halflife_ns
-        self.kind = (True, average.needs_std)
+        self.kind = Kind(True, average.needs_std)
 
     def plan(self, rows: Rows, state: State) -> Plan:
-        seen = state.load(["seen"], rows.series, rows.fresh)["seen"]
-        return make_plan(rows, seen, consume=False)
+        return make_plan(rows, state.load(["seen"], rows.series, rows.fresh)["seen"], 0)
 
     def advance(self, plan: Plan, state: State) -> None:
         rows = plan.rows
@@ -114,24 +119,54 @@ class Clocked:
         last = rows.times[rows.first + rows.counts - 1]
         state.store({"last_time": last[rows.final]}, rows.series[rows.final])
 
-    def fold(self, plan: Plan, state: State, weight: int) -> Moments:
+    def fold(self, plan: Plan, state: State, weight: int, out: Moments) -> None:
         rows = plan.rows
         assert rows.times is not None
+        assert plan.rest is not None
         since = np.diff(rows.times, prepend=rows.times[:1])
         last = state.load(["last_time"], rows.series, rows.fresh)["last_time"]
         since[rows.first] = np.where(plan.new, 0, rows.times[rows.first] - last)
-        decay, share = halve(since / self.halflife)
+        decay, share = halve(since, self.halflife, rows.scratch)
         decay[rows.first[plan.new]], share[rows.first[plan.new]] = 0.0, 1.0
-        memory = state.load(CARRY + LOCAL, rows.series, rows.fresh, weight)
-        moments = fold_plan(plan, memory, (decay, share, np.ones(len(decay))), self.kind)
+        memory = state.load(REMEMBERED, rows.series, rows.fresh, weight)
+        fold_part(plan.rest, rows, memory, Decays(decay, share, np.ones(len(decay))), self.kind, out)
         remember(state, memory, rows, weight)
-        return moments
 
 
-def make_models(average: Average) -> list[Plain] | list[Clocked] | list[RecursiveClock]:
-    """One model for each weight, all of one kind."""
+P = TypeVar("P")
+
+
+class OneWeight(Protocol[P]):
+    """What `Plain`, `Clocked` and `RecursiveClock` are: the average by one weight."""
+
+    def plan(self, rows: Rows, state: State) -> P:
+        """What all weights share in one tile."""
+
+    def fold(self, plan: P, state: State, weight: int, out: Moments) -> None:
+        """The moments at each row into `out`; what this weight remembers moves on."""
+
+    def advance(self, plan: P, state: State) -> None:
+        """What all weights remember moves on."""
+
+
+class Model(Generic[P]):
+    """One average for each weight, all of one kind."""
+
+    def __init__(self, weights: Sequence[OneWeight[P]]) -> None:
+        self.weights = weights
+
+    def fold(self, rows: Rows, state: State, out: Sequence[Moments]) -> None:
+        """The moments at each row by each weight into `out`; `state` moves on."""
+        plan = self.weights[0].plan(rows, state)
+        for place, weight in enumerate(self.weights):
+            weight.fold(plan, state, place, out[place])
+        self.weights[0].advance(plan, state)
+
+
+def make_model(average: Average) -> Model[Plan] | Model[TiePlan]:
+    """The average as one model."""
     if not average.timed:
-        return [Plain(average, decay) for decay in average.decays]
+        return Model([Plain(average, decay) for decay in average.decays])
     if average.adjust:
-        return [Clocked(average, decay) for decay in average.decays]
-    return [RecursiveClock(average, decay) for decay in average.decays]
+        return Model([Clocked(average, decay) for decay in average.decays])
+    return Model([RecursiveClock(average, decay) for decay in average.decays])

@@ -6,62 +6,122 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ema_cli.engine.fold import Moments, RowDecays, fold
-from ema_cli.engine.kernel import Fold, Weights
-from ema_cli.engine.lanes import BLOCK, Dense, Ints, Ragged, make_lanes
-from ema_cli.engine.rows import Bools, Rows
-from ema_cli.engine.state import State
+from ema_cli.engine.fold import Floor, Folding, Kind, make_floors
+from ema_cli.engine.moments import Moments
+from ema_cli.engine.rows import Rows
+from ema_cli.engine.scratch import Bools, Ints, Scratch
+from ema_cli.engine.state import BLANK, CARRY, LOCAL, Memory, State
+from ema_cli.engine.weights import Decays
+
+Index = Ints | slice
 
 
-@dataclass
+@dataclass(frozen=True)
+class Part:
+    """Some rows of some segments, consecutive in each. rows, segments: where they are in the tile."""
+
+    rows: Index
+    segments: Index
+    counts: Ints
+    floors: list[Floor]
+
+    @property
+    def last(self) -> Ints:
+        """Where each segment's last row is within the part."""
+        return np.asarray(np.cumsum(self.counts) - 1)
+
+
+def make_part(rows: Rows, skip: Ints, counts: Ints, seen: Ints) -> Part | None:
+    """So many rows of each segment, after those skipped; None if that is none at all.
+
+    seen: rows of each segment that were folded before these.
+    """
+    some = counts > 0
+    if not some.any():
+        return None
+    begin, segments = rows.first + skip, slice(None)
+    index: Index = slice(None)
+    if len(counts) == 1:
+        index = slice(int(begin[0]), int(begin[0] + counts[0]))
+    elif int(counts.sum()) < len(rows.values):
+        index = np.arange(int(counts.sum())) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    if some.all():
+        return Part(index, segments, counts, make_floors(counts, seen, rows.scratch))
+    return Part(
+        index, np.flatnonzero(some), counts[some], make_floors(counts[some], seen[some], rows.scratch)
+    )
+
+
+@dataclass(frozen=True)
 class Plan:
     """What all weights share in one tile.
 
-    first: index of the rows that only start their series (they become its carry); keep: the others.
-    new: segments that have seen nothing yet. active: segments with rows to fold, which lie in `lanes`.
+    lead: rows that only make up their series' first average; rest: the others. new: segments that have seen
+    nothing yet. seen: what each has seen. begun: of the lead's segments, those that it completes.
     """
 
     rows: Rows
     new: Bools
     seen: Ints
-    first: Ints
-    keep: Ints | slice
-    active: Bools
-    lanes: Dense | Ragged | None
+    lead: Part | None
+    begun: Bools
+    rest: Part | None
 
 
-def make_plan(rows: Rows, seen: Ints, consume: bool) -> Plan:
-    """Set aside the rows that start a series (if `consume`) and lay the others out in lanes."""
-    new = seen == 0
-    first = rows.first[new] if consume else np.empty(0, np.int64)
-    counts, position = rows.counts, seen
-    keep: Ints | slice = slice(None)
-    if consume:
-        counts, position = counts - new, np.maximum(seen - 1, 0)
-    if first.size:
-        keep = np.delete(np.arange(len(rows.values)), first)
-    active = counts > 0
-    lanes = make_lanes(counts[active], position[active] % BLOCK) if active.any() else None
-    return Plan(rows, new, seen, first, keep, active, lanes)
+def start_from_first(part: Part, rows: Rows, begun: Bools, memory: Memory, out: Moments) -> None:
+    """The lead is the first value alone: its average, with no spread, is what the series starts from."""
+    for _, array in out.given():
+        array[part.rows] = 0.0
+    out.mean[part.rows] = rows.values[part.rows]
+    take_as_first(part, begun, memory, out)
 
 
-def fold_plan(plan: Plan, memory: Fold, weights: Weights | RowDecays, kind: tuple[bool, bool]) -> Moments:
-    """Moments of all rows of a plan: the set-aside ones become carries, the rest is folded; moves `memory` on."""
-    values = plan.rows.values
-    out = [np.zeros(len(values)) for _ in range(3 if kind[1] else 1)]
-    if plan.first.size:
-        out[0][plan.first] = memory["carry"][plan.new] = values[plan.first]
-    if plan.lanes is not None:
-        part = {name: array[plan.active] for name, array in memory.items()}
-        moments = fold(values[plan.keep], plan.lanes, weights, part, kind)
-        for target, source in zip(out, (moments.mean, moments.std, moments.bias), strict=False):
-            assert source is not None
-            target[plan.keep] = source
-        for name, array in memory.items():
-            array[plan.active] = part[name]
-    return Moments(*out)
+def make_plan(rows: Rows, seen: Ints, lead: int) -> Plan:
+    """Set aside the rows among each series' first `lead` ones, and lay out both lots. seen: rows before."""
+    first = np.clip(lead - seen, 0, rows.counts)
+    begun = (first + seen >= lead)[first > 0]
+    start = make_part(rows, np.zeros_like(first), first, seen) if lead else None
+    rest = make_part(rows, first, rows.counts - first, np.maximum(seen - lead, 0))
+    return Plan(rows, seen == 0, seen, start, begun, rest)
 
 
-def remember(state: State, memory: Fold, rows: Rows, weight: int) -> None:
+def fold_part(
+    part: Part, rows: Rows, memory: Memory, decays: Decays | None, kind: Kind, out: Moments
+) -> None:
+    """Fold these rows into `memory` and put their moments into `out`. decays: of these rows."""
+    mine = {name: array[:, part.segments] for name, array in memory.items()}
+    index = part.rows
+    in_place = isinstance(index, slice)
+    room = out.at(index) if in_place else empty_moments(rows.scratch, int(part.counts.sum()), kind.std)
+    Folding(part.floors, mine, kind).totals(Moments(rows.values[index]), decays, room)
+    if not in_place:
+        for (_, target), (_, source) in zip(out.given(), room.given(), strict=True):
+            target[index] = source
+    if not isinstance(part.segments, slice):
+        for name, array in mine.items():
+            memory[name][:, part.segments] = array
+
+
+def take_as_first(part: Part, begun: Bools, memory: Memory, out: Moments) -> None:
+    """The average at the last row of a lead is what its series starts from, with no block begun."""
+    every = np.arange(len(memory["mean"][0]))
+    segments = every[part.segments][begun]
+    for name, (_, total) in zip(CARRY, out.given(), strict=False):
+        memory[name][:, segments] = total[part.rows][part.last][begun]
+    for name in LOCAL:
+        if name in memory:
+            memory[name][:, segments] = BLANK[name]
+
+
+def empty_moments(scratch: Scratch, rows: int, std: bool) -> Moments:
+    """Room for the moments of so many rows."""
+    return Moments(*(scratch.floats(rows) for _ in range(3 if std else 1)))
+
+
+def remember(state: State, memory: Memory, rows: Rows, weight: int) -> None:
     """Store each series' memory as its last segment left it."""
-    state.store({name: array[rows.final] for name, array in memory.items()}, rows.series[rows.final], weight)
+    series = rows.series
+    if not rows.final.all():
+        memory = {name: array[..., rows.final] for name, array in memory.items()}
+        series = series[rows.final]
+    state.store(memory, series, weight)

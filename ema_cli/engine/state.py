@@ -13,15 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.engine.kernel import BLANK, CARRY, LOCAL
+from ema_cli.engine.scratch import Floats, Ints
 
-Ints = NDArray[np.int64]
+LEVELS = 3
+# What a series remembers on each level: of all before its open block, and of the open block.
+CARRY = ("carry_mean", "carry_std", "carry_bias", "carry_mass")
+MOMENTS = ("mean", "std", "bias")
+DECAYS = ("decay", "share", "mass")
+LOCAL = MOMENTS + DECAYS
+# A block not yet begun: nothing has decayed, nothing is in it.
+BLANK = dict.fromkeys(CARRY + LOCAL, 0.0) | {"decay": 1.0}
+Memory = dict[str, Floats]  # (LEVELS, segments) each
+REMEMBERED = CARRY + LOCAL
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Field:
-    """A remembered quantity. per: 'key', 'series' or 'weight' (one a series for each weight)."""
+    """A remembered quantity.
+
+    per: 'key', 'series', 'weight' (one a series for each weight), or 'level' (one for each level of those).
+    """
 
     name: str
     blank: float | int
@@ -31,12 +43,14 @@ class Field:
 def fields_of(average: Average) -> list[Field]:
     """What an average has to remember; only what it needs, for there may be a million keys."""
     fields = [Field("seen", 0, "series")]
-    wanted = set(CARRY + LOCAL)
+    wanted = set(REMEMBERED)
     if not average.needs_std:
         wanted -= {"carry_std", "carry_bias", "std", "bias"}
     if not average.adjust:
-        wanted -= {"carry_mass"}
-    fields += [Field(name, BLANK[name], "weight") for name in CARRY + LOCAL if name in wanted]
+        wanted -= {"carry_mass", "mass"}
+    if not (average.timed or average.missing == "decay" or average.seed_rows):
+        wanted -= set(DECAYS)  # all rows decay alike: there is a table
+    fields += [Field(name, BLANK[name], "level") for name in REMEMBERED if name in wanted]
     if average.missing == "decay" and not average.timed:
         fields.append(Field("gap", 0, "series"))
     if average.timed:
@@ -66,7 +80,8 @@ class State:
 
     def _blank(self, field: Field, keys: int) -> NDArray[Any]:
         places = keys if field.per == "key" else keys * self.columns
-        shape = (self.weights, places) if field.per == "weight" else (places,)
+        shapes = {"weight": (self.weights, places), "level": (self.weights, LEVELS, places)}
+        shape = shapes.get(field.per, (places,))
         return np.full(shape, field.blank, np.int64 if isinstance(field.blank, int) else np.float64)
 
     def grow(self, keys: int) -> None:
@@ -79,24 +94,37 @@ class State:
                 self.arrays[field.name] = np.concatenate((old, self._blank(field, more)), axis=-1)
         self.keys = max(self.keys, keys)
 
-    def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
-        """Copies of these quantities at these places; blank where `fresh`, and where not remembered at all."""
-        out: Arrays = {}
+    def load_keys(self, names: Iterable[str], keys: Ints) -> list[Ints]:
+        """Copies of quantities that are kept by key; blank for keys that there is no room for yet."""
+        room = self.arrays["seen"].shape[0] // self.columns
+        known = keys < room
+        out = []
         for name in names:
-            if name not in self.arrays:
-                out[name] = np.full(len(places), BLANK.get(name, 0))
-                continue
-            field, array = self.by_name[name], self.arrays[name]
-            out[name] = (array[weight] if field.per == "weight" else array)[places]
-            if fresh.any():
-                out[name][fresh] = field.blank
+            values = np.full(len(keys), self.by_name[name].blank, np.int64)
+            values[known] = self.arrays[name][keys[known]]
+            out.append(values)
         return out
+
+    def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
+        """Copies of those of these quantities that are remembered, at these places; blank where `fresh`."""
+        out: Arrays = {}
+        some = fresh.any()
+        for name in names:
+            if name in self.arrays:
+                out[name] = np.take(self._of(name, weight), places, axis=-1)
+                if some:
+                    out[name][..., fresh] = self.by_name[name].blank
+        return out
+
+    def _of(self, name: str, weight: int) -> NDArray[Any]:
+        return (
+            self.arrays[name][weight] if self.by_name[name].per in ("weight", "level") else self.arrays[name]
+        )
 
     def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:
         """Write back what is remembered of these quantities."""
         for name in values.keys() & self.arrays.keys():
-            array = self.arrays[name]
-            (array[weight] if self.by_name[name].per == "weight" else array)[places] = values[name]
+            self._of(name, weight)[..., places] = values[name]
 
     def clear(self, names: Iterable[str], places: Ints) -> None:
         """Make these quantities blank again, for all weights."""
@@ -119,6 +147,8 @@ class State:
             blank = self._blank(field, keys)
             given = np.asarray(arrays[field.name])
             if given.shape != blank.shape or given.dtype != blank.dtype:
-                raise ValueError(f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}")
+                raise ValueError(
+                    f"{field.name}: {given.dtype} {given.shape}, not {blank.dtype} {blank.shape}"
+                )
             self.arrays[field.name] = given.copy()
         self.keys = keys

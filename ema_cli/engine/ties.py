@@ -12,34 +12,40 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.fold import Moments
-from ema_cli.engine.kernel import CARRY, LOCAL, blend, halve, norm
-from ema_cli.engine.lanes import Floats, Ints
-from ema_cli.engine.plan import Plan, fold_plan, make_plan, remember
-from ema_cli.engine.rows import Bools, Rows
-from ema_cli.engine.state import State
+from ema_cli.engine.fold import Kind
+from ema_cli.engine.kernel import chunks, halve, mix
+from ema_cli.engine.moments import Moments, join
+from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, start_from_first
+from ema_cli.engine.rows import Rows
+from ema_cli.engine.scratch import Bools, Floats, Ints
+from ema_cli.engine.state import REMEMBERED, Arrays, State
+from ema_cli.engine.weights import Decays
 
+# The average at the last observation that has been folded.
 BEFORE = ("before_mean", "before_std", "before_bias")
 
 
-@dataclass
+@dataclass(frozen=True)
 class TiePlan:
     """The rows with the pending observations before them, their running means, and what is to be folded.
 
-    real: rows that are rows, not pending ones. means, elapsed: running mean of the row's observation, and
-    nanoseconds since the one before it (-1: there is none). done: rows that complete an observation.
-    behind: for each row, index among the done ones of the observation before it (-1: in the state).
+    real: rows that are rows, not pending ones. means, ties: mean of the row's observation so far, and its
+    rows. elapsed: nanoseconds since the observation before. anew: rows that have none before them.
+    done: rows that complete an observation; follows: the rows after those. start: where each row's
+    observation begins (None: no ties). folded: the plan for the completed ones.
     """
 
     rows: Rows
-    real: Bools
+    real: Bools | slice
     means: Floats
     ties: Ints
     elapsed: Ints
+    anew: Ints
     done: Bools
-    behind: Ints
+    follows: Bools
+    start: Ints | None
     folded: Plan
-    states: dict[str, Ints]
+    known: Arrays
 
 
 class RecursiveClock:
@@ -48,110 +54,114 @@ class RecursiveClock:
     def __init__(self, average: Average, decay: Decay) -> None:
         assert decay.halflife_ns is not None
         self.halflife = decay.halflife_ns
-        self.kind = (False, average.needs_std)
+        self.kind = Kind(False, average.needs_std)
 
     def plan(self, rows: Rows, state: State) -> TiePlan:
         names = ("ties", "tie_time", "tie_mean", "last_time", "groups")
         known = state.load(names, rows.series, rows.fresh)
         extended, real, ties = _with_pending(rows, known)
-        times, means = extended.times, extended.values
+        times, means, first = extended.times, extended.values, extended.first
         assert times is not None
-        first = extended.first
-        new = np.diff(times, prepend=times[:1]) != 0
+        elapsed = np.diff(times, prepend=times[:1])
+        new = elapsed != 0
         new[first] = True
-        _running_means(new, means, ties)
+        elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
+        start = None
+        if not new.all():
+            _running_means(new, means, ties)
+            start = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
+            elapsed = elapsed[start]
         done = np.append(new[1:], False)
         done[first + extended.counts - 1] = False
-        start = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
-        opening = np.isin(start, first)  # rows of a segment's first observation
-        segment = np.repeat(np.arange(len(first)), extended.counts)
-        before = np.where(opening, known["last_time"][segment], times[start - 1])
-        elapsed = np.where(opening & (known["groups"][segment] == 0), -1, times - before)
-        count = np.cumsum(done)
-        behind = np.where(opening, -1, (count - done)[start] - 1)
-        finished = np.add.reduceat(done, first, dtype=np.int64)
+        follows = new
+        follows[first] = False
+        folded = self._folded(replace(extended, values=means), done, known["groups"])
+        anew = np.flatnonzero(elapsed < 0)
+        return TiePlan(extended, real, means, ties, elapsed, anew, done, follows, start, folded, known)
+
+    def _folded(self, rows: Rows, done: Bools, groups: Ints) -> Plan:
+        """The plan for the rows that complete an observation, of segments that have so many behind them."""
+        assert rows.times is not None
+        finished = np.add.reduceat(done, rows.first, dtype=np.int64)
         some = finished > 0
         part = replace(
-            extended,
-            values=means[done],
-            times=times[done],
+            rows,
+            values=rows.values[done],
+            times=rows.times[done],
             counts=finished[some],
             series=rows.series[some],
             fresh=rows.fresh[some],
             final=rows.final[some],
         )
-        folded = make_plan(part, known["groups"][some], consume=True)
-        return TiePlan(extended, real, means, ties, elapsed, done, behind, folded, known)
+        return make_plan(part, groups[some], lead=1)
 
-    def fold(self, plan: TiePlan, state: State, weight: int) -> Moments:
-        decay, share = halve(np.maximum(plan.elapsed, 0) / self.halflife)
-        decay[plan.elapsed < 0], share[plan.elapsed < 0] = 0.0, 1.0
-        part = plan.folded.rows
-        memory = state.load(CARRY + LOCAL, part.series, part.fresh, weight)
-        weights = (decay[plan.done][plan.folded.keep], share[plan.done][plan.folded.keep], None)
-        folded = fold_plan(plan.folded, memory, weights, self.kind) if len(part.values) else None
-        rows = plan.rows
+    def fold(self, plan: TiePlan, state: State, weight: int, out: Moments) -> None:
+        decay, share = halve(plan.elapsed, self.halflife, plan.rows.scratch)
+        decay[plan.anew], share[plan.anew] = 0.0, 1.0
+        rows, part = plan.rows, plan.folded.rows
         old = state.load(BEFORE, rows.series, rows.fresh, weight)
-        moments = self._step(plan, folded, [old[name] for name in BEFORE], (decay, share))
-        if folded is not None:
-            remember(state, memory, part, weight)
-            last = (part.first + part.counts - 1)[part.final]
-            after = zip(BEFORE, (folded.mean, folded.std, folded.bias), strict=True)
-            state.store({k: v[last] for k, v in after if v is not None}, part.series[part.final], weight)
-        return moments
+        before = empty_moments(rows.scratch, len(rows.values), self.kind.std)
+        for (_, array), values in zip(before.given(), old.values(), strict=False):
+            array[rows.first] = values
+        if len(part.values):
+            folded = self._fold_done(plan, state, weight, Decays(decay, share, None))
+            for (_, array), (_, values) in zip(before.given(), folded.given(), strict=True):
+                array[plan.follows] = values
+            last = part.last[part.final]
+            newest = {f"before_{name}": values[last] for name, values in folded.given()}
+            state.store(newest, part.series[part.final], weight)
+        if plan.start is not None:
+            before = before.at(plan.start)
+        # Each row is one step from the observation before it to the mean of its own so far.
+        for some in chunks(len(plan.means)):
+            now = before.at(some)
+            join(now, Moments(plan.means[some]), mix(share[some], decay[some]), now)
+        for (_, target), (_, values) in zip(out.given(), before.given(), strict=True):
+            target[:] = values[plan.real]
 
-    def _step(
-        self, plan: TiePlan, folded: Moments | None, old: list[Floats], weights: tuple[Floats, Floats]
-    ) -> Moments:
-        """Each row's moments: one step from the observation before it to the mean of its own so far."""
-        decay, share = weights
-        segment = np.repeat(np.arange(len(plan.rows.counts)), plan.rows.counts)
-        in_state = plan.behind < 0
-
-        def before(earlier: Floats, now: Floats | None) -> Floats:
-            if now is None:
-                return earlier[segment]
-            return np.where(in_state, earlier[segment], now[plan.behind])
-
-        mean_before = before(old[0], folded.mean if folded else None)
-        mean = blend(mean_before, plan.means, share, decay)[plan.real]
-        if not self.kind[1]:
-            return Moments(mean)
-        std_before = before(old[1], folded.std if folded else None)
-        bias_before = before(old[2], folded.bias if folded else None)
-        std = norm(np.sqrt(decay) * std_before, np.sqrt(decay * share) * np.abs(plan.means - mean_before))
-        bias = decay * decay * bias_before + 2.0 * decay * share
-        return Moments(mean, std[plan.real], bias[plan.real])
+    def _fold_done(self, plan: TiePlan, state: State, weight: int, decays: Decays) -> Moments:
+        """The moments after each completed observation."""
+        folded = plan.folded
+        memory = state.load(REMEMBERED, folded.rows.series, folded.rows.fresh, weight)
+        out = empty_moments(folded.rows.scratch, len(folded.rows.values), self.kind.std)
+        if folded.lead is not None:
+            start_from_first(folded.lead, folded.rows, folded.begun, memory, out)
+        if folded.rest is not None:
+            index = folded.rest.rows
+            mine = Decays(decays.decay[plan.done][index], decays.share[plan.done][index], None)
+            fold_part(folded.rest, folded.rows, memory, mine, self.kind, out)
+        remember(state, memory, folded.rows, weight)
+        return out
 
     def advance(self, plan: TiePlan, state: State) -> None:
         rows, part = plan.rows, plan.folded.rows
         assert rows.times is not None
         assert part.times is not None
-        series = rows.series[rows.final]
-        last = (rows.first + rows.counts - 1)[rows.final]
+        series, last = rows.series[rows.final], rows.last[rows.final]
         newest = {"tie_time": rows.times[last], "tie_mean": plan.means[last], "ties": plan.ties[last]}
         state.store(newest, series)
-        groups = plan.states["groups"] + np.add.reduceat(plan.done, rows.first, dtype=np.int64)
+        groups = plan.known["groups"] + np.add.reduceat(plan.done, rows.first, dtype=np.int64)
         state.store({"groups": groups[rows.final]}, series)
         # A series that starts afresh with an observation still pending has folded nothing yet.
-        state.clear(CARRY + LOCAL + BEFORE, series[groups[rows.final] == 0])
-        folded = (part.first + part.counts - 1)[part.final]
-        state.store({"last_time": part.times[folded]}, part.series[part.final])
+        state.clear((*REMEMBERED, *BEFORE, "last_time"), series[groups[rows.final] == 0])
+        state.store({"last_time": part.times[part.last[part.final]]}, part.series[part.final])
 
 
-def _with_pending(rows: Rows, known: dict[str, Ints]) -> tuple[Rows, Bools, Ints]:
+def _with_pending(rows: Rows, known: Arrays) -> tuple[Rows, Bools | slice, Ints]:
     """The rows with each segment's pending observation, if it has one, put before them."""
+    assert rows.times is not None
     pending = known["ties"] > 0
-    counts = rows.counts + pending
-    first = np.cumsum(counts) - counts
-    total = int(counts.sum())
-    real = np.ones(total, bool)
-    real[first[pending]] = False
-    values, times, ties = np.empty(total), np.empty(total, np.int64), np.ones(total, np.int64)
-    values[real], times[real] = rows.values, rows.times
-    values[~real], times[~real] = known["tie_mean"][pending], known["tie_time"][pending]
-    ties[~real] = known["ties"][pending]
-    return replace(rows, values=values, times=times, counts=counts), real, ties
+    ties = np.ones(len(rows.values) + int(pending.sum()), np.int64)
+    if not pending.any():
+        return replace(rows, values=rows.values.copy()), slice(None), ties
+    where = rows.first[pending]
+    values = np.insert(rows.values, where, known["tie_mean"][pending])
+    times = np.insert(rows.times, where, known["tie_time"][pending])
+    where = where + np.arange(len(where))
+    ties[where] = known["ties"][pending]
+    real = np.ones(len(values), bool)
+    real[where] = False
+    return replace(rows, values=values, times=times, counts=rows.counts + pending), real, ties
 
 
 def _running_means(new: Bools, means: Floats, ties: Ints) -> None:

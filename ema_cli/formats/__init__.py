@@ -1,0 +1,96 @@
+"""Which format an input or output has: by what was asked for, else its suffix, else its first bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, BinaryIO
+
+from ema_cli.batch import Dialect, Sink, Source, Wanted
+from ema_cli.formats.streams import SUFFIXES, Pushback, Reader, open_raw, open_text
+
+if TYPE_CHECKING:
+    from ema_cli.job import Job
+
+KINDS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def kind_of_name(name: str | None) -> str | None:
+    """The format that a file's suffix names, None where it names none."""
+    base = (name or "").lower()
+    for suffix in SUFFIXES:
+        base = base.removesuffix(suffix)
+    return KINDS.get(os.path.splitext(base)[1])  # noqa: PTH122 - a name, not a path: `-` and URLs too
+
+
+def input_dialect(job: Job, name: str) -> Dialect:
+    """How a text input is written."""
+    kind = job.source or kind_of_name(name)
+    delimiter = job.delimiter or (b"\t" if kind == "tsv" else b",")
+    return Dialect(delimiter, job.header, job.decimal_comma)
+
+
+def output_kind(job: Job) -> str:
+    """csv, tsv, parquet, or text (as the input is written)."""
+    return job.target or kind_of_name(job.output) or "text"
+
+
+def output_dialect(job: Job) -> Dialect:
+    """How a text output is written: a text keeps its own delimiter unless another format is asked for."""
+    own = input_dialect(job, job.inputs[0])
+    kind, came_as = output_kind(job), job.source or kind_of_name(job.inputs[0])
+    if kind == "tsv":
+        return Dialect(b"\t", own.header, own.decimal_comma)
+    if kind == "csv" and came_as == "tsv" and own.delimiter == b"\t":
+        return Dialect(b",", own.header, own.decimal_comma)
+    return own
+
+
+def open_source(job: Job, name: str) -> Source:
+    """The rows of one input. Raises FileTrouble where it can't be read, DataError where it is no table."""
+    from ema_cli.formats.text import TextSource
+
+    kind = job.source or kind_of_name(name)
+    raw = open_raw(name)
+    shown = "stdin" if name == "-" else name
+    try:
+        if kind == "parquet" and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            from ema_cli.formats.parquet import ParquetSource
+
+            with raw:  # which is opened anew by it
+                return ParquetSource(raw, shown)
+        reader: Reader = open_text(raw, shown)
+        if kind is None or kind == "parquet":
+            peeked = Pushback(reader, shown)
+            if kind == "parquet" or is_parquet(peeked):
+                from ema_cli.formats.parquet import ParquetSource
+                from ema_cli.formats.spool import spool
+
+                with peeked, spool(peeked) as spooled:
+                    return ParquetSource(spooled, shown)
+            reader = peeked
+        return TextSource(reader, shown, input_dialect(job, name))
+    except BaseException:
+        raw.close()
+        raise
+
+
+def is_parquet(reader: Pushback) -> bool:
+    """True where the first bytes are Parquet's; waits only as long as they might be."""
+    while b"PAR1".startswith(reader.peeked) and len(reader.peeked) < 4 and reader.peek_more():
+        pass
+    return reader.peeked.startswith(b"PAR1")
+
+
+def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Wanted, names: list[str]) -> Sink:
+    """Where the rows of `source` go, with new columns of these names."""
+    if output_kind(job) == "parquet":
+        from ema_cli.formats.parquet_sink import ParquetSink
+
+        return ParquetSink(out, source.schema(wanted), names, getattr(source, "compression", "zstd"))
+    from ema_cli.formats.text_sink import TextSink
+
+    dialect = output_dialect(job)
+    return TextSink(
+        out, source.header(wanted, dialect), names, dialect, digits=job.digits, alone=wanted.keep == ()
+    )

@@ -1,30 +1,25 @@
-"""Fields of text to float64, and back to the shortest text: what is a number, what is missing."""
+"""Fields of text to float64: what is a number, what is missing, what is neither."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ema_cli.batch import Dialect
+from ema_cli.batch import LARGEST, Dialect, Floats
 from ema_cli.formats.records import QUOTE, Records
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 # The empty cell and the spellings that pandas reads as missing by default.
 MISSING = frozenset(
-    b"|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split(
-        b"|"
-    )
+    b",#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN"
+    b",<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null".split(b",")
 )
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-# Beyond this the difference of two values may overflow.
-LARGEST = 2.0**1023
 # With a decimal comma a point makes a cell no number: it turns into a byte that no number has.
 _COMMA_TO_POINT = bytes.maketrans(b",.", b".\0")
 _SPACES = (32, 9)
@@ -98,13 +93,20 @@ class NumberReader:
         return invalid
 
 
-def is_missing(cell: bytes) -> bool:
-    return tidy(cell) in MISSING
+def first_value(records: Records, column: int) -> bytes | None:
+    """The column's first cell that is not missing."""
+    start, end = records.bounds(column)
+    for begin, stop in zip(start.tolist(), end.tolist(), strict=True):
+        cell = records.data[begin:stop]
+        if tidy(cell) not in MISSING:
+            return cell
+    return None
 
 
 def is_number(cell: bytes, dialect: Dialect) -> bool:
-    """True if the cell is a number (missing cells are not)."""
-    records = Records(cell, np.array([0]), np.array([len(cell)]), np.array([[len(cell)]]), len(cell))
+    """True if the cell is a finite number (missing cells are not)."""
+    end = np.array([len(cell)])
+    records = Records(cell, np.array([0]), end, end[:, np.newaxis], len(cell))
     try:
         values, _ = NumberReader([0], dialect, "error").read(records)
     except BadCellError:
@@ -169,68 +171,3 @@ def _trim_spaces(bytes_: NDArray[np.uint8], starts: NDArray[np.int32], ends: NDA
         starts += space
     while (space := (starts < ends) & np.isin(bytes_[np.maximum(ends - 1, 0)], _SPACES)).any():
         ends -= space
-
-
-def texts_of(fields: Floats, delimiter: bytes, digits: int | None, decimal_comma: bool) -> pa.Array:
-    """Each row's new fields as one text, every field with the delimiter before it; blank where NaN.
-
-    fields: (rows, new columns) float64. The shortest text that reads back as the same number, or `digits`
-    decimals.
-    """
-    rows, width = fields.shape
-    if digits is None:
-        flat = np.ascontiguousarray(fields).reshape(-1)
-        text = b"," + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-        text = text.replace(b"null", b"")
-    else:
-        template = f",%.{digits}f" * (rows * width)
-        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")
-    commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
-    offsets = np.append(commas[::width], len(text)).astype(np.int32)
-    if decimal_comma and delimiter == b",":
-        text, offsets = _quoted(text, rows, width)
-    elif decimal_comma or delimiter != b",":
-        text = text.translate(bytes.maketrans(b",.", delimiter + (b"," if decimal_comma else b".")))
-    return pa.Array.from_buffers(pa.binary(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
-
-
-def _quoted(text: bytes, rows: int, width: int) -> tuple[bytes, NDArray[np.int32]]:
-    """Decimal commas between delimiter commas: every field in quotes."""
-    cells = [b',"' + cell.replace(b".", b",") + b'"' if cell else b"," for cell in text.split(b",")[1:]]
-    lines = [b"".join(cells[row * width : (row + 1) * width]) for row in range(rows)]
-    return b"".join(lines), np.cumsum([0, *map(len, lines)]).astype(np.int32)
-
-
-def raw_fields(records: Records, column: int) -> pa.Array:
-    """One column's fields as they stand, quotes and all, as an Arrow binary array."""
-    start, end = records.bounds(column)
-    bounds = np.stack((start, end), axis=1).astype(np.int32)
-    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(records.data)]
-    every = pa.Array.from_buffers(pa.binary(), 2 * len(records) - 1, buffers)
-    return every.take(pa.array(np.arange(0, 2 * len(records) - 1, 2)))
-
-
-def contents(records: Records, column: int) -> pa.Array:
-    """One column's fields as text: without the quotes of quoted ones."""
-    raw = raw_fields(records, column)
-    if b'"' not in records.data:
-        return raw
-    coded = raw.dictionary_encode()
-    return pa.array([unquote(cell) for cell in coded.dictionary.to_pylist()], pa.binary()).take(coded.indices)
-
-
-def unquote(cell: bytes) -> bytes:
-    """What a field says: a quoted one without its quotes, with doubled quotes single."""
-    if cell[:1] != b'"':
-        return cell
-    closing = _closing_quote(cell)
-    return cell[1:closing].replace(b'""', b'"') + cell[closing + 1 :]
-
-
-def _closing_quote(cell: bytes) -> int:
-    at = 1
-    while (at := cell.find(b'"', at)) != -1:
-        if cell[at + 1 : at + 2] != b'"':
-            return at
-        at += 2
-    return len(cell)

@@ -71,8 +71,8 @@ class Records:
 def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Records:
     """The whole records at the start of `data`; what follows them is not yet a record.
 
-    columns: fields a record must have. final: nothing comes after `data`, so a last line needs no line ending.
-    Blank lines are no records unless there is one column. Raises RaggedError.
+    columns: fields a record must have. final: nothing comes after `data`, so a last line needs no line
+    ending. Blank lines are no records unless there is one column. Raises RaggedError.
     """
     text = data + b"\n" if final and data and not data.endswith(b"\n") else data
     bytes_ = np.frombuffer(text, np.uint8)
@@ -82,16 +82,20 @@ def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Rec
         newlines = np.flatnonzero(newline)
         whole = int(newlines[-1]) + 1 if newlines.size else 0
         separators, newline = separators[:whole], newline[:whole]
+        lines = len(newlines)
     else:
         bytes_ = bytes_[: text.rfind(b"\n") + 1]
-        separators = np.flatnonzero((bytes_ == NEWLINE) | (bytes_ == delimiter))
-        newline = bytes_[separators] == NEWLINE
-    records = len(separators) // columns
+        is_newline = bytes_ == NEWLINE
+        lines = int(np.count_nonzero(is_newline))
+        separators = np.flatnonzero(is_newline | (bytes_ == delimiter))
+        newline = None
     # The common case: every record has just its fields, so the separators form a table.
-    if records * columns == len(separators) and np.count_nonzero(newline) == records:
+    if lines * columns == len(separators):
         table = separators.reshape(-1, columns)
-        if newline[columns - 1 :: columns].all():
+        if (bytes_[table[:, -1]] == NEWLINE).all():
             return _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
+    if newline is None:
+        newline = bytes_[separators] == NEWLINE
     return _irregular(data, bytes_, separators, newline, columns)
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import os
+import select
 import stat
 import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
-from ema_cli.files import system_words
+from ema_cli.files import atomic_write, system_words
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 21
@@ -39,13 +41,17 @@ def open_raw(name: str) -> BinaryIO:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
         if name == "-":
-            return open(0, "rb", buffering=0, closefd=False)  # noqa: PTH123 - a descriptor has no path
-        file = open(name, "rb", buffering=0)  # noqa: PTH123, SIM115 - closed by the source
+            return open(0, "rb", buffering=0, closefd=False)
+        file = open(name, "rb", buffering=0)  # noqa: PTH123 - closed by the source
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(21, "is a folder, not a file")
         return file
     except OSError as error:
-        hint = "check the spelling and the folder you are in" if isinstance(error, FileNotFoundError) else ""
+        hints: dict[type[OSError], str] = {
+            FileNotFoundError: "check the spelling and the folder you are in",
+            IsADirectoryError: "name the files in it, such as FOLDER/*.csv",
+        }
+        hint = hints.get(type(error), "")
         raise FileTrouble(name, system_words(error), hint) from error
 
 
@@ -73,7 +79,7 @@ def open_text(raw: BinaryIO, name: str) -> Reader:
 class Pushback(io.RawIOBase):
     """A raw input whose first bytes may be looked at before they are read."""
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: Reader, name: str) -> None:
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
 
     def peek_more(self) -> bool:
@@ -173,7 +179,7 @@ class ReadAhead:
                     self.changed.wait_for(lambda: self.held < 2 * BLOCK_BYTES or self.done)
                     if self.done:
                         return
-        except BaseException as error:  # noqa: BLE001 - handed to whoever reads
+        except BaseException as error:
             self.error = error
         with self.changed:
             self.done = True
@@ -204,10 +210,47 @@ class ReadAhead:
             self.changed.notify_all()
 
 
+class Output(io.RawIOBase):
+    """An unbuffered output that takes all it is given, or says in words why it can't."""
+
+    def __init__(self, raw: BinaryIO, name: str) -> None:
+        self.raw, self.name = raw, name
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        size, done = len(view), 0
+        try:
+            while done < size:
+                written = self.raw.write(view[done:])
+                if written is None:  # a non-blocking pipe that is full
+                    select.select([], [self.raw], [])
+                done += written or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            hint = "make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
+            raise FileTrouble(self.name, system_words(error), hint) from error
+        return size
+
+
+@contextmanager
+def open_output(name: str | None) -> Iterator[BinaryIO]:
+    """Where a table goes: stdout, or a file that is complete at the end of the block or not there."""
+    if name is None or name == "-":
+        stdout = open(1, "wb", buffering=0, closefd=False)
+        yield cast(BinaryIO, Output(stdout, "stdout"))
+        return
+    with atomic_write(name) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
+        yield out
+
+
 @contextmanager
 def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
     """`out`, or where the name ends in .gz .bz2 .xz .zst a file that compresses into it; no clock in it."""
-    kind = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+    kind = next((kind for suffix, kind in SUFFIXES.items() if name.lower().endswith(suffix)), None)
     if kind is None:
         yield out
         return

@@ -1,4 +1,4 @@
-"""CSV and TSV: records pass through byte for byte, only new fields are spliced on.
+"""CSV and TSV in: records pass through byte for byte, only the wanted fields are looked at.
 
 The text of the user's own columns is never parsed into anything and printed again; of each record the
 wanted fields are read, and its bytes go from the input buffer to the output as they are.
@@ -6,53 +6,32 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from functools import partial
+from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 
-from ema_cli.batch import BATCH_ROWS, Batch, Floats, Wanted
-from ema_cli.errors import DataError, Place
-from ema_cli.formats import cells
-from ema_cli.formats.records import Dialect, RaggedError, Records, index_records
+from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Sample, Wanted
+from ema_cli.errors import DataError, Place, delimiter_hint
+from ema_cli.formats import cells, fields
+from ema_cli.formats.header import Header, refuse_bare_returns, refuse_foreign, split_first
+from ema_cli.formats.records import NEWLINE, RaggedError, Records, index_records
 from ema_cli.formats.streams import BLOCK_BYTES, Reader
+from ema_cli.formats.text_body import TextBody, text_schema
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 LONGEST_RECORD = 1 << 26
-SAMPLE = 1000  # records within which a column's first value must lie for it to be chosen by default
-BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class TextBody:
-    """A run of records and the bytes that come before them (line endings, blank lines)."""
+class Block:
+    """Whole records as they arrived, and the physical line on which they begin."""
 
     records: Records
-    begin: int
-
-    def splice(self, fields: pa.Array) -> list[Any]:
-        """The records with a text added to each, as buffers to write."""
-        records = self.records
-        offsets = np.append(self.begin, records.ends).astype(np.int32)
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records.data)]
-        lines = pa.Array.from_buffers(pa.binary(), len(records), buffers)
-        joined = pc.binary_join_element_wise(lines, fields, b"")
-        return [joined.buffers()[2], memoryview(records.data)[int(records.ends[-1]) : records.length]]
-
-
-@dataclass(frozen=True)
-class Header:
-    """The header as it stands, and what it says."""
-
-    text: bytes
-    ending: bytes
-    names: list[str]
+    line: int
 
 
 class TextSource:
@@ -63,70 +42,83 @@ class TextSource:
         self.rest = b""  # read, but not yet a whole record
         self.line = 1  # the physical line on which `rest` begins
         self.size = 0
-        self.ended = False
-        self.waiting: list[Records] = []
-        self.header = self._read_header()
-        self.columns = self.header.names
-        self.ending = self.header.ending
+        self.ended = self.unfinished = False
+        self.waiting: list[Block] = []
+        self.head = self._read_header()
+        self.columns = self.head.names
 
-    # -- the header
+    def header(self, wanted: Wanted, dialect: Dialect) -> tuple[bytes, bytes]:
+        head = self.head
+        if not self.dialect.header or not head.fields:
+            return b"", b""
+        if wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
+            return head.lead + head.text, head.ending
+        kept = range(len(head.fields)) if wanted.keep is None else wanted.keep
+        names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
+        return dialect.delimiter.join(names), head.ending
+
+    def schema(self, wanted: Wanted) -> pa.Schema:
+        return text_schema(self.columns, wanted)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    # -- reading
 
     def _read_header(self) -> Header:
         """The first record; raises DataError for what is no table of text."""
-        delimiter = self.dialect.delimiter[0]
         while True:
-            end, fields = _first_record(self.rest, delimiter, self.ended)
-            if end is not None or self.ended:
+            header = None
+            if self.ended or b"\n" in self.rest:
+                refuse_foreign(self.rest, self.name)
+                header = split_first(self.rest, self.dialect, self.ended)
+            if header is not None:
                 break
-            self._more(self.line)
-        _refuse_foreign(self.rest, self.name)
-        record = self.rest[: end or 0]
-        stripped = record.rstrip(b"\n").removesuffix(b"\r")
-        ending = record[len(stripped) :]
-        if not self.dialect.header:
-            return Header(b"", ending or b"\n", [str(k + 1) for k in range(len(fields))])
-        self.rest = self.rest[len(record) :]
-        self.line += record.count(b"\n")
-        if b"\r" in stripped:
-            raise DataError(
-                "lines end in a bare carriage return, as on old Macs",
-                Place(self.name, 1),
-                "tr '\\r' '\\n' < FILE | ema-smooth ...",
-            )
-        names = [cells.unquote(field).decode("utf-8", "surrogateescape") for field in fields]
-        if names:
-            names[0] = cells.unquote(fields[0].removeprefix(BOM)).decode("utf-8", "surrogateescape")
-        return Header(stripped, ending, names)
+            if self.ended:
+                raise self._never_closed()
+            self._more()
+        refuse_bare_returns(header, self.name)
+        taken = len(header.lead) + len(header.text) + len(header.ending)
+        self._consume(taken)
+        return header
 
-    # -- reading blocks
-
-    def _more(self, line: int) -> None:
+    def _more(self) -> None:
         """Append what has arrived to `rest`; notes the end of the input."""
         if len(self.rest) > LONGEST_RECORD:
-            raise DataError(
-                f"a record longer than {LONGEST_RECORD >> 20} MiB",
-                Place(self.name, line),
-                "is a quote that opens a field there never closed?",
-            )
-        chunk = self.reader.read(BLOCK_BYTES)
+            problem = f"a record longer than {LONGEST_RECORD >> 20} MiB"
+            hint = "is a quote that opens a field there never closed?"
+            raise DataError(problem, Place(self.name, self.line), hint)
+        # As much again as is waiting already, so that a long record is not looked at once for every chunk.
+        chunk = self.reader.read(max(BLOCK_BYTES, len(self.rest)))
         self.ended = not chunk
         self.size += len(chunk)
         self.rest += chunk
 
-    def _blocks(self) -> Iterator[Records]:
-        """Whole records, as many as have arrived."""
-        yield from iter(self.waiting)
-        self.waiting = []
-        while (records := self._next_block()) is not None:
-            yield records
+    def _consume(self, taken: int) -> None:
+        # NumPy lets other threads run meanwhile, which bytes.count does not.
+        self.line += int(np.count_nonzero(np.frombuffer(self.rest, np.uint8, taken) == NEWLINE))
+        if taken:
+            self.unfinished = self.rest[taken - 1] != NEWLINE
+        self.rest = self.rest[taken:]
 
-    def _next_block(self) -> Records | None:
+    def _blocks(self) -> Iterator[Block]:
+        """Whole records, as many as have arrived."""
+        while self.waiting:
+            yield self.waiting.pop(0)
+        while (block := self._next_block()) is not None:
+            yield block
+
+    def _next_block(self) -> Block | None:
         """The next records, None at the end; a sound run is given before the error that follows it."""
         while True:
-            if not self.ended and (not self.rest or b"\n" not in self.rest):
-                self._more(self.line)
-            if not self.rest and self.ended:
-                return None
+            if not self.ended and b"\n" not in self.rest:
+                self._more()
+                continue
+            if not self.rest:
+                if self.ended:
+                    return None
+                self._more()
+                continue
             try:
                 records = index_records(
                     self.rest, len(self.columns), self.dialect.delimiter[0], final=self.ended
@@ -136,16 +128,103 @@ class TextSource:
                     raise self._ragged(error) from None
                 records = error.records
             if records.length:
-                records = replace(records, data=self.rest)
-                self._consume(records)
-                return records
+                block = Block(records, self.line)
+                self._consume(records.length)
+                return block
             if self.ended:
-                raise DataError(
-                    "a quoted field is never closed", Place(self.name, self.line), 'end it with a quote: "..."'
-                )
-            self._more(self.line)
+                raise self._never_closed()
+            self._more()
 
-    def _consume(self, records: Records) -> None:
-        self.rest = self.rest[records.length :]
-        self.first_line = self.line
-        self.line += records.data.count(b"\n", 0, records.length)
+    def _ragged(self, error: RaggedError) -> DataError:
+        line = self.line + self.rest.count(b"\n", 0, error.start)
+        record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
+        expected, found = len(self.columns), error.fields
+        hint = "quote fields that hold the delimiter, or name the delimiter: -d ';'"
+        hint = delimiter_hint(self.columns) or hint
+        problem = (
+            f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
+        )
+        return DataError(problem, Place(self.name, line), hint)
+
+    def _never_closed(self) -> DataError:
+        return DataError(
+            "a quoted field is never closed", Place(self.name, self.line), 'end it with a quote: "..."'
+        )
+
+    # -- handing over
+
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
+        undecided, found, seen = list(candidates), [], 0
+        while undecided and seen < most and (block := self._next_block()) is not None:
+            self.waiting.append(block)
+            records = block.records.cut(0, most - seen)
+            for column in list(undecided):
+                first = cells.first_value(records, column)
+                if first is not None:
+                    undecided.remove(column)
+                    found += [column] * cells.is_number(first, self.dialect)
+            seen += len(records)
+        return Sample(sorted(found), undecided, seen)
+
+    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+        reader = cells.NumberReader(wanted.values, self.dialect, wanted.invalid)
+        for block in self._blocks():
+            for begin, piece in block.records.pieces(BATCH_ROWS):
+                place = partial(self._place, block)
+                yield from self._batches_of(piece, begin, (reader, wanted), place)
+
+    def _batches_of(
+        self, records: Records, begin: int, how: tuple[cells.NumberReader, Wanted], place: Any
+    ) -> Iterator[Batch]:
+        """One batch; where a cell is bad, the rows above it and then the error."""
+        reader, wanted = how
+        try:
+            yield self._batch(records, begin, how, place)
+        except (cells.BadCellError, BadTimeError) as error:
+            if error.row > 0:
+                yield from self._batches_of(records.cut(0, error.row), begin, (reader, wanted), place)
+            raise self._bad(error, records, wanted, place) from None
+
+    def _batch(
+        self, records: Records, begin: int, how: tuple[cells.NumberReader, Wanted], place: Any
+    ) -> Batch:
+        reader, wanted = how
+        values, invalid = reader.read(records)
+        times = None
+        if wanted.time is not None:
+            times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
+        keys = [fields.contents(records, key) for key in wanted.keys]
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
+        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.size)
+
+    def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
+        line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
+        return Place(self.name, line, None if column is None else self.columns[column])
+
+    def _bad(
+        self, error: cells.BadCellError | BadTimeError, records: Records, wanted: Wanted, place: Any
+    ) -> DataError:
+        if isinstance(error, BadTimeError):
+            where = place(records, error.row, wanted.time)
+            return DataError(
+                str(error), where, "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
+            )
+        where = place(records, error.row, error.column)
+        return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
+
+    def _number_hint(self, text: bytes) -> str:
+        """What to try for a cell that is no number."""
+        tidy = cells.tidy(text)
+        if (
+            not self.dialect.decimal_comma
+            and tidy.count(b",") == 1
+            and cells.is_number(tidy, replace(self.dialect, decimal_comma=True))
+        ):
+            return "--decimal , for numbers with a decimal comma"
+        return "--invalid missing to leave such cells out, or -c COLUMN to choose other columns"
+
+
+def empty_records(data: bytes, columns: int) -> Records:
+    """No records, only bytes that pass through."""
+    none = np.empty(0, np.int64)
+    return Records(data, none, none, np.empty((0, columns), np.int64), len(data))

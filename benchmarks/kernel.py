@@ -1,0 +1,138 @@
+"""The kernel alone, a million float64, against the libraries that people use: `python benchmarks/kernel.py`.
+
+All run in one process, one after the other in turn, and a ratio is taken between neighbours in the same turn;
+the median of those is printed. Before anything is timed the numbers have to agree. A peer that is not
+installed is left out, with a note.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ema_cli.average import make_average
+from ema_cli.engine.engine import TILE, Engine, KeyedRows
+
+ROWS = 1_000_000
+ALPHA = 0.1
+ONE_GO = 8 * TILE  # without keys an update may have any number of rows
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Run = Callable[[], Floats]
+
+
+@dataclass
+class Case:
+    """One comparison. alike: our run that gives a peer's numbers, where those are not the timed run's."""
+
+    title: str
+    ours: Run
+    peers: dict[str, Run]
+    alike: dict[str, Run] = field(default_factory=dict)
+
+
+def engine(x: Floats, times: Any = None, codes: Any = None, **options: Any) -> Run:
+    average = make_average(options, timed=times is not None)
+    values = x[:, np.newaxis]
+    size = ONE_GO if codes is times is None else TILE
+
+    def run() -> Floats:
+        folding, out = Engine(average, 1), np.empty(len(x))
+        for begin in range(0, len(x), size):
+            part = slice(begin, begin + size)
+            keys = None if codes is None else KeyedRows(codes[part], np.arange(int(codes.max()) + 1))
+            mean, std = folding.update(values[part], None if times is None else times[part], keys)
+            out[part] = (mean if std is None else std)[0, :, 0]
+        return out
+
+    return run
+
+
+def by_row(title: str, x: Floats, parts: dict[str, Any], std: bool = False, adjust: bool = False) -> Case:
+    """An average that counts rows, by those of the libraries that have it."""
+    case = Case(title, engine(x, alpha=ALPHA, std=std, adjust=adjust), {})
+    if pd := parts["pandas"]:
+        peer = pd.Series(x).ewm(alpha=ALPHA, adjust=adjust, ignore_na=True)
+        case.peers["pandas"] = lambda: (peer.std() if std else peer.mean()).to_numpy()
+    if pl := parts["polars"]:
+        column = pl.Series(x).fill_nan(None)
+        method = column.ewm_std if std else column.ewm_mean
+        case.peers["polars"] = lambda: method(alpha=ALPHA, adjust=adjust, ignore_nulls=True).to_numpy()
+    if (signal := parts["scipy.signal"]) and not (std or adjust or np.isnan(x).any()):
+        start = [(1 - ALPHA) * x[0]]
+        case.peers["scipy lfilter"] = lambda: signal.lfilter([ALPHA], [1, ALPHA - 1], x, zi=start)[0]
+    if (numbagg := parts["numbagg"]) and not std:
+        case.peers["numbagg"] = lambda: numbagg.move_exp_nanmean(x, alpha=ALPHA)
+        # It has only bias-corrected weights, which fade in gaps; about the same work as the plain average.
+        case.alike["numbagg"] = engine(x, alpha=ALPHA, adjust=True, missing="decay")
+    return case
+
+
+def cases(parts: dict[str, Any]) -> list[Case]:
+    rng = np.random.default_rng(0)
+    x = 50.0 + rng.standard_normal(ROWS)
+    gaps = np.where(rng.random(ROWS) < 0.05, np.nan, x)
+    times = np.cumsum(rng.integers(1, 2_000_000_000, ROWS))
+    codes = rng.integers(0, 1000, ROWS).astype(np.uint16)
+    out = [
+        by_row("clean", x, parts),
+        by_row("5 % missing", gaps, parts),
+        by_row("adjust", x, parts, adjust=True),
+        by_row("std", x, parts, std=True),
+        Case("by time", engine(x, times, halflife="1min"), {}),
+        Case("1000 keys", engine(x, codes=codes, alpha=ALPHA), {}),
+    ]
+    if pl := parts["polars"]:
+        frame = pl.DataFrame({"t": times, "k": codes, "x": x})
+        by_time = pl.col("x").ewm_mean_by("t", half_life="60000000000i")
+        by_key = pl.col("x").ewm_mean(alpha=ALPHA, adjust=False).over("k")
+        out[-2].peers["polars"] = lambda: frame.select(by_time)["x"].to_numpy()
+        out[-1].peers["polars"] = lambda: frame.select(by_key)["x"].to_numpy()
+    return out
+
+
+def measure(ours: Run, peers: dict[str, Run], turns: int) -> tuple[float, dict[str, tuple[float, float]]]:
+    """Our median time, and of each peer its own and the median of ours ÷ its."""
+    mine: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(turns):
+        for name, run in {"": ours, **peers}.items():
+            begin = time.perf_counter()
+            run()
+            (theirs[name] if name else mine).append(time.perf_counter() - begin)
+    ratios = {
+        name: (median(t), median(a / b for a, b in zip(mine, t, strict=True))) for name, t in theirs.items()
+    }
+    return median(mine), ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=15)
+    turns = parser.parse_args().turns
+    parts: dict[str, Any] = {}
+    for module in ("pandas", "polars", "scipy.signal", "numbagg"):
+        try:
+            parts[module] = importlib.import_module(module)
+        except ImportError:
+            parts[module] = None
+            print(f"{module} is not installed: left out")
+    print(f"{'':14}{'ema-smooth':>12}   ns a row, and our time ÷ theirs")
+    for case in cases(parts):
+        for name, run in case.peers.items():
+            got, want = case.alike.get(name, case.ours)(), run()
+            some = ~np.isnan(want) & ~np.isnan(got)
+            np.testing.assert_allclose(got[some], want[some], rtol=1e-9, err_msg=f"{case.title}: {name}")
+        mine, ratios = measure(case.ours, case.peers, turns)
+        line = "".join(f"   {name} {t / ROWS * 1e9:.1f} ({ratio:.2f})" for name, (t, ratio) in ratios.items())
+        print(f"{case.title:14}{mine / ROWS * 1e9:12.1f}{line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Whole commands against whole commands, in turn, in one run: `make bench`.
+
+    python benchmarks/run.py [--rounds N] [--case NAME] [--long]
+
+Every case is run by ema-smooth and by each peer that is installed, as their users would write it (`peers/`).
+What they write is compared before a ratio counts. The table gives medians of wall time, CPU time and peak
+memory, and the median of the ratios ema-smooth / peer taken round by round, so that a machine whose speed
+drifts does not matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "data"
+PYTHON = sys.executable
+EMA = [str(Path(PYTHON).parent / "ema-smooth")]
+
+
+@dataclass
+class Case:
+    """One task. commands: by contender, with OUT for the file to write; new: columns that must agree."""
+
+    name: str
+    source: str
+    commands: dict[str, list[str]]
+    new: list[str] = field(default_factory=list)
+    suffix: str = ".csv"
+    differ: tuple[str, ...] = ()  # contenders whose numbers are other ones by definition
+    long: bool = False
+
+
+def peer(script: str, source: str, *arguments: str) -> list[str]:
+    return [PYTHON, str(HERE / "peers" / script), source, "OUT", *arguments]
+
+
+def cases() -> list[Case]:
+    plain = str(FOLDER / "narrow-5M.csv")
+    wide, keys, times = (str(FOLDER / name) for name in ("wide-1M.csv", "keys-2M.csv", "times-1M.csv"))
+    parquet, small = str(FOLDER / "narrow-5M.parquet"), str(FOLDER / "narrow-100.csv")
+    chosen = ["-c", "b", "-c", "c", "--alpha", "0.1", "-o", "OUT"]
+    miller = ["sh", "-c", f"mlr --csv step -a ewma -d 0.1 -f b,c {plain} > OUT"]
+    mawk = ["sh", "-c", f"mawk -f {HERE / 'peers' / 'ewma.awk'} {plain} > OUT"]
+    b_c = ["b_ema", "c_ema"]
+    return [
+        Case("5M rows × 4 columns, 2 smoothed", plain, {
+            "ema-smooth": [*EMA, plain, *chosen], "polars": peer("polars_plain.py", plain, "b", "c"),
+            "pandas": peer("pandas_plain.py", plain, "b", "c"), "mawk": mawk, "Miller": miller}, b_c),
+        Case("1M rows × 21 columns, 2 smoothed", wide, {
+            "ema-smooth": [*EMA, wide, "-c", "c3", "-c", "c7", "--alpha", "0.1", "-o", "OUT"],
+            "polars": peer("polars_plain.py", wide, "c3", "c7")}, ["c3_ema", "c7_ema"]),
+        Case("5M rows, Parquet to Parquet, zstd", parquet, {
+            "ema-smooth": [*EMA, parquet, *chosen], "polars": peer("polars_parquet.py", parquet, "b", "c"),
+            "pandas": peer("pandas_parquet.py", parquet, "b", "c")}, b_c, ".parquet"),
+        Case("2M rows, 1,000 keys", keys, {
+            "ema-smooth": [*EMA, keys, "-c", "value", "--by", "key", "--alpha", "0.1", "-o", "OUT"],
+            "polars": peer("polars_keys.py", keys, "key", "value"),
+            "pandas": peer("pandas_keys.py", keys, "key", "value")}, ["value_ema"]),
+        Case("1M rows, irregular times", times, {
+            "ema-smooth": [*EMA, times, "-c", "value", "--time", "time", "--halflife", "1h", "-o", "OUT"],
+            "polars": peer("polars_times.py", times, "time", "value"),
+            "pandas": peer("pandas_times.py", times, "time", "value")}, ["value_ema"], differ=("pandas",)),
+        Case("100 rows", small, {
+            "ema-smooth": [*EMA, small, *chosen], "polars": peer("polars_plain.py", small, "b", "c"),
+            "import numpy": [PYTHON, "-c", "import numpy"]}, b_c, differ=("import numpy",)),
+        Case("--help", small, {
+            "ema-smooth": [*EMA, "--help"], "import numpy": [PYTHON, "-c", "import numpy"]},
+            differ=("import numpy",)),
+    ]  # fmt: skip
+
+
+@dataclass
+class Run:
+    """What one run of a command took: seconds, seconds of CPU, MB at the most."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+def measure(command: list[str], out: Path) -> Run:
+    """Run a command as a process of its own, as the system counts it."""
+    arguments = [word.replace("OUT", str(out)) for word in command]
+    begin = time.perf_counter()
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"failed: {' '.join(arguments)}")
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def helper(script: str, *arguments: str) -> None:
+    """Run a script of this folder in a process of its own, or its memory would count as its siblings'."""
+    if subprocess.run([PYTHON, str(HERE / script), *arguments], check=False).returncode:
+        raise SystemExit(f"failed: {script} {' '.join(arguments)}")
+
+
+def check(case: Case, outputs: dict[str, Path]) -> None:
+    """Stop where a peer's numbers are not ours."""
+    for name, path in outputs.items():
+        if case.new and name != "ema-smooth" and name not in case.differ:
+            # Miller prints 6 decimals unless told otherwise, as its users leave it.
+            tolerance = "1e-5" if name == "Miller" else "1e-9"
+            helper("agree.py", str(outputs["ema-smooth"]), str(path), tolerance, *case.new)
+
+
+def installed(command: list[str]) -> bool:
+    program = command[2].split()[0] if command[0] == "sh" else command[0]
+    return shutil.which(program) is not None
+
+
+def compare(case: Case, rounds: int) -> dict[str, list[Run]]:
+    """All contenders in turn, so many rounds after one that is not counted."""
+    helper("data.py", Path(case.source).name)
+    contenders = {name: command for name, command in case.commands.items() if installed(command)}
+    outputs = {name: FOLDER / f"out-{name.replace(' ', '-')}{case.suffix}" for name in contenders}
+    runs: dict[str, list[Run]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, command in contenders.items():
+            outputs[name].unlink(missing_ok=True)
+            run = measure(command, outputs[name])
+            if turn:
+                runs[name].append(run)
+        if not turn:
+            check(case, outputs)
+    for path in outputs.values():
+        path.unlink(missing_ok=True)
+    return runs
+
+
+FIGURES = ("wall", "cpu", "memory")
+
+
+def rows(case: Case, runs: dict[str, list[Run]]) -> list[str]:
+    """The table's rows for one case."""
+    out = []
+    for name, theirs in runs.items():
+        wall, cpu, memory = (statistics.median(getattr(run, key) for run in theirs) for key in FIGURES)
+        row = [case.name if not out else "", name, f"{wall:.2f}", f"{cpu:.2f}", f"{memory:.0f}"]
+        pairs = list(zip(runs["ema-smooth"], theirs, strict=True))
+        for key in FIGURES:
+            ratio = statistics.median(getattr(a, key) / getattr(b, key) for a, b in pairs)
+            row.append(f"{ratio:.2f}" if out else "")
+        out.append(f"| {' | '.join(row)} |")
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--case", help="only cases whose name holds this")
+    given = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print("| case | command | wall s | CPU s | peak MB | wall ratio | CPU ratio | memory ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for case in cases():
+        if given.case is None or given.case in case.name:
+            print("\n".join(rows(case, compare(case, given.rounds))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

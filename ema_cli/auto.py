@@ -1,0 +1,175 @@
+"""`--alpha auto`: the weight whose average, one row before, has predicted each value best.
+
+The error of a weight is Σ(x[t] − y[t−1])² over the observed values but the first of each series, y being
+the average that the other options define; with none of them that is simple exponential smoothing whose
+first level is the first value (Hyndman and Athanasopoulos, Forecasting, 3rd ed., 8.1). The rows are read
+several times, a handful of weights a time, and are never held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.batch import Floats
+from ema_cli.decay import Decay
+from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.errors import OptionError
+
+Tiles = Callable[[], Iterator[tuple[Floats, KeyedRows | None]]]
+
+# Denser towards 0, where a small change of the weight is a large one of its memory.
+GRID = [0.0, 1e-5, 1e-4] + [(k / 32) ** 2 for k in range(1, 33)]
+MOST_WEIGHTS = 32  # in one pass
+# Weights × series remembered at once: some 60 bytes each.
+MOST_PLACES = 4_000_000
+# The error is flat at its least: closer than this, rounding decides.
+TOLERANCE = 5e-7
+VALLEYS = 3
+ROUNDS = 40
+
+
+def best_alphas(tiles: Tiles, average: Average, columns: int) -> list[float]:
+    """The weight with the least squared one-step-ahead error for each column, over all keys together.
+
+    tiles: gives the same rows each time it is called: (values, keys), values (n, columns) float64 with
+    1 ≤ n ≤ 65,536, NaN where missing, keys None or of one `KeyTable`. average: the other options; those of
+    presentation (fill, min_periods, std, bands) play no part. Weights have 9 significant digits, so that
+    they can be typed again; the error is then within 1e-12 of the least. Where all weights are equally
+    good (a constant, fewer than two values), the answer is 1. Raises OptionError for times.
+    """
+    if average.timed:
+        raise OptionError("--alpha auto counts rows, so it does not go with --time", "--halflife 5min")
+    searches = [_Search() for _ in range(columns)]
+    most = 4  # until it is known how many keys there are
+    for _ in range(ROUNDS):
+        wanted = [search.wanted(most) for search in searches]
+        if not any(wanted):
+            break
+        errors, keys = _errors(tiles, average, wanted)
+        for search, alphas, found in zip(searches, wanted, errors, strict=True):
+            search.learn(alphas, found)
+        most = max(4, min(MOST_WEIGHTS, MOST_PLACES // max(1, keys * columns)))
+    return [search.best() for search in searches]
+
+
+class _Search:
+    """What is known of the error as a function of one column's weight, and where to look next."""
+
+    def __init__(self) -> None:
+        self.grid = [*GRID[::-4], *(alpha for k, alpha in enumerate(GRID[::-1]) if k % 4)]
+        self.known: dict[float, float] = {}
+
+    def learn(self, alphas: list[float], errors: Floats) -> None:
+        self.known.update(zip(alphas, errors.tolist(), strict=True))
+
+    def best(self) -> float:
+        """The weight of the least error known; among equals the largest."""
+        least = min(self.known, key=lambda alpha: (self.known[alpha], -alpha))
+        return float(f"{least:.9g}")
+
+    def wanted(self, most: int) -> list[float]:
+        """Up to `most` weights to try: first a grid, then closer to the deepest valleys; at last []."""
+        if self.grid:
+            now, self.grid = self.grid[:most], self.grid[most:]
+            return now
+        if min(self.known.values()) == max(self.known.values()):
+            return []
+        valleys = self._valleys()[: max(1, min(VALLEYS, most // 4))]
+        each = most // max(1, len(valleys))
+        points = {point for valley in valleys for point in self._within(valley, each)}
+        return sorted(points - self.known.keys())
+
+    def _valleys(self) -> list[tuple[float, float, float]]:
+        """The deepest weights no worse than their neighbours, with these, as far as not yet closed in on."""
+        alphas = sorted(self.known)
+        errors = [self.known[alpha] for alpha in alphas]
+        found = []
+        for k, alpha in enumerate(alphas):
+            left, right = max(k - 1, 0), min(k + 1, len(alphas) - 1)
+            if errors[k] <= errors[left] and errors[k] <= errors[right]:
+                found.append((errors[k], -alpha, (alphas[left], alpha, alphas[right])))
+        deepest = [valley for _, _, valley in sorted(found)[:VALLEYS]]
+        return [valley for valley in deepest if valley[2] - valley[0] > TOLERANCE * valley[1] + 1e-9]
+
+    def _within(self, valley: tuple[float, float, float], count: int) -> list[float]:
+        """Where in a valley to look: at the foot of the parabola through it, close by, and all over it."""
+        low, at, high = valley
+        width = high - low
+        even = max(1, count - 3)
+        points = [low + width * (k + 1) / (even + 1) for k in range(even)]
+        foot = _foot(valley, [self.known[alpha] for alpha in valley])
+        if foot is not None:
+            points += [foot, foot - width / 100, foot + width / 100]
+        return [point for point in points if low < point < high and point != at]
+
+
+def _foot(alphas: tuple[float, float, float], errors: list[float]) -> float | None:
+    """The lowest point of the parabola through three points, None where they make none."""
+    (a, b, c), (fa, fb, fc) = alphas, errors
+    left, right = (b - a) * (fb - fc), (b - c) * (fb - fa)
+    if not np.isfinite(left - right) or left == right:
+        return None
+    return b - 0.5 * ((b - a) * left - (b - c) * right) / (left - right)
+
+
+def _errors(tiles: Tiles, average: Average, wanted: list[list[float]]) -> tuple[list[Floats], int]:
+    """The root of each column's squared error for each weight wanted of it; and how many keys there are."""
+    columns = [(k, _Predictions(average, alphas)) for k, alphas in enumerate(wanted) if alphas]
+    keys_seen = 1
+    for values, keys in tiles():
+        if keys is not None:
+            keys_seen = max(keys_seen, int(keys.slots.max()) + 1)
+        for k, predictions in columns:
+            predictions.add(values[:, k : k + 1], keys)
+    found = [np.empty(0) for _ in wanted]
+    for k, predictions in columns:
+        found[k] = predictions.error
+    return found, keys_seen
+
+
+class _Predictions:
+    """One column's averages with several weights, and how far each was from the value that came next."""
+
+    def __init__(self, average: Average, alphas: list[float]) -> None:
+        decays = tuple(Decay("alpha", repr(alpha), alpha) for alpha in alphas)
+        bare = replace(average, decays=decays, fill=False, min_periods=0, std=False, bands=None)
+        self.engine = Engine(bare, 1)
+        self.last = np.full((len(alphas), 1), np.nan)  # the average after the newest value of each key
+        self.error = np.zeros(len(alphas))
+
+    def add(self, values: Floats, keys: KeyedRows | None) -> None:
+        mean = self.engine.update(values, None, keys)[0][:, :, 0]
+        observed = ~np.isnan(values[:, 0])
+        if keys is None:
+            rows = np.flatnonzero(observed)
+            owner = np.zeros(len(rows), np.int64)
+        else:
+            rows = np.argsort(keys.codes, kind="stable")
+            rows = rows[observed[rows]]
+            owner = keys.slots[keys.codes[rows]]
+            self._grow(int(keys.slots.max()) + 1)
+        if not len(rows):
+            return
+        mean = mean[:, rows]
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        before = np.concatenate((mean[:, :1], mean[:, :-1]), axis=1)
+        before[:, first] = self.last[:, owner[first]]
+        final = np.append(first[1:], len(rows)) - 1
+        self.last[:, owner[final]] = mean[:, final]
+        self._count(np.nan_to_num(values[rows, 0] - before))  # NaN: nothing was predicted yet
+
+    def _count(self, misses: Floats) -> None:
+        """Add to the roots of the sums of squares; scaled, so that 1e200 squared is no infinity."""
+        largest = np.abs(misses).max(axis=1)
+        scale = np.where(largest > 0, largest, 1.0)
+        self.error = np.hypot(self.error, scale * np.sqrt(((misses / scale[:, np.newaxis]) ** 2).sum(axis=1)))
+
+    def _grow(self, keys: int) -> None:
+        room = self.last.shape[1]
+        if keys > room:
+            more = np.full((self.last.shape[0], max(keys, 2 * room) - room), np.nan)
+            self.last = np.concatenate((self.last, more), axis=1)

@@ -1,0 +1,179 @@
+"""`ema-smooth`: options to a `Job`, and what it did to a few words on stderr."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from ema_cli.console import run_command, say
+from ema_cli.help_groups import GroupedCommand, under
+
+if TYPE_CHECKING:
+    from ema_cli.job import Job, Summary
+    from ema_cli.outcome import Outcome
+
+NAME = "ema-smooth"
+EPILOG = """\
+Examples:
+  ema-smooth input.csv --alpha 0.1                        a trend column for every number column
+  tail -f log.csv | ema-smooth -c loss --decay 0.99       answers every line as it comes
+  ema-smooth w.parquet --by station --time t --halflife 6h -o trend.parquet
+
+Missing cells stay blank, and nothing of the input changes. Exit codes: 0 done, 1 data or files,
+2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
+"""
+inputs, columns, average = under("Input and output"), under("Columns"), under("The average")
+spacing, running = under("Keys and times"), under("Running")
+
+
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
+@click.argument("input", nargs=-1)
+@inputs("-o", "--output", metavar="FILE", help="Write FILE, complete or not at all; may be the input.")
+@inputs("--output-dir", metavar="DIR", help="Write each input's output into DIR, by the same name.")
+@inputs(
+    "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
+)
+@inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
+@inputs("--from", "source", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the input.")
+@inputs("--to", "target", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the output.")
+@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, or `tab`.")
+@inputs("--no-header", "no_header", is_flag=True, help="No header; columns are called 1, 2, …")
+@inputs("--decimal", type=click.Choice([".", ","]), default=".", help="Decimal mark of all numbers.")
+@inputs("--digits", type=click.IntRange(0, 30), metavar="N", help="Decimals printed [shortest exact].")
+@columns(
+    "-c", "--column", multiple=True, metavar="NAME", help="Column to smooth, or its number [all numeric]."
+)
+@columns("--only", is_flag=True, help="Write only key, time and new columns.")
+@columns("--residual", is_flag=True, help="Add value − trend.")
+@columns("--std", is_flag=True, help="Add the weighted standard deviation.")
+@columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
+@average("--alpha", multiple=True, metavar="A", help="Weight of the newest value, 0 to 1, or `auto`.")
+@average("--span", multiple=True, metavar="N", help="α = 2/(N+1).")
+@average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
+@average("--com", multiple=True, metavar="C", help="α = 1/(1+C), the centre of mass.")
+@average("--decay", multiple=True, metavar="D", help="α = 1 − D, as TensorBoard and torch say it.")
+@average("--adjust", is_flag=True, default=None, help="Bias-corrected weights (pandas' adjust=True).")
+@average("--init", metavar="first|zero|sma|NUMBER", help="The average before the first row [first].")
+@average("--missing", type=click.Choice(["skip", "decay", "error"]), help="What a missing cell does [skip].")
+@average("--fill", is_flag=True, default=None, help="Print the held trend on missing rows.")
+@average(
+    "--invalid",
+    type=click.Choice(["error", "missing"]),
+    default="error",
+    help="Cells that are no number [error].",
+)
+@average("--min-periods", type=int, metavar="N", help="Blank until N values were seen.")
+@average(
+    "--like",
+    type=click.Choice(["pandas", "polars", "talib", "tensorboard", "miller"]),
+    help="The options that give that system's numbers.",
+)
+@spacing("--by", multiple=True, metavar="COL", help="A series for each key, rows interleaved in any way.")
+@spacing("--time", metavar="COL", help="Timestamps of the rows, for irregular spacing.")
+@spacing("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of times that are numbers.")
+@spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
+@running("--state", metavar="FILE", help="Carry on from FILE if it is there, and leave the state in it.")
+@running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
+def command(**options: Any) -> None:
+    """Append exponential moving averages to the columns of CSV, TSV and Parquet files.
+
+    INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
+    Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
+    """
+    from ema_cli.process import settle
+
+    job = make_job(options)
+    if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
+        say(NAME, "reading the terminal; Ctrl-D ends the input")
+    settle()
+    if options["output_dir"] is not None:
+        raise click.exceptions.Exit(_run_folder(job, options))
+    from ema_cli.pipeline import run
+
+    summary = run(job)
+    _tell(job, summary, verbose=options["verbose"])
+
+
+def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
+    """What a run has to say for itself, on stderr. file: which of several it was."""
+    for note in summary.notes:
+        say(NAME, note)
+    if summary.alphas is not None:
+        for column, alpha in zip(summary.names, summary.alphas, strict=True):
+            say(NAME, f"{file}column {column}: --alpha {alpha!r}")
+    if verbose:
+        from ema_cli.describe import describe
+
+        say(NAME, describe(job, summary))
+
+
+def _run_folder(job: Job, options: dict[str, Any]) -> int:
+    """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
+    from ema_cli.folder import run_folder
+
+    def report(outcome: Outcome) -> None:
+        if outcome.problem is not None:
+            say(NAME, outcome.problem, outcome.hint)
+            return
+        part = replace(job, inputs=(outcome.source,), output=outcome.target)
+        _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
+
+    tally = run_folder(job, options["output_dir"], options["jobs"], options["chain"], report)
+    say(NAME, f"{options['output_dir']}: {tally}")
+    return tally.exit_code
+
+
+def make_job(options: dict[str, Any]) -> Job:
+    """The job that the options ask for. Raises OptionError where they don't fit together."""
+    from ema_cli.average import make_average
+    from ema_cli.errors import OptionError
+    from ema_cli.job import Job
+
+    if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
+        raise OptionError(
+            f"{'--chain' if options['chain'] else '--jobs'} needs --output-dir", "--output-dir DIR"
+        )
+    if options["output_dir"] is not None and options["output"] is not None:
+        raise OptionError("--output and --output-dir exclude each other", "only one of them")
+    given = {name: value for name, value in options.items() if value != ()}
+    return Job(
+        average=make_average(given, timed=options["time"] is not None),
+        inputs=options["input"] or ("-",),
+        output=options["output"],
+        source=options["source"],
+        target=options["target"],
+        delimiter=_delimiter(options["delimiter"]),
+        header=not options["no_header"],
+        decimal_comma=options["decimal"] == ",",
+        columns=options["column"],
+        by=options["by"],
+        time=options["time"],
+        time_unit=options["time_unit"],
+        only=options["only"],
+        invalid=options["invalid"],
+        digits=options["digits"],
+        state=options["state"],
+    )
+
+
+def _delimiter(given: str | None) -> bytes | None:
+    from ema_cli.errors import OptionError
+
+    if given is None:
+        return None
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
+    text = named.get(given, given)
+    if len(text.encode()) != 1 or text in '"\r\n.' or text.isalnum() or text in "+-":
+        raise OptionError(
+            f"-d {given}: not a delimiter", "-d ';' or -d tab: one character that is no letter or digit"
+        )
+    return text.encode()
+
+
+def main() -> NoReturn:
+    """The entry point."""
+    run_command(command, NAME)

@@ -1,0 +1,118 @@
+"""From an exception to a message and an exit code: the one place where a command ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from ema_cli.errors import EmaError
+from ema_cli.files import remove_litter
+
+
+def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a click command and leave the process with its exit code; never a traceback.
+
+    0: done. 1: trouble with data or files. 2: usage. 130: Ctrl-C. SIGPIPE where the reader has gone.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        # What `nohup` or a shell's `&` has had ignored stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupted)
+    settle_streams()
+    if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
+        command.main(prog_name=name)
+    code = 1
+    try:
+        code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        remove_litter()
+        _die_by(signal.SIGPIPE)
+    leave(code)
+
+
+def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
+    try:
+        with command.make_context(name, arguments) as context:
+            command.invoke(context)
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        say(name, error.format_message().rstrip("."), f"{name} --help")
+        return 2
+    except EmaError as error:
+        say(name, error.problem, error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        raise
+    except MemoryError:
+        say(name, "not enough memory")
+    except Exception as error:
+        if os.environ.get("EMA_TRACEBACK"):
+            raise
+        say(
+            name,
+            f"internal error, {type(error).__name__}: {error}",
+            "EMA_TRACEBACK=1 shows where; please report it",
+        )
+    return 1
+
+
+def say(name: str, problem: str, hint: str = "") -> None:
+    """A message on stderr: what is wrong and what to try. Where nobody can be told, nobody is."""
+    text = f"{name}: {problem}\n" + (f"  try: {hint}\n" if hint else "")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text.encode("utf-8", "replace").decode("utf-8"))
+        sys.stderr.flush()
+
+
+def settle_streams() -> None:
+    """Put something in the place of standard streams that are closed.
+
+    Otherwise the next file that is opened gets their number, and messages would end up in it. What stands
+    in for stdin can't be read and for stdout can't be written, so that using them is still an error.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+
+
+def leave(code: int) -> NoReturn:
+    """Flush and be gone at once: Arrow sometimes aborts while Python takes itself down."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or 1
+    os._exit(code)
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
+    """Ctrl-C, SIGTERM, SIGHUP: leave nothing lying about and be gone, from wherever the program is.
+
+    Unwinding would wait for threads that may wait for ever, and a second Ctrl-C would interrupt it.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    remove_litter()
+    if number == signal.SIGINT:
+        os._exit(130)
+    _die_by(number)
+
+
+def _die_by(number: int) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)

@@ -1,0 +1,103 @@
+"""The first record of a text: its names, and the refusal of what is no text table at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ema_cli.batch import Dialect
+from ema_cli.errors import DataError, Place
+from ema_cli.formats.fields import unquote
+
+BOM = b"\xef\xbb\xbf"
+# What a file of another kind begins with: what it is, and what to try.
+FOREIGN = {
+    b"PAR1": ("a Parquet file", "--from parquet"),
+    b"PK\x03\x04": ("a zip archive or an Excel workbook", "save the sheet as CSV, or unpack the archive"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV"),
+    b"\xff\xfe": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
+    b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
+    b"ARROW1": ("an Arrow IPC file", "write it as Parquet or CSV"),
+    b"SQLite format 3": ("an SQLite database", "sqlite3 -csv -header FILE 'select ...' | ema-smooth ..."),
+    b"%PDF": ("a PDF document", "a CSV, TSV or Parquet file"),
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header as it stands, and what it says.
+
+    lead: blank lines before it. text: the record without its line ending; empty without a header.
+    ending: its line ending, b"" where the input stops before one. fields: its fields as they stand.
+    """
+
+    lead: bytes
+    text: bytes
+    ending: bytes
+    fields: list[bytes]
+
+    @property
+    def names(self) -> list[str]:
+        """What the fields say. Bytes that are no UTF-8 survive a round trip through surrogates."""
+        said = [unquote(field) for field in self.fields]
+        return [name.decode("utf-8", "surrogateescape") for name in said]
+
+
+def split_first(data: bytes, dialect: Dialect, final: bool) -> Header | None:
+    """The header at the start of `data`; None if more bytes are needed to see the end of it.
+
+    Without a header the fields are numbers, and nothing of `data` belongs to it.
+    """
+    lead = re.match(rb"(?:\r?\n)*", data).group()  # type: ignore[union-attr]  # matches nothing at least
+    if not final and data.endswith(b"\r") and len(lead) + 1 == len(data):
+        return None
+    found = first_record(data, len(lead), dialect.delimiter, final)
+    if found is None:
+        return None
+    fields, end = found
+    if not dialect.header:
+        return Header(b"", b"", b"", [b"%d" % (k + 1) for k in range(len(fields))])
+    text = data[len(lead) : end]
+    body = text.removesuffix(b"\n").removesuffix(b"\r") if text.endswith(b"\n") else text
+    if fields:
+        fields[-1] = fields[-1].removesuffix(b"\r") if text.endswith(b"\n") else fields[-1]
+        fields[0] = fields[0].removeprefix(BOM)
+    return Header(lead, body, text[len(body) :], fields)
+
+
+def first_record(data: bytes, at: int, delimiter: bytes, final: bool) -> tuple[list[bytes], int] | None:
+    """The fields of the record at `at`, and where it ends, newline included; None if it is not all there."""
+    d = re.escape(delimiter)
+    quoted = rb'"(?:[^"]|"")*"[^' + d + rb"\n]*"
+    field = re.compile(rb"(" + quoted + rb'|(?!")[^' + d + rb"\n]*)(" + d + rb"|\n|\Z)")
+    fields: list[bytes] = []
+    if data.startswith(BOM + b'"', at):
+        at += len(BOM)
+    while at < len(data) or (final and fields):
+        match = field.match(data, at)
+        if match is None or (not match.group(2) and not final):
+            return None
+        fields.append(match.group(1))
+        at = match.end()
+        if match.group(2) != delimiter:
+            return fields, at
+    return (fields, at) if final else None
+
+
+def refuse_foreign(head: bytes, name: str) -> None:
+    """Raise DataError where the first bytes are not those of a text table."""
+    for magic, (what, hint) in FOREIGN.items():
+        if head.startswith(magic):
+            raise DataError(f"this is {what}, not CSV", Place(name), hint)
+    if b"\0" in head[:4096]:
+        wide = head[1:2] == b"\0" or head[:1] == b"\0"
+        what = "UTF-16 text" if wide else "binary data (a NUL byte)"
+        hint = "iconv -f UTF-16LE -t UTF-8 FILE | ema-smooth ..." if wide else "a CSV, TSV or Parquet file"
+        raise DataError(f"this is {what}, not CSV", Place(name, 1), hint)
+
+
+def refuse_bare_returns(header: Header, name: str) -> None:
+    """Raise DataError for the line endings of old Macs, which no reader here counts as any."""
+    if b"\r" in header.text.strip(b"\r") and b'"' not in header.text:
+        hint = "tr '\\r' '\\n' < FILE | ema-smooth ..."
+        raise DataError("lines end in a bare carriage return, as on old Macs", Place(name, 1), hint)

@@ -1,0 +1,50 @@
+"""CSV and TSV out: what came in, with a text spliced onto every record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ema_cli.batch import Batch, Dialect, Floats
+from ema_cli.formats.fields import quoted, texts_of
+
+
+class TextSink:
+    """Writes records and their new fields.
+
+    header: the text of the kept columns' names and the line ending after it, as `Source.header` gives them.
+    alone: no column of the input is kept, so there is nothing to put the first delimiter after.
+    """
+
+    def __init__(
+        self,
+        out: BinaryIO,
+        header: tuple[bytes, bytes],
+        names: Sequence[str],
+        dialect: Dialect,
+        *,
+        digits: int | None = None,
+        alone: bool = False,
+    ) -> None:
+        self.out, self.dialect, self.digits, self.alone = out, dialect, digits, alone
+        text, ending = header
+        if dialect.header:
+            new = [quoted(name.encode("utf-8", "surrogateescape"), dialect) for name in names]
+            parts = new if alone else [text, *new]
+            out.write(dialect.delimiter.join(parts) + ending)
+
+    def write(self, batch: Batch, fields: Floats) -> None:
+        own, tail = batch.body.texts(self.dialect)
+        if batch.rows:
+            new = texts_of(fields, self.dialect, self.digits, self.alone)
+            joined = pc.binary_join_element_wise(own, new, pa.scalar(b"", pa.binary()))
+            offsets = np.frombuffer(joined.buffers()[1], np.int32, batch.rows + 1)
+            self.out.write(memoryview(joined.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
+        self.out.write(tail)
+
+    def finish(self) -> None:
+        """A text needs no end."""

@@ -1,0 +1,45 @@
+"""One run, in plain values: what to read, how to average, where to write. Loads nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ema_cli.average import Average
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the command line asks for; every field is an option of the same name unless said otherwise.
+
+    inputs: `-` is stdin. output: None is stdout. source, target: `--from` and `--to`. delimiter: None
+    where the format decides.
+    """
+
+    average: Average
+    inputs: tuple[str, ...] = ("-",)
+    output: str | None = None
+    source: str | None = None
+    target: str | None = None
+    delimiter: bytes | None = None
+    header: bool = True
+    decimal_comma: bool = False
+    columns: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    time: str | None = None
+    time_unit: str | None = None
+    only: bool = False
+    invalid: str = "error"
+    digits: int | None = None
+    state: str | None = None
+
+
+@dataclass
+class Summary:
+    """What a run did. names: the smoothed columns; alphas: the weights found for them by `--alpha auto`."""
+
+    rows: int = 0
+    missing: int = 0
+    invalid: int = 0
+    names: list[str] = field(default_factory=list)
+    alphas: list[float] | None = None
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,90 @@
+"""A folder to work in and the real command run there, as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "sample_data"
+
+# A machine that is busy is no error, and what failed here once fails again.
+settings.register_profile("here", deadline=None, max_examples=100)
+settings.register_profile("long", deadline=None, max_examples=10_000)
+settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "here"))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, stdout and stderr."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+class Workshop:
+    """A temporary folder with files in it and commands to run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # The checkout under test comes first, whatever is installed.
+        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "COLUMNS": "100"}
+
+    def write(self, name: str, data: bytes | str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    def read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def names(self) -> list[str]:
+        """All that lies in the folder, by name."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+    def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
+        return [sys.executable, "-m", "ema_cli", *map(str, arguments)]
+
+    def run(self, *arguments: str | os.PathLike[str], stdin: bytes = b"", code: int | None = 0) -> Result:
+        """Run ema-smooth; the exit code must be `code` unless that is None."""
+        done = subprocess.run(
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            cwd=self.folder,
+            env=self.environment,
+            timeout=120,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr.decode())
+        assert "Traceback" not in result.err, result.err
+        assert code is None or result.code == code, result.err
+        return result
+
+    def start(self, *arguments: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
+        """Start ema-smooth with pipes to talk to it."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=self.folder,
+            env=self.environment,
+        )
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)

@@ -1,0 +1,103 @@
+"""What the documents show is true: every `console` block is run, and prints what stands below it.
+
+A block is a session of a shell in a folder that holds `sample_data/`. Lines that start with `$ ` are
+commands (continued with a backslash), the others are what they print, stderr included. A line `...` stands
+for any number of lines. Blocks of one document run one after another in the same folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, SAMPLES
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def with_text(pattern: re.Pattern[str]) -> list[Path]:
+    return [path for path in DOCUMENTS if pattern.search(path.read_text())]
+
+
+def steps(session: str) -> list[tuple[str, str]]:
+    """The commands of a session, each with what it prints."""
+    parts = re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]
+    out = []
+    for part in parts:
+        command = re.match(r"(?:.*\\\n)*.*\n", part)
+        assert command is not None
+        out.append((command.group(), part[command.end() :]))
+    return out
+
+
+def matches(expected: str, found: str) -> bool:
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "...\n" else re.escape(line) for line in expected.splitlines(True)
+    )
+    return re.fullmatch(pattern, found) is not None
+
+
+def shell(folder: Path) -> dict[str, str]:
+    """The environment of a session: the commands of this checkout come first on the path."""
+    for name, module in (("ema-smooth", "ema_cli"), ("ema-weights", "ema_cli.weights_cli")):
+        script = folder / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
+
+
+@pytest.mark.parametrize("document", with_text(BLOCK), ids=lambda path: path.name)
+def test_sessions(document: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copytree(SAMPLES, work / "sample_data")
+    environment = shell(tmp_path)
+    for session in BLOCK.findall(document.read_text()):
+        for command, expected in steps(session):
+            done = subprocess.run(
+                ["bash", "-c", command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=work,
+                env=environment,
+                timeout=120,
+                check=False,
+            )
+            found = done.stdout.decode()
+            assert matches(expected, found), f"$ {command}{found}"
+
+
+@pytest.mark.parametrize("document", with_text(SNIPPET), ids=lambda path: path.name)
+def test_python(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python snippets of a document run one after another, and their asserts hold."""
+    shutil.copytree(SAMPLES, tmp_path / "sample_data")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for snippet in SNIPPET.findall(document.read_text()):
+        exec(compile(snippet, document.name, "exec"), names)
+
+
+def test_links_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_reference_is_the_help(tmp_path: Path) -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    for name in ("ema-smooth", "ema-weights"):
+        done = subprocess.run(
+            [name, "--help"], env=shell(tmp_path), capture_output=True, text=True, check=True
+        )
+        assert f"```text\n{done.stdout}```" in reference, f"run `make docs`: {name}"

@@ -59,7 +59,7 @@ def dtype_named(name: str) -> np.dtype[Any]:
     except TypeError:
         pass
     try:
-        import ml_dtypes  # noqa: PLC0415 (optional: only bfloat16 and the 8-bit floats need it)
+        import ml_dtypes
     except ImportError:
         raise DataError(f"dtype {name} needs ml_dtypes", hint="pip install 'ema-smooth[weights]'") from None
     found = getattr(ml_dtypes, name, None)
@@ -213,7 +213,7 @@ def all_finite(value: Any) -> bool:
 
 def to_tensor(values: Array, dtype_name: str) -> Any:
     """A torch tensor of the dtype that NumPy calls `dtype_name`, from values that it holds exactly."""
-    import torch  # noqa: PLC0415 (only where the parameters are tensors, so it is loaded already)
+    import torch
 
     exact = values.astype(np.float64) if values.dtype.kind == "V" else values
     return torch.from_numpy(np.array(exact)).to(getattr(torch, dtype_name))

@@ -1,115 +1,113 @@
-"""`ema-weights`: click options -> `FoldOptions`; what went wrong -> one message and an exit code.
-
-NumPy and all the rest are imported inside the function, so that `--help` is quick.
-"""
+"""`ema-weights`: options to `FoldOptions`, and what is to be said of the fold on stderr."""
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ema_cli.errors import EmaError, OptionError
+from ema_cli.console import run_command, say
+from ema_cli.errors import OptionError
+from ema_cli.help_groups import GroupedCommand, under
 
 if TYPE_CHECKING:
     from ema_cli.weights_plan import FoldOptions, Plan
 
-_DTYPES = {
-    "float16": "float16",
-    "bfloat16": "bfloat16",
-    "float32": "float32",
-    "float64": "float64",
-    "fp16": "float16",
-    "bf16": "bfloat16",
-    "fp32": "float32",
-}
+NAME = "ema-weights"
+EPILOG = """\
+Examples:
+  ema-weights step_*.safetensors --decay 0.9 --dry-run               what would each one weigh?
+  ema-weights step_*.safetensors --decay 0.9 -o ema.safetensors
+  ema-weights new.safetensors --decay 0.9 --resume fold.npz -o ema.safetensors --force
+
+A folder or a quoted pattern stands for its checkpoints by number, step_9 before step_10. Exit codes:
+0 done, 1 data or files, 2 usage, 130 Ctrl-C. More: docs/parameters.md
+"""
+_SHORT = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
+files, average, tensors = under("Input and output"), under("The average"), under("Tensors")
+running = under("Running")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
 @click.argument("checkpoints", nargs=-1, metavar="CHECKPOINT...")
-@click.option("-o", "--output", metavar="FILE", help="The average: .safetensors or .npz.")
-@click.option("--decay", metavar="D", help="Weight of the old average, 0 to 1.")
-@click.option("--alpha", metavar="A", help="Weight of the newest checkpoint: 1 - decay.")
-@click.option("--halflife", metavar="H", help="Checkpoints after which a weight has halved.")
-@click.option("--per-step", is_flag=True, help="The weight is per step; steps are read from the names.")
-@click.option(
+@files("-o", "--output", metavar="FILE", help="Write FILE, .safetensors or .npz, complete or not at all.")
+@files("--force", is_flag=True, help="Write over FILE if it exists.")
+@files("--resume", metavar="STATE", help="Carry a fold on from STATE if it is there, and leave it there.")
+@files("--key", metavar="KEY", help="The dict in a torch file: model, ema, state_dict, …")
+@average("--decay", metavar="D", help="Weight of the old average, 0 to 1.")
+@average("--alpha", metavar="A", help="Weight of the newest checkpoint: 1 − decay.")
+@average("--halflife", metavar="H", help="Checkpoints after which a weight has halved.")
+@average("--per-step", is_flag=True, help="All that for a training step; names tell the steps.")
+@average(
     "--init",
     type=click.Choice(["corrected", "first"]),
     default="corrected",
-    show_default=True,
-    help="Bias-corrected weights, or start from the first checkpoint.",
+    help="Bias-corrected weights, or the first checkpoint as the average so far [corrected].",
 )
-@click.option(
+@tensors(
     "--keys",
     type=click.Choice(["same", "intersection"]),
     default="same",
-    show_default=True,
-    help="All must hold the same tensors, or fold those they share.",
+    help="All hold the same tensors, or only what they share is folded [same].",
 )
-@click.option("--include", multiple=True, metavar="GLOB", help="Only tensors so named. Repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No tensors so named. Repeatable.")
-@click.option(
-    "--strip-prefix", multiple=True, metavar="P", help="Take P off the names (module.). Repeatable."
-)
-@click.option("--key", metavar="KEY", help="The dict in a torch file: model, ema, state_dict.")
-@click.option(
+@tensors("--include", multiple=True, metavar="GLOB", help="Only tensors so named; may be repeated.")
+@tensors("--exclude", multiple=True, metavar="GLOB", help="No tensors so named; may be repeated.")
+@tensors("--strip-prefix", multiple=True, metavar="P", help="Take P, such as module., off their names.")
+@tensors(
     "--dtype",
-    type=click.Choice(list(_DTYPES)),
-    help="Of the averaged tensors; default: the newest checkpoint's.",
+    type=click.Choice([*_SHORT.values(), *_SHORT]),
+    metavar="DTYPE",
+    help="float16, bfloat16, float32 or float64 [each as in the newest checkpoint].",
 )
-@click.option("--resume", metavar="STATE", help="Carry a fold on from STATE, and save it there.")
-@click.option("--dry-run", is_flag=True, help="Print each checkpoint's weight; read no values.")
-@click.option("--force", is_flag=True, help="Write over an existing output.")
-@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
-def command(**given: Any) -> None:
+@running("--dry-run", is_flag=True, help="Print each checkpoint's weight; read no values.")
+@running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@click.version_option(None, "-V", "--version", package_name="ema-smooth", prog_name=NAME)
+def command(**options: Any) -> None:
     """Fold checkpoints, in the order given, into their exponential moving average.
 
-    CHECKPOINT is .safetensors, *.safetensors.index.json, .npz, or where torch is installed .pt, .pth, .ckpt
-    or .bin. A folder or a quoted pattern stands for its checkpoints by number: step_9 before step_10.
-
-    \b
-    ema-weights step_*.safetensors --decay 0.9 -o ema.safetensors
-    ema-weights runs/ --halflife 5 --dry-run
+    CHECKPOINT: .safetensors, .safetensors.index.json or .npz, and where torch is installed .pt, .pth, .ckpt
+    or .bin.
+    Give exactly one of --decay, --alpha, --halflife.
     """
-    # No linear algebra is done here; idle BLAS threads would only cost start-up time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from ema_cli.weights import notes, planned, write_fold  # noqa: PLC0415 (--help without NumPy)
+    from ema_cli.process import settle
 
-    options = _options(given)
-    names, resume, output = given["checkpoints"], given["resume"], given["output"]
-    if output is None and not given["dry_run"]:
+    settle()
+    from ema_cli.weights import notes, planned, write_fold
+
+    how = make_options(options)
+    output, resume = options["output"], options["resume"]
+    if output is None and not options["dry_run"]:
         raise OptionError("no output given", "-o ema.safetensors (or .npz), or --dry-run")
-    with planned(names, options, resume) as (plan, saved):
-        _say(notes(plan, saved))
-        if given["dry_run"]:
-            click.echo(_table(plan), nl=False)
-            _say([_summary(plan, options)])
-            return
-        write_fold(plan, saved, output, options, resume=resume, force=given["force"])
-        if given["verbose"]:
-            click.echo(_table(plan), nl=False, err=True)
-            _say([_summary(plan, options)])
+    with planned(options["checkpoints"], how, resume) as (plan, saved):
+        for note in notes(plan, saved):
+            say(NAME, note)
+        if options["dry_run"]:
+            click.echo(table(plan), nl=False)
+        else:
+            write_fold(plan, saved, output, how, resume=resume, force=options["force"])
+        if options["dry_run"] or options["verbose"]:
+            say(NAME, _summary(plan, how))
 
 
-def _options(given: dict[str, Any]) -> FoldOptions:
-    from ema_cli.weights_plan import FoldOptions, fold_decay  # noqa: PLC0415 (--help without NumPy)
+def make_options(options: dict[str, Any]) -> FoldOptions:
+    """What the options ask for. Raises OptionError where they make no sense."""
+    from ema_cli.weights_plan import FoldOptions, fold_decay
 
+    dtype = options["dtype"]
     return FoldOptions(
-        decay=fold_decay(given),
-        corrected=given["init"] == "corrected",
-        per_step=given["per_step"],
-        intersection=given["keys"] == "intersection",
-        include=given["include"],
-        exclude=given["exclude"],
-        strip_prefix=given["strip_prefix"],
-        key=given["key"],
-        dtype=None if given["dtype"] is None else _DTYPES[given["dtype"]],
+        decay=fold_decay(options),
+        corrected=options["init"] == "corrected",
+        per_step=options["per_step"],
+        intersection=options["keys"] == "intersection",
+        include=options["include"],
+        exclude=options["exclude"],
+        strip_prefix=options["strip_prefix"],
+        key=options["key"],
+        dtype=_SHORT.get(dtype, dtype),
     )
 
 
-def _table(plan: Plan) -> str:
+def table(plan: Plan) -> str:
     """Weight, step where names have one, and name of every checkpoint, one a line."""
     rows = [
         (f"{weight:.6f}", "" if file.step is None else str(file.step), file.name)
@@ -122,56 +120,20 @@ def _table(plan: Plan) -> str:
     return "".join("  ".join(line if stepped else (line[0], line[2])) + "\n" for line in lines)
 
 
-def _summary(plan: Plan, options: FoldOptions) -> str:
-    from ema_cli.weights import summary  # noqa: PLC0415 (--help without NumPy)
+def _summary(plan: Plan, how: FoldOptions) -> str:
+    from ema_cli.weights import summary
 
-    said = summary(plan, options)
+    said = summary(plan, how)
     return (
         f"decay {said['decay']:.10g}, alpha {said['alpha']:.10g}, half-life {said['halflife']:.4g} "
-        f"{said['unit']}, "
-        f"{'bias-corrected' if said['corrected'] else 'from the first'}; "
+        f"{said['unit']}, {'bias-corrected' if said['corrected'] else 'from the first'}; "
         f"tensors: {said['averaged']} averaged, {said['copied']} copied"
     )
 
 
-def _say(lines: list[str]) -> None:
-    for line in lines:
-        click.echo(f"ema-weights: {line}", err=True)
-
-
 def main() -> NoReturn:
-    """Run the command; end with its exit code, and never with a traceback for anything a user can do."""
-    sys.exit(_run())
-
-
-def _run() -> int:  # noqa: PLR0911 (one return for each way to end; to be replaced by the shared helper)
-    try:
-        # Not command.main: it would answer a closed pipe with 1, and Ctrl-C with an empty line.
-        with command.make_context("ema-weights", sys.argv[1:]) as context:
-            command.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except EmaError as error:
-        return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return 130
-    except click.ClickException as error:
-        return _fail(f"{error.format_message()}\n  try: ema-weights --help", 2)
-    except BrokenPipeError:
-        # The reader has gone, as `| head` does; Python's own flush at exit must not complain of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except MemoryError:
-        return _fail("out of memory", 1)
-    except OSError as error:
-        return _fail(": ".join(filter(None, [error.filename, error.strerror or str(error)])), 1)
-    return 0
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"ema-weights: {message}", err=True)
-    return code
+    """Run the command and leave with its exit code."""
+    run_command(command, NAME)
 
 
 if __name__ == "__main__":

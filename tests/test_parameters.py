@@ -307,7 +307,7 @@ def test_nonfinite_skip_and_propagate() -> None:
         ({}, "no weight given"),
         ({"decay": 0.9, "alpha": 0.1}, "two ways"),
         ({"decay": 1.1}, "between 0 and 1"),
-        ({"decay": math.nan}, "between 0 and 1"),
+        ({"decay": math.nan}, "not a number"),
         ({"decay": "0.9"}, "not a number"),
         ({"decay": 0.9, "init": "ones"}, "not one of params, zeros"),
         ({"decay": 0.9, "bias_correction": True}, "starts from the parameters"),

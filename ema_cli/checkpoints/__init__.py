@@ -41,19 +41,19 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
     if key is not None and kind != "torch":
         raise OptionError(f"--key picks a dict from a torch file; {name} is none", "leave out --key")
     if kind == "safetensors":
-        from ema_cli.checkpoints.safetensors import SafetensorsFile  # noqa: PLC0415 (one format, one import)
+        from ema_cli.checkpoints.safetensors import SafetensorsFile
 
         return SafetensorsFile(name)
     if kind == "index":
-        from ema_cli.checkpoints.shards import ShardedSafetensors  # noqa: PLC0415
+        from ema_cli.checkpoints.shards import ShardedSafetensors
 
         return ShardedSafetensors(name)
     if kind == "npz":
-        from ema_cli.checkpoints.npz import NpzFile  # noqa: PLC0415
+        from ema_cli.checkpoints.npz import NpzFile
 
         return NpzFile(name)
     if kind == "torch":
-        from ema_cli.checkpoints.pytorch import TorchFile  # noqa: PLC0415
+        from ema_cli.checkpoints.pytorch import TorchFile
 
         return TorchFile(name, key)
     raise FileTrouble(
@@ -65,11 +65,11 @@ def writer_for(name: str | os.PathLike[str]) -> WriterMaker:
     """What makes the writer for the suffix of `name`; OptionError for any but .safetensors and .npz."""
     kind = format_of(name)
     if kind == "safetensors":
-        from ema_cli.checkpoints.safetensors import SafetensorsWriter  # noqa: PLC0415
+        from ema_cli.checkpoints.safetensors import SafetensorsWriter
 
         return SafetensorsWriter
     if kind == "npz":
-        from ema_cli.checkpoints.npz import NpzWriter  # noqa: PLC0415
+        from ema_cli.checkpoints.npz import NpzWriter
 
         return NpzWriter
     raise OptionError(

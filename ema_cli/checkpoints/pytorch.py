@@ -49,7 +49,7 @@ class TorchFile:
         part = self._values[info.name].detach().reshape(-1)[start:stop]
         if info.dtype.kind != "V":
             return np.asarray(part.numpy())
-        import torch  # noqa: PLC0415 (optional)
+        import torch
 
         # NumPy takes no bfloat16 from torch; its bytes mean the same to both.
         whole = {1: torch.uint8, 2: torch.int16}[info.dtype.itemsize]
@@ -58,7 +58,7 @@ class TorchFile:
 
 def _load(name: str) -> Any:
     try:
-        import torch  # noqa: PLC0415 (optional)
+        import torch
     except ImportError:
         raise FileTrouble(
             name, "needs torch to be read", "pip install torch, or save it as .safetensors"

@@ -179,7 +179,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     "name", ["out.csv", "out.csv.gz", "out.csv.zst", "out.csv.xz", "out.csv.bz2", "out.parquet"]
 )
 def test_a_full_disk_changes_nothing(shop: Workshop, small_disk: Path, name: str) -> None:
-    write_table(shop.folder / "in.csv", 4)
+    # Nothing in it repeats, so that no compression makes it small.
+    chance = random.Random(1)
+    shop.write("in.csv", "x,y\n" + "".join(f"{chance.random()},{chance.random()}\n" for _ in range(20_000)))
     (small_disk / name).write_text("old\n")
     result = shop.run(
         "in.csv", "--alpha", "0.1", "-c", "x", "-c", "y", "-o", small_disk / name, "--state", "s", code=1

@@ -12,6 +12,7 @@ from ema_cli.errors import DataError, OptionError, Place, delimiter_hint
 from ema_cli.job import Job
 
 SHOWN = 20  # columns listed in a message
+SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection 
         values = sorted(before)
     else:
         apart = {*keys, time}
-        values = source.numeric([k for k in range(len(columns)) if k not in apart])
+        values = source.sample([k for k in range(len(columns)) if k not in apart], SAMPLE).numeric
     if not values:
         return None
     keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))

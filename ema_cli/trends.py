@@ -14,9 +14,6 @@ from ema_cli.average import Average
 from ema_cli.batch import Floats, Ints
 from ema_cli.engine.engine import Engine, KeyedRows
 
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
-
 
 class Trends:
     """New columns for `columns` value columns, tile by tile.

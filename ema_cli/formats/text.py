@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Wanted
+from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Sample, Wanted
 from ema_cli.errors import DataError, Place, delimiter_hint
 from ema_cli.formats import cells, fields
 from ema_cli.formats.header import Header, refuse_bare_returns, refuse_foreign, split_first
@@ -24,7 +24,6 @@ from ema_cli.formats.text_body import TextBody, text_schema
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 LONGEST_RECORD = 1 << 26
-SAMPLE = 1000  # records within which a column's first value must lie for it to be chosen by default
 
 
 @dataclass(frozen=True)
@@ -154,18 +153,18 @@ class TextSource:
 
     # -- handing over
 
-    def numeric(self, candidates: Sequence[int]) -> list[int]:
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
         undecided, found, seen = list(candidates), [], 0
-        while undecided and seen < SAMPLE and (block := self._next_block()) is not None:
+        while undecided and seen < most and (block := self._next_block()) is not None:
             self.waiting.append(block)
-            records = block.records.cut(0, SAMPLE - seen)
+            records = block.records.cut(0, most - seen)
             for column in list(undecided):
                 first = cells.first_value(records, column)
                 if first is not None:
                     undecided.remove(column)
                     found += [column] * cells.is_number(first, self.dialect)
             seen += len(records)
-        return sorted(found)
+        return Sample(sorted(found), undecided, seen)
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         reader = cells.NumberReader(wanted.values, self.dialect, wanted.invalid)

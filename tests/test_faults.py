@@ -111,7 +111,8 @@ def test_interrupted_at_any_moment_leaves_no_litter(shop: Workshop, number: int,
             assert time.perf_counter() - begin < 2
         assert process.returncode in (0, code, -number)  # -number: while Python was still loading
         assert said == b""
-        assert check_halves(shop, out, (before, after)) == (process.returncode == 0)
+        # It may have been done when the signal came.
+        assert check_halves(shop, out, (before, after)) or process.returncode != 0
         assert [
             name for name in shop.names() if name != "state.lock" or process.returncode == -number
         ] == names

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
 from ema_cli.files import atomic_write, system_words
+from ema_cli.formats.xz import Xz
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 21
@@ -41,11 +42,11 @@ def open_raw(name: str) -> BinaryIO:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
         if name == "-":
-            return open(0, "rb", buffering=0, closefd=False)
-        file = open(name, "rb", buffering=0)  # noqa: PTH123 - closed by the source
+            return cast(BinaryIO, InputFile(0, closefd=False))
+        file = InputFile(name)
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(21, "is a folder, not a file")
-        return file
+        return cast(BinaryIO, file)
     except OSError as error:
         hints: dict[type[OSError], str] = {
             FileNotFoundError: "check the spelling and the folder you are in",
@@ -74,6 +75,20 @@ def open_text(raw: BinaryIO, name: str) -> Reader:
         regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         return head if regular else ReadAhead(head)
     return ReadAhead(Decompressed(head, kind, name))
+
+
+class InputFile(io.FileIO):
+    """A file that notices when it is cut short while it is read; that it grows is fine."""
+
+    def __init__(self, file: str | int, closefd: bool = True) -> None:
+        super().__init__(file, "rb", closefd)
+        self.size_before = os.fstat(self.fileno()).st_size
+
+    def read(self, n: int | None = -1, /) -> bytes:
+        data = super().read(n)
+        if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
+            raise OSError(errno.EIO, "became shorter while it was read")
+        return data
 
 
 class Pushback(io.RawIOBase):
@@ -125,7 +140,7 @@ class Decompressed:
         elif kind == "bzip2":
             self.file = cast(Reader, bz2.BZ2File(io.BufferedReader(inner)))
         elif kind == "xz":
-            self.file = cast(Reader, lzma.LZMAFile(io.BufferedReader(inner)))
+            self.file = Xz(inner)
         else:
             self.file = Zstd(inner)
 

@@ -70,6 +70,7 @@ TEXTS = [
     b"\xe9",
     b"\r",
     b'"x"y',
+    b'"a""b',
 ]
 MARKS = [
     b"\n",
@@ -195,12 +196,12 @@ def outcome(job: Job, data: bytes, chance: random.Random | None) -> tuple[bytes,
 
 def split(data: bytes, delimiter: bytes) -> Iterator[tuple[list[bytes], bytes]]:
     """The fields of each record as they stand, and its line ending."""
-    at, bom = 0, b"\xef\xbb\xbf"
+    at = 0
     while at < len(data):
         fields, start = [], at
         while True:
-            if data[at : at + 1] == b'"' or (start == at == 0 and data.startswith(bom + b'"')):
-                at = data.index(b'"', at) + 1
+            if data[at : at + 1] == b'"':
+                at += 1
                 while data[at : at + 1] and (data[at : at + 1] != b'"' or data[at : at + 2] == b'""'):
                     at += 2 if data[at : at + 1] == b'"' else 1
             while data[at : at + 1] not in (b"", b"\n", delimiter):
@@ -211,14 +212,16 @@ def split(data: bytes, delimiter: bytes) -> Iterator[tuple[list[bytes], bytes]]:
             if data[at - 1 : at] != delimiter:
                 break
         ending = data[at - 1 : at]
-        if ending and fields[-1].endswith(b"\r"):
-            fields[-1], ending = fields[-1][:-1], b"\r\n"
+        if fields[-1].endswith(b"\r"):
+            fields[-1], ending = fields[-1][:-1], b"\r" + ending
         yield fields, ending
 
 
 def without_new(output: bytes, added: int, job: Job) -> bytes:
     """The output without the last fields of its records; blank lines have none."""
-    delimiter, kept = job.delimiter or b",", b""
+    delimiter, mark = job.delimiter or b",", b"\xef\xbb\xbf"
+    kept = mark if output.startswith(mark) else b""
+    output = output.removeprefix(mark)
     columns = None if job.header else -1
     for fields, ending in split(output, delimiter):
         blank = fields == [b""]

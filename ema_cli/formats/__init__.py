@@ -86,7 +86,9 @@ def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Wanted, names: li
     """Where the rows of `source` go, with new columns of these names."""
     if output_kind(job) == "parquet":
         from ema_cli.formats.parquet_sink import ParquetSink
+        from ema_cli.formats.text_body import utf8_name
 
+        names = [utf8_name(name) for name in names]
         return ParquetSink(out, source.schema(wanted), names, getattr(source, "compression", "zstd"))
     from ema_cli.formats.text_sink import TextSink
 

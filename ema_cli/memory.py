@@ -168,7 +168,9 @@ def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
 def _say(value: Any) -> str:
     if value is None:
         return "not given"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_say, value))
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:

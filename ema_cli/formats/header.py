@@ -29,7 +29,8 @@ class Header:
     """The header as it stands, and what it says.
 
     lead: a byte order mark and blank lines before it. text: the record without its line ending; empty
-    without a header. ending: its line ending, b"" where the input stops before one. fields: as they stand.
+    without a header. ending: its line ending, b"" where the input stops before one. fields: its fields as
+    they stand.
     """
 
     lead: bytes

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ema_cli import pipeline
@@ -277,3 +281,21 @@ def test_other_outputs_are_the_same_however_cut(chance: random.Random) -> None:
         timed = make_average({"halflife": ["5s"], "adjust": chance.random() < 0.5}, timed=True)
         job = replace(job, average=timed, time=chance.choice(["a", "t", "1"]), time_unit="s", by=())
     assert outcome(job, data, chance) == outcome(job, data, None)
+
+
+HEADS = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PAR1", b"\xff\xfe", b"PK\x03\x04"]
+
+
+@settings(
+    max_examples=EXAMPLES.max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(HEADS), st.binary(max_size=100), st.randoms(use_true_random=False))
+def test_any_file(tmp_path: Path, head: bytes, body: bytes, chance: random.Random) -> None:
+    """By way of magic bytes, decompression and all; a damaged file of each kind, too."""
+    kind = chance.choice([None, gzip.compress, bz2.compress, lzma.compress])
+    data = head + body if kind is None else mutated(chance, kind(table(chance, b",")))
+    name = chance.choice(["in.csv", "in.txt", "in.parquet", "in.csv.gz"])
+    (tmp_path / name).write_bytes(data)
+    job = Job(make_average({"alpha": ["0.5"]}), (str(tmp_path / name),), "/dev/null")
+    with suppress(EmaError):
+        pipeline.run(job)

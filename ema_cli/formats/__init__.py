@@ -53,13 +53,14 @@ def open_source(job: Job, name: str) -> Source:
     kind = job.source or kind_of_name(name)
     raw = open_raw(name)
     shown = "stdin" if name == "-" else name
+    reader: Reader | None = None
     try:
         if kind == "parquet" and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             from ema_cli.formats.parquet import ParquetSource
 
             with raw:  # which is opened anew by it
                 return ParquetSource(raw, shown)
-        reader: Reader = open_text(raw, shown)
+        reader = open_text(raw, shown)
         if kind is None or kind == "parquet":
             peeked = Pushback(reader, shown)
             if kind == "parquet" or is_parquet(peeked):
@@ -71,7 +72,7 @@ def open_source(job: Job, name: str) -> Source:
             reader = peeked
         return TextSource(reader, shown, input_dialect(job, name))
     except BaseException:
-        raw.close()
+        (raw if reader is None else reader).close()
         raise
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import Workshop
 
-KILLS = int(os.environ.get("EMA_KILLS", "12"))
+KILLS = int(os.environ.get("EMA_KILLS", "8"))
 MEGABYTES = int(os.environ.get("EMA_KILL_MB", "3"))
 INTERRUPTS = [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGHUP, -signal.SIGHUP)]
 

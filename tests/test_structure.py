@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 FLOORS = [
     ["errors", "process"],
     ["decay", "files", "like"],
-    ["average", "tensors", "schedule"],
+    ["average", "tensors", "schedule", "interrupts"],
     ["engine", "batch", "job"],
     ["trends", "keys", "times", "auto", "options"],
     ["formats", "tables", "chunks"],

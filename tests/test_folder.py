@@ -220,3 +220,14 @@ def test_thousands_of_small_files_take_one_process_start(shop: Workshop) -> None
     spent -= begin[1].children_user + begin[1].children_system
     assert spent / 300 < 0.012
     assert len(contents(shop.folder / "out")) == 300
+
+
+def test_workers_that_are_started_afresh(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where forking is not safe: on other systems, and where threads are at work."""
+    names = [str(shop.folder / name) for name in make_inputs(shop, 4)]
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    job = Job(make_average({"alpha": ["0.1"]}), (*names, "none.csv"), columns=("v",))
+    tally = run_folder(job, str(shop.folder / "out"), jobs=2)
+    assert (tally.written, tally.failed) == (4, 1)
+    shop.run(*names, *ALPHA, "-c", "v", "--output-dir", "one")
+    assert contents(shop.folder / "out") == contents(shop.folder / "one")

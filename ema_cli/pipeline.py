@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
@@ -24,12 +24,11 @@ from ema_cli.memory import Memory, open_memory
 from ema_cli.overlap import Ahead, Behind
 from ema_cli.selection import Selection, nothing_to_smooth, select
 from ema_cli.trends import Trends
+from ema_cli.watcher import NOBODY, Watcher
 
-Watch = Callable[[Batch], None]
 
-
-def run(job: Job, watch: Watch = lambda _: None) -> Summary:
-    """Do the job. watch: called with every batch that has been written.
+def run(job: Job, watcher: Watcher = NOBODY) -> Summary:
+    """Do the job; the watcher is told of every step.
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
     """
@@ -47,6 +46,7 @@ def run(job: Job, watch: Watch = lambda _: None) -> Summary:
         if job.average.auto and alphas is None:
             alphas = find_alphas(job, chosen, start)
         work = Work(job, chosen, memory, alphas)
+        watcher.begin(chosen)
         with open_output(job.output) as out:
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
             ahead = Ahead(source.batches(chosen.wanted))
@@ -58,8 +58,9 @@ def run(job: Job, watch: Watch = lambda _: None) -> Summary:
                         writer.write(batch.head(len(fields)), fields)
                         raise work.fault(batch, len(fields))
                     writer.write(batch, fields)
-                    watch(batch)
+                    watcher.saw(batch, fields)
             sink.finish()
+        watcher.end(work.summary)
         memory.save(chosen, work.trends, work.keys)
         return work.summary
 

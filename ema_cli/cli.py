@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -66,6 +67,8 @@ spacing, running = under("Keys and times"), under("Running")
 @spacing("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of times that are numbers.")
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running("--state", metavar="FILE", help="Carry on from FILE if it is there, and leave the state in it.")
+@running("--plot", metavar="FILE", help="Draw value and trend: png, svg, pdf, html; `-` in the terminal.")
+@running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
@@ -81,8 +84,10 @@ def command(**options: Any) -> None:
         say(NAME, "reading the terminal; Ctrl-D ends the input")
     settle()
     from ema_cli.pipeline import run
+    from ema_cli.watching import watching
 
-    summary = run(job)
+    with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
+        summary = run(job, watcher)
     for note in summary.notes:
         say(NAME, note)
     if summary.alphas is not None:

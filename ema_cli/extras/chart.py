@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ema_cli.average import Average
 from ema_cli.batch import Floats, Ints
@@ -17,6 +18,8 @@ from ema_cli.times import DAY, NANOSECONDS
 
 YEAR = 366 * DAY
 MILLISECOND = NANOSECONDS["ms"]
+FLATTEST = 4.0  # times its own range that a panel may be stretched to for comparison
+DATES, ROWS, NUMBERS = "dates", "rows", "numbers"
 VALUE, TREND, RESIDUAL, STD = "value", "trend", "residual", "std"
 
 
@@ -24,22 +27,32 @@ VALUE, TREND, RESIDUAL, STD = "value", "trend", "residual", "std"
 class Line:
     """One line. kind: VALUE, TREND, RESIDUAL or STD; weight: which of the average's, from 0.
 
-    x, y: (n,) float64; y is NaN where the line is broken.
+    x, y: (n,) float64; y is NaN where the line is broken. column: the same in its panel's table, which has
+    more rows if others need them; where the line is joined over blanks, the table is not.
     """
 
     name: str
     kind: str
     weight: int
+    column: int
+    joined: bool
     x: Floats
     y: Floats
+
+    def alone(self) -> NDArray[np.bool_]:
+        """(n,): whether a value stands between two blanks, where no line shows it."""
+        blank = np.concatenate(([True], np.isnan(self.y), [True]))
+        return ~blank[1:-1] & blank[:-2] & blank[2:]
 
 
 @dataclass(frozen=True)
 class Band:
-    """The room between two lines over the same x, all (n,) float64."""
+    """The room between two lines over the same x, all (n,) float64; column: the lower one in the panel's
+    table, after which comes the upper one."""
 
     name: str
     weight: int
+    column: int
     x: Floats
     lower: Floats
     upper: Floats
@@ -47,9 +60,15 @@ class Band:
 
 @dataclass
 class Panel:
-    """One pair of axes. kind: VALUE for values and trends, RESIDUAL or STD for those."""
+    """One pair of axes. kind: VALUE for values and trends, RESIDUAL or STD for those.
+
+    x: (n,) and table: (n, names) float64, the rows that its lines and bands need, with all of their values.
+    """
 
     kind: str
+    x: Floats
+    table: Floats
+    names: list[str]
     lines: list[Line] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
 
@@ -76,15 +95,33 @@ class Column:
     name: str
     cells: list[Cell]
 
+    def limits(self, panel: int) -> tuple[float, float] | None:
+        """One range for a panel of all cells, to compare them; None where it would flatten most of them."""
+        panels = [cell.panels[panel] for cell in self.cells]
+        ranges = [found for panel in panels if (found := panel.range()) is not None]
+        if len(ranges) < 2:
+            return None
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        typical = float(np.median([high / 2 - low / 2 for low, high in ranges]))
+        if not high / 2 - low / 2 <= FLATTEST * typical:
+            return None
+        margin = 0.04 * (high - low)
+        return low - margin, high + margin
+
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis along. dates: x is nanoseconds since 1970, else a plain number as the label says."""
+    """The axis along. kind: DATES for nanoseconds since 1970, ROWS for whole numbers, else NUMBERS, of what
+    the label says."""
 
     label: str
-    dates: bool
+    kind: str
     origin: int = 0
     scale: int = 1
+
+    @property
+    def dates(self) -> bool:
+        return self.kind == DATES
 
     def place(self, x: Ints) -> Floats:
         """Where rows stand on it."""
@@ -120,24 +157,31 @@ def make_chart(job: Job, record: Record, summary: Summary) -> Chart:
 
 
 def _panels(record: Record, rows: Reduced, k: int, axis: Axis) -> list[Panel]:
+    """The panels of a record's column number k for one key."""
     average, name = record.average, record.columns[k]
-    at = k * record.width
-    panels = {kind: Panel(kind) for kind in _kinds(average)}
-    panels[VALUE].lines.append(_line(rows, at, axis, (name, VALUE, 0)))
-    band: dict[int, int] = {}
+    # Which of the record's series each panel shows: (place in the column, part, weight, name).
+    content: dict[str, list[tuple[int, str, int, str]]] = {kind: [] for kind in _kinds(average)}
+    content[VALUE].append((0, VALUE, 0, name))
     for place, weight, part, new in _fields(average, name):
-        if part == "lower":
-            band[weight] = at + place
-        elif part == "upper":
-            x, both = rows.series([band[weight], at + place])
-            names = f"{average.names(name)[place - 2]} to {new.removeprefix(name + '_')}"
-            panels[VALUE].bands.append(Band(names, weight, axis.place(x), both[:, 0], both[:, 1]))
-        elif part in panels or part == "ema":
-            kind = TREND if part == "ema" else part
-            panels[VALUE if kind == TREND else kind].lines.append(
-                _line(rows, at + place, axis, (new, kind, weight))
-            )
-    return list(panels.values())
+        kind = part if part in (RESIDUAL, STD) else VALUE
+        if kind in content:
+            content[kind].append((place, part, weight, new))
+    panels = []
+    for kind, series in content.items():
+        places = [k * record.width + place for place, *_ in series]
+        x, table = rows.series(places)
+        panel = Panel(kind, axis.place(x), table, [new for *_, new in series])
+        for column, (_, part, weight, new) in enumerate(series):
+            if part == "upper":
+                x, both = rows.series(places[column - 1 : column + 1])
+                both_names = f"{panel.names[column - 1]} to {part}"
+                band = Band(both_names, weight, column - 1, axis.place(x), both[:, 0], both[:, 1])
+                panel.bands.append(band)
+            elif part != "lower":
+                what = (new, TREND if part == "ema" else part, weight, column)
+                panel.lines.append(_line(rows, places[column], axis, what))
+        panels.append(panel)
+    return panels
 
 
 def _kinds(average: Average) -> Iterator[str]:
@@ -157,29 +201,30 @@ def _fields(average: Average, column: str) -> Iterator[tuple[int, int, str, str]
         yield k + 1, k // len(parts), parts[k % len(parts)], name
 
 
-def _line(rows: Reduced, series: int, axis: Axis, what: tuple[str, str, int]) -> Line:
+def _line(rows: Reduced, series: int, axis: Axis, what: tuple[str, str, int, int]) -> Line:
     x, values = rows.series([series])
     y = values[:, 0]
-    if rows.lonely[series]:
+    joined = bool(rows.lonely[series])
+    if joined:
         # Most values stand alone: blanks are the distance between them, not a gap.
         there = ~np.isnan(y)
         x, y = x[there], y[there]
-    return Line(*what, axis.place(x), y)
+    return Line(*what, joined, axis.place(x), y)
 
 
 def _axis(job: Job, record: Record, reduced: Sequence[Reduced]) -> Axis:
     if job.time is None:
-        return Axis("row of its key" if record.keys is not None else "row", dates=False)
+        return Axis("row of its key" if record.keys is not None else "row", ROWS)
     ends = [int(rows.x[at]) for rows in reduced for at in (0, -1) if rows.rows]
     first, last = min(ends, default=0), max(ends, default=0)
     if job.time_unit is not None and first > -YEAR and last < YEAR:
         # Numbers that small are a stopwatch's, not a calendar's.
-        return Axis(f"{job.time} ({job.time_unit})", dates=False, scale=NANOSECONDS[job.time_unit])
+        return Axis(f"{job.time} ({job.time_unit})", NUMBERS, scale=NANOSECONDS[job.time_unit])
     if 0 < last - first < MILLISECOND:
         begin = np.datetime_as_string(np.datetime64(first, "ns"))
-        return Axis(f"{job.time} (ns after {begin})", dates=False, origin=first)
+        return Axis(f"{job.time} (ns after {begin})", NUMBERS, origin=first)
     whole_days = all(not (rows.x % DAY).any() for rows in reduced)
-    return Axis(job.time if whole_days else f"{job.time} (UTC)", dates=True)
+    return Axis(job.time if whole_days else f"{job.time} (UTC)", DATES)
 
 
 def _title(job: Job, summary: Summary) -> str:
@@ -191,8 +236,8 @@ def _title(job: Job, summary: Summary) -> str:
     weight = ""
     if summary.alphas is not None and len(summary.alphas) == 1:
         weight = f"alpha {summary.alphas[0]:.4g}, found from the data"
-    elif len(decays) == 1:
-        weight = f"{decays[0].family} {decays[0].text}"
+    else:
+        weight = f"{decays[0].family} {', '.join(decay.text for decay in decays)}"
     if job.average.bands is not None:
         weight += f"{', ' if weight else ''}bands of {job.average.bands:g} standard deviations"
     return ", ".join(filter(None, [name, weight]))

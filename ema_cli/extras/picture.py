@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -16,16 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ema_cli.batch import Floats
-from ema_cli.extras.chart import RESIDUAL, STD, TREND, VALUE, Axis, Cell, Chart, Column, Line, Panel
+from ema_cli.extras.chart import RESIDUAL, ROWS, STD, TREND, VALUE, Axis, Cell, Chart, Column, Line, Panel
 from ema_cli.times import DAY
 
 # Told apart by colour (safe for the colour-blind), and without it by dash, weight and lightness.
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 2)))
 GREY = "#a3a3a3"
-FLATTEST = 4.0  # times its own range that a panel may be stretched to for comparison
 FEW = 80  # rows that are drawn as points too
 # Inches, and dots an inch.
 WIDTH, HEIGHT, LOWER_HEIGHT, CELL_HEIGHT, LEGEND_HEIGHT, DPI = 9.0, 3.3, 1.3, 2.2, 0.6, 120
@@ -116,11 +116,11 @@ def _draw_column(strip: SubFigure, column: Column, axis: Axis) -> None:
     first = HEIGHT if len(column.cells) == 1 else CELL_HEIGHT
     ratios = [first, *[LOWER_HEIGHT] * (panels - 1)] * down
     grid = strip.subplots(down * panels, across, squeeze=False, height_ratios=ratios)
-    limits = [_common_limits([cell.panels[k] for cell in column.cells]) for k in range(panels)]
+    limits = [column.limits(k) for k in range(panels)]
     for number, cell in enumerate(column.cells):
         row, left = divmod(number, across)
         axes = grid[row * panels : (row + 1) * panels, left]
-        _draw_cell(axes, cell, axis, last=number + across >= len(column.cells))
+        _draw_cell(axes, cell, axis, last=number + across >= len(column.cells), wide=across < 3)
         for one, panel, limit in zip(axes, cell.panels, limits, strict=True):
             if limit is not None:
                 one.set_ylim(limit)
@@ -130,19 +130,6 @@ def _draw_column(strip: SubFigure, column: Column, axis: Axis) -> None:
         for unused in grid[number // across * panels :, number % across]:
             unused.remove()
     _legend(strip, grid[0, 0])
-
-
-def _common_limits(panels: Sequence[Panel]) -> tuple[float, float] | None:
-    """One range for panels beside each other, to compare them; None where it would flatten most of them."""
-    ranges = [found for panel in panels if (found := panel.range()) is not None]
-    if len(ranges) < 2:
-        return None
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    typical = float(np.median([high / 2 - low / 2 for low, high in ranges]))
-    if not high / 2 - low / 2 <= FLATTEST * typical:
-        return None
-    margin = 0.04 * (high - low)
-    return low - margin, high + margin
 
 
 def _legend(strip: SubFigure, axes: Any) -> None:
@@ -157,12 +144,12 @@ def _legend(strip: SubFigure, axes: Any) -> None:
         ncols=4,
         frameon=False,
         fontsize=8.5,
-        handlelength=3,
+        handlelength=4,
     )
     legend.set_in_layout(True)
 
 
-def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool) -> None:
+def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, wide: bool) -> None:
     """Panels one above the other; the axis is labelled under the last one of the lowest cell."""
     if cell.title:
         axes[0].set_title(cell.title, loc="left", fontsize=9, fontweight="bold")
@@ -172,6 +159,9 @@ def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool) -> None:
             locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
             one.xaxis.set_major_locator(locator)
             one.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        elif axis.kind == ROWS:
+            one.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4, integer=True))
+            one.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if one is not axes[-1]:
             one.tick_params(labelbottom=False)
             one.xaxis.offsetText.set_visible(False)
@@ -202,15 +192,9 @@ def _draw_line(axes: Any, line: Line, axis: Axis) -> None:
     if len(x) <= FEW and line.kind in (VALUE, STD):
         style |= {"marker": ".", "ms": 4}
     axes.plot(x, line.y, label=_label(line.name), **style)
-    alone = _alone(line.y)
+    alone = line.alone()
     if alone.any() and "marker" not in style:
         axes.plot(x[alone], line.y[alone], ".", ms=2.5, color=style["color"], zorder=style["zorder"])
-
-
-def _alone(y: Floats) -> Any:
-    """Values between two blanks, which no line shows."""
-    blank = np.concatenate(([True], np.isnan(y), [True]))
-    return ~blank[1:-1] & blank[:-2] & blank[2:]
 
 
 def _x(x: Floats, axis: Axis) -> Floats:

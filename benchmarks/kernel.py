@@ -22,7 +22,7 @@ from ema_cli.engine.engine import TILE, Engine, KeyedRows
 
 ROWS = 1_000_000
 ALPHA = 0.1
-ONE_GO = 4 * TILE  # without keys an update may have any number of rows
+ONE_GO = 8 * TILE  # without keys an update may have any number of rows
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Run = Callable[[], Floats]
 
@@ -59,7 +59,7 @@ def by_row(title: str, x: Floats, parts: dict[str, Any], std: bool = False, adju
     case = Case(title, engine(x, alpha=ALPHA, std=std, adjust=adjust), {})
     if pd := parts["pandas"]:
         peer = pd.Series(x).ewm(alpha=ALPHA, adjust=adjust, ignore_na=True)
-        case.peers["pandas"] = lambda: (peer.std() if std else peer.mean()).to_numpy()  # noqa: PLW0108 - it is the work
+        case.peers["pandas"] = lambda: (peer.std() if std else peer.mean()).to_numpy()
     if pl := parts["polars"]:
         column = pl.Series(x).fill_nan(None)
         method = column.ewm_std if std else column.ewm_mean
@@ -92,8 +92,8 @@ def cases(parts: dict[str, Any]) -> list[Case]:
         frame = pl.DataFrame({"t": times, "k": codes, "x": x})
         by_time = pl.col("x").ewm_mean_by("t", half_life="60000000000i")
         by_key = pl.col("x").ewm_mean(alpha=ALPHA, adjust=False).over("k")
-        out[-2].peers["polars"] = lambda: frame.select(by_time)["x"].to_numpy()  # noqa: PLW0108
-        out[-1].peers["polars"] = lambda: frame.select(by_key)["x"].to_numpy()  # noqa: PLW0108
+        out[-2].peers["polars"] = lambda: frame.select(by_time)["x"].to_numpy()
+        out[-1].peers["polars"] = lambda: frame.select(by_key)["x"].to_numpy()
     return out
 
 

@@ -1,5 +1,12 @@
 """`python -m ema_cli` is `ema-smooth`."""
 
-from ema_cli.cli import main
+import signal
 
-main()
+if __name__ == "__main__":
+    # While things are loaded Ctrl-C ends it without a word; then the command minds it itself.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from ema_cli.cli import main
+
+    main()

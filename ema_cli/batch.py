@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
+# Values beyond this count as infinite, for the difference of two of them is.
+LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,23 @@ class Placer(Protocol):
     def __call__(self, row: int, column: int | None = None) -> Place: ...
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at."""
+
+    numeric: list[int]
+    undecided: list[int]
+    rows: int = 0
+
+
 class Source(Protocol):
     """Rows to read. `name` is for messages, `columns` the header's names in order."""
 
     name: str
     columns: list[str]
 
-    def numeric(self, candidates: Sequence[int]) -> list[int]:
-        """Those of the candidate columns that hold numbers (reads ahead as far as the spec allows)."""
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
+        """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""

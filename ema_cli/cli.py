@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ema_cli.console import run_command, say
 from ema_cli.help_groups import GroupedCommand, under
+
+if TYPE_CHECKING:
+    from ema_cli.job import Job, Summary
+    from ema_cli.outcome import Outcome
 
 NAME = "ema-smooth"
 EPILOG = """\
@@ -28,6 +33,11 @@ spacing, running = under("Keys and times"), under("Running")
 @click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
 @click.argument("input", nargs=-1)
 @inputs("-o", "--output", metavar="FILE", help="Write FILE, complete or not at all; may be the input.")
+@inputs("--output-dir", metavar="DIR", help="Write each input's output into DIR, by the same name.")
+@inputs(
+    "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
+)
+@inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
 @inputs("--from", "source", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the input.")
 @inputs("--to", "target", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the output.")
 @inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, or `tab`.")
@@ -83,27 +93,61 @@ def command(**options: Any) -> None:
     if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
         say(NAME, "reading the terminal; Ctrl-D ends the input")
     settle()
+    if options["output_dir"] is not None:
+        raise click.exceptions.Exit(_run_folder(job, options))
     from ema_cli.pipeline import run
     from ema_cli.watching import watching
 
     with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
         summary = run(job, watcher)
+    _tell(job, summary, verbose=options["verbose"])
+
+
+def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
+    """What a run has to say for itself, on stderr. file: which of several it was."""
     for note in summary.notes:
         say(NAME, note)
     if summary.alphas is not None:
         for column, alpha in zip(summary.names, summary.alphas, strict=True):
-            say(NAME, f"column {column}: --alpha {alpha!r}")
-    if options["verbose"]:
+            say(NAME, f"{file}column {column}: --alpha {alpha!r}")
+    if verbose:
         from ema_cli.describe import describe
 
         say(NAME, describe(job, summary))
 
 
-def make_job(options: dict[str, Any]) -> Any:
+def _run_folder(job: Job, options: dict[str, Any]) -> int:
+    """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
+    from ema_cli.folder import run_folder
+    from ema_cli.watching import counting
+
+    def report(outcome: Outcome) -> None:
+        if outcome.problem is not None:
+            say(NAME, outcome.problem, outcome.hint)
+            return
+        part = replace(job, inputs=(outcome.source,), output=outcome.target)
+        _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
+
+    with counting(job, options["progress"], report) as counted:
+        tally = run_folder(job, options["output_dir"], options["jobs"], options["chain"], counted)
+    say(NAME, f"{options['output_dir']}: {tally}")
+    return tally.exit_code
+
+
+def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
+    from ema_cli.errors import OptionError
     from ema_cli.job import Job
 
+    if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
+        raise OptionError(
+            f"{'--chain' if options['chain'] else '--jobs'} needs --output-dir", "--output-dir DIR"
+        )
+    if options["output_dir"] is not None and options["output"] is not None:
+        raise OptionError("--output and --output-dir exclude each other", "only one of them")
+    if options["output_dir"] is not None and options["plot"] is not None:
+        raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
     given = {name: value for name, value in options.items() if value != ()}
     return Job(
         average=make_average(given, timed=options["time"] is not None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import NoReturn
 import click
 
 from ema_cli.errors import EmaError
+from ema_cli.files import remove_litter
 
 
 def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -19,15 +21,18 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
 
     0: done. 1: trouble with data or files. 2: usage. 130: Ctrl-C. SIGPIPE where the reader has gone.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        # What `nohup` or a shell's `&` has had ignored stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupted)
+    settle_streams()
     if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
         command.main(prog_name=name)
     code = 1
     try:
         code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
-    except KeyboardInterrupt:
-        code = 130
     except BrokenPipeError:
+        remove_litter()
         _die_by(signal.SIGPIPE)
     leave(code)
 
@@ -45,7 +50,7 @@ def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
     except EmaError as error:
         say(name, error.problem, error.hint)
         return error.exit_code
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         raise
     except MemoryError:
         say(name, "not enough memory")
@@ -61,9 +66,28 @@ def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
 
 
 def say(name: str, problem: str, hint: str = "") -> None:
-    """A message on stderr: what is wrong and what to try."""
+    """A message on stderr: what is wrong and what to try. Where nobody can be told, nobody is."""
     text = f"{name}: {problem}\n" + (f"  try: {hint}\n" if hint else "")
-    sys.stderr.write(text.encode("utf-8", "replace").decode("utf-8"))
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text.encode("utf-8", "replace").decode("utf-8"))
+        sys.stderr.flush()
+
+
+def settle_streams() -> None:
+    """Put something in the place of standard streams that are closed.
+
+    Otherwise the next file that is opened gets their number, and messages would end up in it. What stands
+    in for stdin can't be read and for stdout can't be written, so that using them is still an error.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
 
 
 def leave(code: int) -> NoReturn:
@@ -76,11 +100,15 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM: leave nothing lying about, then die by it."""
-    from ema_cli.files import remove_temporaries
+def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
+    """Ctrl-C, SIGTERM, SIGHUP: leave nothing lying about and be gone, from wherever the program is.
 
-    remove_temporaries()
+    Unwinding would wait for threads that may wait for ever, and a second Ctrl-C would interrupt it.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    remove_litter()
+    if number == signal.SIGINT:
+        os._exit(130)
     _die_by(number)
 
 

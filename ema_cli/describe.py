@@ -7,12 +7,15 @@ import math
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.job import Job, Summary
+from ema_cli.like import describe as options_of
 
 
 def describe(job: Job, summary: Summary) -> str:
     """Several lines: formula, weights in force, columns, counts."""
     average = job.average
     lines = [f"{', '.join(job.inputs)} → {job.output or 'stdout'}", formula(average)]
+    if average.like is not None:
+        lines.append(f"like {average.like}: {options_of(average.like, average.timed)}")
     lines += [_weight(decay) for decay in average.decays if not decay.auto]
     if summary.alphas is not None:
         lines += [

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ema_cli.errors import FileTrouble
 
-_open_temporaries: set[str] = set()
+# What an interrupted run would leave lying about: names of files to remove.
+_litter: set[str] = set()
+# And what else is to be done then.
+_actions: list[Callable[[], None]] = []
+# Folders to be synced later; None: each at once.
+_unsynced: set[Path] | None = None
 
 
 def system_words(error: OSError) -> str:
@@ -34,50 +38,103 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write to; at the end of the block it becomes `name`, or nothing changes.
 
     The temporary file lies in the same folder and is synced to the disk before it is renamed. A replaced
-    file keeps its mode bits, a new one gets 666 less the umask; of a symlink the target is replaced.
+    file keeps its mode bits and owner, a new one gets 666 less the umask. A symlink's target is replaced.
     Devices and fifos are written through. Raises FileTrouble where the folder or file can't be written;
     an exception inside the block leaves everything as it was and removes the temporary file.
     """
     path = Path(os.path.realpath(name))
-    try:
-        if is_special(path):
-            with path.open("wb", buffering=0) as through:
-                yield through
-            return
+    hint = _folder_hint(name)
+    if is_special(path):
+        with wording(name):
+            through = path.open("wb", buffering=0)
+        with through:
+            yield through
+        return
+    with wording(name, hint):
         if path.is_dir():
             raise FileTrouble(os.fspath(name), "is a folder", "name a file in it, or use --output-dir")
-        mode = _mode_for(path)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise FileTrouble(os.fspath(name), system_words(error), _folder_hint(name)) from error
-    _open_temporaries.add(temporary)
-    try:
-        with os.fdopen(handle, "wb", buffering=0) as out:
-            os.fchmod(out.fileno(), mode)
+        old = path.stat() if path.exists() else None
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.part")
+    with littering(temporary):
+        with wording(name, hint):
+            # Nobody else may look into it before it has the mode of the file that it is to replace.
+            out = open(temporary, "xb", buffering=0, opener=None if old is None else _private)
+        with out:
+            if old is not None:
+                _be_like(out.fileno(), old)
             yield out
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
+            with wording(name):
+                os.fsync(out.fileno())
+        with wording(name):
+            temporary.replace(path)
         _sync_folder(path.parent)
-    finally:
-        # After the rename there is nothing left to remove.
-        Path(temporary).unlink(missing_ok=True)
-        _open_temporaries.discard(temporary)
 
 
-def remove_temporaries() -> None:
-    """Remove what an interrupted run would leave lying about (called on SIGTERM)."""
-    for temporary in list(_open_temporaries):
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
-def _mode_for(path: Path) -> int:
+def _be_like(file: int, old: os.stat_result) -> None:
+    """Give a file the owner, where the system lets us, and the mode of the one that it is to replace."""
+    with contextlib.suppress(OSError):
+        os.fchown(file, old.st_uid, old.st_gid)
+    os.fchmod(file, stat.S_IMODE(old.st_mode))
+
+
+@contextlib.contextmanager
+def wording(name: str | os.PathLike[str], hint: str = "") -> Iterator[None]:
+    """Turns what the system says about a file into FileTrouble."""
     try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        umask = os.umask(0)
-        os.umask(umask)
-        return 0o666 & ~umask
+        yield
+    except OSError as error:
+        raise FileTrouble(os.fspath(name), system_words(error), hint) from error
+
+
+@contextlib.contextmanager
+def littering(path: Path) -> Iterator[None]:
+    """Whatever ends the block, SIGTERM and Ctrl-C too, `path` is not there afterwards.
+
+    It is noted before it is made, so that there is no moment in which it could be left behind.
+    """
+    _litter.add(str(path))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        _litter.discard(str(path))
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """True if both names are one file's, by whatever links; or would be, if nothing is there yet."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)  # noqa: PTH121 - Path has none that takes two names
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def remove_litter() -> None:
+    """Remove what an interrupted run would leave lying about (called by signal handlers)."""
+    for action in list(_actions):
+        action()
+    for path in list(_litter):
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+
+
+@contextlib.contextmanager
+def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `remove_litter` does this too."""
+    _actions.append(action)
+    try:
+        yield
+    finally:
+        _actions.remove(action)
+
+
+def forget_litter() -> None:
+    """Leave it to somebody else: a new worker process does not remove its parent's files."""
+    _litter.clear()
+    _actions.clear()
 
 
 def _folder_hint(name: str | os.PathLike[str]) -> str:
@@ -87,9 +144,28 @@ def _folder_hint(name: str | os.PathLike[str]) -> str:
 
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself last through a power cut; some file systems refuse, which is no loss here."""
+    if _unsynced is not None:
+        _unsynced.add(folder)
+        return
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def syncing_once(folder: str) -> Iterator[None]:
+    """Sync folders once, at the end of the block, not after every file: `folder`, and others written to.
+
+    Each file is synced before it gets its name all the same, so it is the old or the complete new one.
+    """
+    global _unsynced  # noqa: PLW0603 - of the process, as what the disk has is
+    _unsynced = {Path(folder)}
+    try:
+        yield
+    finally:
+        folders, _unsynced = _unsynced, None
+        for each in folders:
+            _sync_folder(each)

@@ -11,89 +11,147 @@ import fcntl
 import io
 import json
 import os
+import signal
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from ema_cli.errors import FileTrouble, OptionError, StateError
-from ema_cli.files import atomic_write, system_words
-from ema_cli.formats.streams import Output
+from ema_cli.files import atomic_write, is_special, littering, same_file, system_words, wording
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
 from ema_cli.selection import Selection
 from ema_cli.trends import Trends
 
 FORMAT, VERSION = "ema-smooth state", 1
-AFRESH = "name another file, or move this one away to start afresh"
+AFRESH = "name another state file, or move this one away to start afresh"
 NO_CLOCK = (1980, 1, 1, 0, 0, 0)  # the same state gives the same bytes
+BUFFER_BYTES = 1 << 20
+# What reading an archive that somebody else wrote, or a disk has damaged, may raise.
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, TypeError),
+    *(ArithmeticError, AttributeError, RuntimeError, MemoryError),
+)
+Keep = Callable[[Selection, Trends, KeyTable], None]
 
 
 class Memory:
-    """What earlier runs left in a state file, if there is one and it exists."""
+    """What goes from one run to the next: by a state file, or within the process from part to part.
 
-    def __init__(self, job: Job, found: tuple[dict[str, Any], dict[str, Any]] | None) -> None:
+    columns, places: what was smoothed, and where it was in the table; None where nothing was yet.
+    alphas: the weights that `--alpha auto` found in the first of the runs, which are kept.
+    header: all columns of the parts before, where there were any.
+    """
+
+    def __init__(self, job: Job, found: tuple[dict[str, Any], dict[str, Any]] | None = None) -> None:
         self.job = job
         self.about: dict[str, Any] | None = None
         self.arrays: dict[str, Any] = {}
         if found is not None:
             self.about, self.arrays = found
+        about = self.about or {"columns": None, "places": None, "alphas": None}
+        self.columns: list[str] | None = about["columns"]
+        self.places: list[int] | None = about["places"]
+        self.alphas: list[float] | None = about["alphas"]
+        self.header: list[str] | None = None
+        self.live: tuple[Trends, KeyTable] | None = None
 
-    @property
-    def columns(self) -> list[str] | None:
-        """The columns that were smoothed, None where there is nothing to carry on."""
-        return None if self.about is None else list(self.about["columns"])
+    def find_columns(self, columns: Sequence[str], file: str) -> list[int] | None:
+        """Where the columns that were smoothed are among these; None where there is nothing to carry on.
 
-    @property
-    def alphas(self) -> list[float] | None:
-        """The weights that `--alpha auto` found in the first run, which are kept."""
-        return None if self.about is None else self.about["alphas"]
-
-    def carry_on(self, chosen: Selection, trends: Trends) -> KeyTable:
-        """Put `trends` where the earlier runs ended; the keys they knew.
-
-        Raises StateError where options or columns are not those of the state.
+        Raises StateError where one is not there.
         """
-        keys = KeyTable()
-        if self.about is None:
-            return keys
-        name = str(self.job.state)
-        now, then = _signature(self.job, chosen), self.about["options"]
-        differ = [key for key in now if then.get(key) != now[key]]
-        if differ:
-            said = "; ".join(f"{key} was {_say(then.get(key))}, is {_say(now[key])}" for key in differ)
-            raise StateError(
-                f"{name}: made with other options: {said}", f"the same options again; or {AFRESH}"
-            )
-        try:
-            keys.restore({n.removeprefix("key."): a for n, a in self.arrays.items() if n.startswith("key.")})
-            trends.restore(self.arrays, self.about["keys"])
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise StateError(f"{name}: damaged: {error}", AFRESH) from error
-        return keys
+        if self.columns is None or self.places is None:
+            return None
+        found = []
+        for name, place in zip(self.columns, self.places, strict=True):
+            if list(columns[place : place + 1]) == [name]:
+                found.append(place)
+            elif list(columns).count(name) == 1:
+                found.append(list(columns).index(name))
+            else:
+                problem = f"{self.job.state}: carries on column {name!r}, which {file} does not have"
+                raise StateError(problem, f"a file with the same columns; or {AFRESH}")
+        return found
 
-    def save(self, chosen: Selection, trends: Trends, keys: KeyTable) -> None:
-        """Leave everything for the next run; the file is the old one or the complete new one."""
-        if self.job.state is None:
+    def check(self, chosen: Selection) -> None:
+        """Raise StateError where options or columns are not those of the state."""
+        if self.about is None:
             return
-        alphas = (
-            [engine.average.decays[0].alpha for engine in trends.engines] if self.job.average.auto else None
-        )
+        now, then = _signature(self.job, chosen), self.about["options"]
+        differ = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+        if differ:
+            said = "; ".join(f"{key} was {_say(then.get(key))}, is {_say(now.get(key))}" for key in differ)
+            raise StateError(
+                f"{self.job.state}: made with other options: {said}", f"the same options again; or {AFRESH}"
+            )
+
+    def carry_on(self, chosen: Selection) -> tuple[Trends, KeyTable]:
+        """Averages that are where the earlier runs ended, and the keys they knew.
+
+        Raises StateError where the file is damaged.
+        """
+        if self.live is not None:
+            return self.live
+        trends, keys = Trends(self.job.average, len(chosen.smoothed), self.alphas), KeyTable()
+        if self.about is not None:
+            try:
+                keys.restore({name[4:]: a for name, a in self.arrays.items() if name.startswith("key.")})
+                if keys.columns and len(keys) != self.about["keys"]:
+                    raise ValueError(f"{len(keys)} keys, not {self.about['keys']}")
+                trends.restore(self.arrays, self.about["keys"])
+            except UNREADABLE as error:
+                raise StateError(f"{self.job.state}: damaged: {error}", AFRESH) from error
+            self.arrays = {}
+        self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
+        self.live = trends, keys
+        return self.live
+
+    @contextmanager
+    def saving(self) -> Iterator[Keep]:
+        """A function that writes down everything for the next run, once the output is complete.
+
+        What it wrote is in force at the end of the block; the file is the old one or the complete new one.
+        So an output that is renamed inside the block and the state change together, but for the moment
+        between the two; what can fail, such as a full disk, fails before either does.
+        """
+        with ExitStack() as stack:
+
+            def keep(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
+                if self.job.state is None:
+                    return
+                raw = stack.enter_context(atomic_write(self.job.state))
+                with wording(self.job.state):
+                    # Buffered, for a bare file may take less than it is given and not say so.
+                    buffer = io.BufferedWriter(raw, BUFFER_BYTES)
+                    _pack(buffer, *self._contents(chosen, trends, keys))
+                    buffer.flush()
+                    buffer.detach()
+                    os.fsync(raw.fileno())
+
+            yield keep
+
+    def _contents(
+        self, chosen: Selection, trends: Trends, keys: KeyTable
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`state.json`, and the arrays by name."""
+        auto = self.job.average.auto
         about = {
             "format": FORMAT,
             "version": VERSION,
             "columns": chosen.smoothed,
+            "places": list(chosen.wanted.values),
             "options": _signature(self.job, chosen),
-            "alphas": alphas,
+            "alphas": [engine.average.decays[0].alpha for engine in trends.engines] if auto else None,
             "keys": trends.engines[0].state.keys,
         }
-        arrays = trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
-        with atomic_write(self.job.state) as raw:
-            Output(raw, self.job.state).write(_pack(about, arrays))
+        return about, trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
 
 
 def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
@@ -101,32 +159,31 @@ def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
     signature = job.average.signature() | {
         "columns": chosen.smoothed,
         "by": chosen.keys,
-        "time": job.time,
+        "time": chosen.time,
         "time-unit": job.time_unit,
     }
     return dict(json.loads(json.dumps(signature)))
 
 
 def _say(value: Any) -> str:
+    if value is None:
+        return "not given"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _pack(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
-    out = io.BytesIO()
+def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr(zipfile.ZipInfo("state.json", NO_CLOCK), json.dumps(about, indent=2) + "\n")
         for name, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", NO_CLOCK), member.getbuffer())
-    return out.getvalue()
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", NO_CLOCK), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What is in a state file, None if there is none. Raises StateError for anything else."""
     try:
         with zipfile.ZipFile(name) as archive:
-            about = json.loads(archive.read("state.json"))
+            about = json.loads(_member(archive, "state.json"))
             if about["format"] != FORMAT:
                 raise StateError(f"{name}: not a state file of ema-smooth", AFRESH)
             if about["version"] > VERSION:
@@ -143,32 +200,35 @@ def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         return None
     except StateError:
         raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        NotImplementedError,
-    ) as error:
-        raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
     except OSError as error:
         raise FileTrouble(name, system_words(error)) from error
+    except UNREADABLE as error:
+        raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
     return about, arrays
 
 
-def _array(archive: zipfile.ZipFile, member: str) -> Any:
-    return np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """What one member holds. Ours are stored as they are, so none can be larger than the file."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise zipfile.BadZipFile("compressed")
+    return archive.read(name)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Any:
+    return np.lib.format.read_array(io.BytesIO(_member(archive, name)), allow_pickle=False)
 
 
 def _check_shape(about: Mapping[str, Any]) -> None:
     """Raise ValueError or TypeError where `state.json` does not say what it has to."""
-    if not (isinstance(about["columns"], list) and isinstance(about["options"], dict)):
-        raise TypeError("columns and options")
-    if about["alphas"] is not None:
-        [float(alpha) for alpha in about["alphas"]]
-    int(about["keys"])
+    columns, places, alphas = about["columns"], about["places"], about["alphas"]
+    if not (isinstance(columns, list) and isinstance(about["options"], dict) and isinstance(places, list)):
+        raise TypeError("columns, places and options")
+    if len(places) != len(columns) or not all(
+        isinstance(k, int) and k >= 0 for k in (*places, about["keys"])
+    ):
+        raise ValueError("places and keys")
+    if alphas is not None and not (len(alphas) == len(columns) and all(0 <= alpha <= 1 for alpha in alphas)):
+        raise ValueError("alphas")
 
 
 @contextmanager
@@ -177,26 +237,32 @@ def open_memory(job: Job) -> Iterator[Memory]:
     if job.state is None:
         yield Memory(job, None)
         return
+    path = Path(os.path.realpath(job.state))
+    lock = path.with_name(path.name + ".lock")
     for other in (*job.inputs, job.output or "-"):
-        if other != "-" and os.path.realpath(other) == os.path.realpath(job.state):
+        if other != "-" and any(same_file(other, own) for own in (path, lock)):
             raise OptionError(f"--state {job.state} is also an input or output", "--state ema.state")
-    with _locked(job.state):
+    if is_special(path) or path.is_dir():
+        raise StateError(f"{job.state}: not an ordinary file, so it can keep no state", AFRESH)
+    if not path.parent.is_dir():
+        raise FileTrouble(job.state, "no such folder", f"make it first: mkdir -p {Path(job.state).parent}")
+    with _locked(lock, job.state):
         yield Memory(job, _unpack(job.state))
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Hold `NAME.lock`, so that no two runs carry on from one state. A lock dies with its process."""
-    lock = Path(os.path.realpath(name) + ".lock")
-    try:
-        handle = _take(lock, name)
-    except OSError as error:
-        raise FileTrouble(name, system_words(error)) from error
-    try:
+def _locked(lock: Path, name: str) -> Iterator[None]:
+    """Hold the lock, so that no two runs carry on from one state. A lock dies with its process."""
+    with ExitStack() as stack:
+        # No signal between making the file and noting that it is to be removed.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        try:
+            with wording(name):
+                stack.enter_context(_take(lock, name))
+            stack.enter_context(littering(lock))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         yield
-    finally:
-        lock.unlink(missing_ok=True)
-        handle.close()
 
 
 def _take(lock: Path, name: str) -> IO[bytes]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator
-from queue import Queue
+from collections.abc import Callable, Iterator
+from queue import Empty, Full, Queue
 from types import TracebackType
 from typing import Any
 
@@ -12,26 +13,35 @@ from ema_cli.batch import Batch, Floats, Sink
 
 # Batches that may wait between two threads: enough to keep both busy, few enough to keep memory small.
 DEPTH = 2
+# Hundredths of a second that `stop` waits for a thread which may be reading from a silent pipe.
+PATIENCE = 20
 
 
 class Ahead:
-    """An iterator run in a thread, a few items ahead of whoever asks for them."""
+    """An iterator run in a thread, a few items ahead of whoever asks for them.
 
-    def __init__(self, items: Iterator[Batch]) -> None:
-        self.items = items
+    close: called in that thread when it has ended, for nobody may close a file while another reads it.
+    """
+
+    def __init__(self, items: Iterator[Batch], close: Callable[[], None] = lambda: None) -> None:
+        self.items, self.close = items, close
         self.queue: Queue[tuple[bool, Any]] = Queue(DEPTH)
         self.stopped = False
-        threading.Thread(target=self._run, name="read", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="read", daemon=True)
+        self.thread.start()
 
     def _run(self) -> None:
         try:
             for item in self.items:
                 self.queue.put((True, item))
                 if self.stopped:
-                    return
-            self.queue.put((False, None))
+                    break
+            end = None
         except BaseException as error:  # handed to whoever asks
-            self.queue.put((False, error))
+            end = error
+        with contextlib.suppress(Exception):  # of what has been read nothing depends on it any more
+            self.close()
+        self.queue.put((False, end))
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -43,21 +53,31 @@ class Ahead:
             else:
                 raise item
 
+    def fail(self, error: BaseException) -> None:
+        """Let whoever waits for an item have this error instead."""
+        with contextlib.suppress(Full):  # then nobody waits
+            self.queue.put_nowait((False, error))
+
     def stop(self) -> None:
-        """Let the thread end at its next item."""
+        """Let the thread end at its next item; waits for that only if it comes soon."""
         self.stopped = True
-        while not self.queue.empty():
-            self.queue.get_nowait()
+        for _ in range(PATIENCE):
+            with contextlib.suppress(Empty):
+                while True:
+                    self.queue.get_nowait()
+            self.thread.join(0.01)
+            if not self.thread.is_alive():
+                return
 
 
 class Behind:
     """A sink run in a thread. As a context manager it ends with everything written that was handed over.
 
-    What goes wrong in the thread is raised in the caller's, at its next step.
+    What goes wrong in the thread is raised in the caller's, at its next step; `failed` is told at once.
     """
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+    def __init__(self, sink: Sink, failed: Callable[[BaseException], None] = lambda _: None) -> None:
+        self.sink, self.failed = sink, failed
         self.queue: Queue[tuple[Batch, Floats] | None] = Queue(DEPTH)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="write", daemon=True)
@@ -70,6 +90,7 @@ class Behind:
                     self.sink.write(*item)
                 except BaseException as error:  # raised by `write` or `__exit__`
                     self.error = error
+                    self.failed(error)
 
     def write(self, batch: Batch, fields: Floats) -> None:
         if self.error is not None:

@@ -16,14 +16,13 @@ from ema_cli.batch import Batch, Floats, Source, Wanted
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats import open_sink, open_source
-from ema_cli.formats.parts import Parts
+from ema_cli.formats.parts import Parts, check_header
 from ema_cli.formats.streams import open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
-from ema_cli.memory import Memory, open_memory
+from ema_cli.memory import Keep, Memory, open_memory
 from ema_cli.overlap import Ahead, Behind
 from ema_cli.selection import Selection, nothing_to_smooth, select
-from ema_cli.trends import Trends
 from ema_cli.watcher import NOBODY, Watcher
 
 
@@ -32,47 +31,67 @@ def run(job: Job, watcher: Watcher = NOBODY) -> Summary:
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
     """
+    # The state changes last, but all of it has been written before the output is renamed.
+    with open_memory(job) as memory, memory.saving() as keep:
+        return run_part(job, memory, keep, watcher)
+
+
+def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) -> Summary:
+    """Do the job, carrying on from `memory`, and leave in it what the next part carries on from.
+
+    keep: called with all that is remembered when everything is written, but not yet in its place.
+    """
     with ExitStack() as stack:
-        memory = stack.enter_context(open_memory(job))
         start = 0
-        if job.average.auto:
+        if job.average.auto and memory.alphas is None:
             stack.enter_context(rewindable_stdin(job))
             start = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
-        source = stack.enter_context(closing(open_inputs(job)))
-        chosen = select(source, job, memory.columns)
+        source = open_inputs(job)
+        opened = stack.enter_context(ExitStack())
+        opened.callback(source.close)
+        if memory.header is not None and source.columns:
+            check_header(source.columns, memory.header, source.name)
+        chosen = select(source, job, memory.find_columns(source.columns, source.name))
         if chosen is None:
             return pass_through(job, source)
-        alphas = memory.alphas
-        if job.average.auto and alphas is None:
-            alphas = find_alphas(job, chosen, start)
-        work = Work(job, chosen, memory, alphas)
+        memory.header = source.columns
+        memory.check(chosen)
+        if job.average.auto and memory.alphas is None:
+            memory.alphas = find_alphas(memory.job, chosen, start)
+        work = Work(job, chosen, memory)
         watcher.begin(chosen)
         with open_output(job.output) as out:
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
-            ahead = Ahead(source.batches(chosen.wanted))
+            # From here on the thread that reads the source closes it.
+            opened.pop_all()
+            ahead = Ahead(source.batches(chosen.wanted), source.close)
             stack.callback(ahead.stop)
-            with Behind(sink) as writer:
+            with Behind(sink, ahead.fail) as writer:
                 for batch in ahead:
-                    fields = work.fields(batch)
-                    if len(fields) < batch.rows:  # the row after these is at fault
-                        writer.write(batch.head(len(fields)), fields)
-                        raise work.fault(batch, len(fields))
-                    writer.write(batch, fields)
-                    watcher.saw(batch, fields)
+                    watcher.saw(batch, work.write(batch, writer))
             sink.finish()
-        watcher.end(work.summary)
-        memory.save(chosen, work.trends, work.keys)
+            watcher.end(work.summary)
+            keep(chosen, work.trends, work.keys)
         return work.summary
 
 
 class Work:
     """What happens to a batch between source and sink."""
 
-    def __init__(self, job: Job, chosen: Selection, memory: Memory, alphas: list[float] | None) -> None:
+    def __init__(self, job: Job, chosen: Selection, memory: Memory) -> None:
         self.job, self.chosen = job, chosen
-        self.trends = Trends(job.average, len(chosen.smoothed), alphas)
-        self.keys = memory.carry_on(chosen, self.trends)
-        self.summary = Summary(names=chosen.smoothed, alphas=alphas)
+        self.trends, self.keys = memory.carry_on(chosen)
+        self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
+
+    def write(self, batch: Batch, writer: Behind) -> Floats:
+        """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
+        above it."""
+        fields = self.fields(batch)
+        if len(fields) < batch.rows:
+            writer.write(batch.head(len(fields)), fields)
+            raise self.fault(batch, len(fields))
+        writer.write(batch, fields)
+        return fields
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""

@@ -6,6 +6,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 from ema_cli.batch import Batch, Floats
@@ -38,20 +40,30 @@ class Progress(Watcher):
         self.started = clock()
         self.due = self.started if at_once or (total or 0) > LARGE else self.started + PATIENCE
         self.visible = False
-        self.done = self.rows = 0
+        self.done = self.rows = self.files = 0
 
     def saw(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - a watcher's
         self.done = max(self.done, batch.size)
         self.rows += batch.rows
-        now = self.clock()
-        if now >= self.due:
-            self.draw(now)
-            self.due = now + (REDRAW if self.redraws else LOG_EVERY)
+        self._draw_if_due()
+
+    def finished(self, name: str) -> None:
+        """One file of a batch is done; several may be at once."""
+        with suppress(OSError):
+            self.done += Path(name).stat().st_size
+        self.files += 1
+        self._draw_if_due()
 
     def end(self, summary: Summary) -> None:  # noqa: ARG002 - a watcher's
         if not self.redraws:
             self.draw(self.clock())
         self.erase()
+
+    def _draw_if_due(self) -> None:
+        now = self.clock()
+        if now >= self.due:
+            self.draw(now)
+            self.due = now + (REDRAW if self.redraws else LOG_EVERY)
 
     def draw(self, now: float) -> None:
         """One line, never longer than the terminal is wide."""
@@ -73,7 +85,8 @@ class Progress(Watcher):
     def text(self, elapsed: float) -> str:
         """What the line says after so many seconds."""
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        so_far = f"{size_text(self.done)}, {self.rows:,} rows, {size_text(rate)}/s"
+        count = f"{self.files:,} files" if self.files else f"{self.rows:,} rows"
+        so_far = f"{size_text(self.done)}, {count}, {size_text(rate)}/s"
         if not self.total:
             return f"{so_far}, {time_text(elapsed)}"
         share = min(self.done / self.total, 1.0)

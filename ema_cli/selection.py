@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from ema_cli.errors import DataError, OptionError, Place, delimiter_hint
 from ema_cli.job import Job
 
 SHOWN = 20  # columns listed in a message
+SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Selection:
     wanted: Wanted
     smoothed: list[str]
     keys: list[str]
+    time: str | None
     new: list[str]
 
 
@@ -53,10 +56,10 @@ def _shell(name: str) -> str:
     return name if plain else "'" + name.replace("'", "'\\''") + "'"
 
 
-def select(source: Source, job: Job, before: Sequence[str] | None) -> Selection | None:
+def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection | None:
     """The columns this job smooths; None where the input has no rows to tell by and none are named.
 
-    before: the columns that a state goes on with, unless others are named.
+    before: where the columns are that a state goes on with, unless others are named.
     Raises OptionError for names that are not there or clash, DataError where no column is numeric.
     """
     columns = source.columns
@@ -64,11 +67,13 @@ def select(source: Source, job: Job, before: Sequence[str] | None) -> Selection 
         return None
     keys = tuple(find_column(name, columns, "--by", source.name) for name in job.by)
     time = None if job.time is None else find_column(job.time, columns, "--time", source.name)
-    if named := job.columns or before:
-        values = sorted({find_column(name, columns, "-c", source.name) for name in named})
+    if job.columns:
+        values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
+    elif before is not None:
+        values = sorted(before)
     else:
         apart = {*keys, time}
-        values = source.numeric([k for k in range(len(columns)) if k not in apart])
+        values = source.sample([k for k in range(len(columns)) if k not in apart], SAMPLE).numeric
     if not values:
         return None
     keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))
@@ -76,11 +81,13 @@ def select(source: Source, job: Job, before: Sequence[str] | None) -> Selection 
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
-    return Selection(wanted, smoothed, [columns[k] for k in keys], new)
+    by = [columns[k] for k in keys]
+    return Selection(wanted, smoothed, by, None if time is None else columns[time], new)
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
-    taken = [name for name in new if name in columns] or [n for k, n in enumerate(new) if n in new[:k]]
+    there, counts = set(columns), Counter(new)
+    taken = [name for name in new if name in there or counts[name] > 1]
     if taken:
         raise OptionError(
             f"{file}: there is a column {taken[0]!r} already, which is what the new one would be called",

@@ -14,9 +14,6 @@ from ema_cli.average import Average
 from ema_cli.batch import Floats, Ints
 from ema_cli.engine.engine import Engine, KeyedRows
 
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
-
 
 class Trends:
     """New columns for `columns` value columns, tile by tile.
@@ -60,7 +57,8 @@ class Trends:
             std = std.transpose(1, 2, 0)
             parts += [std] * average.std
             if average.bands is not None:
-                parts += [mean - average.bands * std, mean + average.bands * std]
+                with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
+                    parts += [mean - average.bands * std, mean + average.bands * std]
         for k, part in enumerate(parts):
             out[..., k] = part
         return out.reshape(rows, columns * width)

@@ -23,7 +23,8 @@ class Watcher:
         blank. Neither may be changed: they are still being written."""
 
     def end(self, summary: Summary) -> None:
-        """The output is complete; the state is not saved yet. What is raised here keeps it from being."""
+        """The output is complete, but neither it nor the state is in its place yet; what is raised here
+        leaves both as they were."""
 
 
 NOBODY = Watcher()

@@ -49,6 +49,10 @@ class Workshop:
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
 
+    def names(self) -> list[str]:
+        """All that lies in the folder, by name."""
+        return sorted(path.name for path in self.folder.iterdir())
+
     def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
         return [sys.executable, "-m", "ema_cli", *map(str, arguments)]
 

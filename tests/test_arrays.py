@@ -206,6 +206,11 @@ def test_missing_as_an_error() -> None:
     assert smooth(X, alpha=0.5, missing="error").tolist() == Y
 
 
+def test_bands_beyond_float64_are_infinite() -> None:
+    y = smooth([8e307, -8e307], alpha=0.5, bands=4)
+    assert y[1].tolist() == [0.0, -np.inf, np.inf]
+
+
 # -- options
 
 

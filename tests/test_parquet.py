@@ -54,7 +54,7 @@ def test_wide_tables_come_in_shorter_batches(tmp_path: Path, monkeypatch: pytest
 def test_numbers_of_every_type_become_float64(tmp_path: Path) -> None:
     table = every_type()
     source = saved(table, tmp_path / "t.parquet")
-    numbers = source.numeric(range(len(table.schema)))
+    numbers = source.sample(range(len(table.schema)), 0).numeric
     assert [source.columns[k] for k in numbers] == ["i8", "u64", "f16", "f32", "f64", "d128", "d256"]
     (batch,) = source.batches(Wanted(tuple(numbers)))
     expected = [1, 2.0**64, 1.5, float(np.float32(0.1)), 0.1, 1.5, 1e-20]
@@ -69,7 +69,7 @@ def test_pandas_index_is_no_column_to_be_smoothed(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     source = ParquetSource(tmp_path / "t.parquet", "t")
     assert source.columns == ["x", "id"]
-    assert source.numeric([0, 1]) == [0]
+    assert source.sample([0, 1], 0).numeric == [0]
 
 
 def test_an_infinity_is_an_error_or_missing(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_damaged_files_are_an_error_in_words_or_read(seed: int, tmp_path: Path) 
         (tmp_path / "bad.parquet").write_bytes(data)
         with contextlib.suppress(EmaError):
             source = ParquetSource(tmp_path / "bad.parquet", "bad")
-            wanted = Wanted(tuple(source.numeric(range(len(source.columns)))), invalid="missing")
+            wanted = Wanted(tuple(source.sample(range(len(source.columns)), 0).numeric), invalid="missing")
             converted(source, wanted, [])
 
 

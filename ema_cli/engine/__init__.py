@@ -1,5 +1,6 @@
 """The numbers: rows in, moments out, everything remembered in a `State`; NumPy and nothing else.
 
-Read in this order: `kernel` (the arithmetic), `lanes` (blocks side by side), `fold` (rows into memory),
-`models` and `ties` (how rows decay), `engine` (one tile of rows, all of it together).
+Read in this order: `kernel` (the arithmetic), `moments` (two runs of rows joined), `lanes` (blocks side by
+side), `weights` (how blocks weigh), `fold` (rows into memory), `models` and `ties` (how rows decay), `rows`
+(a tile taken apart), `engine` (one tile of rows, all of it together).
 """

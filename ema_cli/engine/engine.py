@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.fold import Moments
 from ema_cli.engine.models import make_model
+from ema_cli.engine.moments import Moments
 from ema_cli.engine.rows import KeyedRows, Rows, Tile
 from ema_cli.engine.scratch import Floats, Ints, Scratch
 from ema_cli.engine.state import State

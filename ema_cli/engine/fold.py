@@ -5,19 +5,12 @@ and so on for `LEVELS` levels. On each level the local average of a block (from 
 walked for all blocks side by side; the complete blocks are the elements of the level above, which hands
 down the average of everything before each block (its *carry*); the two together are the totals. Above the
 last level the elements are joined one after the other.
-
-What an element needs to be joined: its average, and three numbers that say how it weighs.
-
-    decay   what is left of everything before it
-    share   1 − decay, given apart so that it keeps its digits
-    gain    the weight it enters with: 1 for a row if bias-corrected, its share if recursive
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -25,70 +18,10 @@ import numpy as np
 
 from ema_cli.engine.kernel import Mix, bias_of, blend, mix, sides, spread_of
 from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
+from ema_cli.engine.moments import Moments, join, join_adjusted
 from ema_cli.engine.scratch import Scratch
-
-LEVELS = 3
-# What a series remembers on each level: of all before its open block, and of the open block.
-CARRY = ("carry_mean", "carry_std", "carry_bias", "carry_mass")
-MOMENTS = ("mean", "std", "bias")
-DECAYS = ("decay", "share", "mass")
-LOCAL = MOMENTS + DECAYS
-# A block not yet begun: nothing has decayed, nothing is in it.
-BLANK = dict.fromkeys(CARRY + LOCAL, 0.0) | {"decay": 1.0}
-Memory = dict[str, Floats]  # (LEVELS, segments) each
-
-
-@dataclass
-class Moments:
-    """Averages, and where asked for their standard deviations and 1 − Σw² of their weights."""
-
-    mean: Floats
-    std: Floats | None = None
-    bias: Floats | None = None
-
-    def unbiased_std(self) -> Floats:
-        """The std as pandas has it: variance/(1 − Σw²) under a root; NaN where one value has all weight."""
-        assert self.std is not None
-        assert self.bias is not None
-        root = np.sqrt(self.bias)
-        np.copyto(root, np.nan, where=root == 0.0)
-        return np.divide(self.std, root, out=root)
-
-    def given(self) -> list[tuple[str, Floats]]:
-        """The parts there are, by name."""
-        parts = zip(MOMENTS, (self.mean, self.std, self.bias), strict=True)
-        return [(name, part) for name, part in parts if part is not None]
-
-    def at(self, index: Any) -> Moments:
-        """Those of some elements."""
-        if self.std is None or self.bias is None:
-            return Moments(self.mean[index])
-        return Moments(self.mean[index], self.std[index], self.bias[index])
-
-
-@dataclass(frozen=True)
-class Decays:
-    """How elements weigh, one value an element; a gain of None is the share."""
-
-    decay: Floats
-    share: Floats
-    gain: Floats | None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How blocks weigh up to and including each element; step-major, or, if `even`, lists by position.
-
-    decay, share, mass: of the block so far. inner: how the block so far and the next element blend, step by
-    step; outer: how the carry and the block so far do.
-    """
-
-    decay: Any
-    share: Any
-    mass: Any
-    inner: dict[int, Mix]
-    outer: dict[int, Mix]
-    even: bool = False
+from ema_cli.engine.state import BLANK, CARRY, DECAYS, LEVELS, MOMENTS, Memory
+from ema_cli.engine.weights import WIDE, Decays, Weights, ends_of, weigh
 
 
 @dataclass(frozen=True)
@@ -124,26 +57,6 @@ def make_floors(counts: Ints, seen: Ints, scratch: Scratch) -> list[Floor]:
     return [*floors, Floor(who, counts, None)]
 
 
-@lru_cache(maxsize=256)
-def even_weights(decay: float, share: float, gain: float | None) -> list[Weights]:
-    """The weights on each level, and of one element above them, where all rows decay alike."""
-    tables = []
-    lane = Dense(np.array([BLOCK]), np.array([0]), Scratch())
-    begin = {name: np.array([BLANK[name]]) for name in DECAYS}
-    for _ in range(LEVELS + 1):
-        row = np.ones(BLOCK)
-        given = Decays(row * decay, row * share, None if gain is None else row * gain)
-        weights = _weigh(lane, given, begin)
-        decays, shares, masses = (getattr(weights, name)[:, 0].tolist() for name in DECAYS)
-        inner, outer = (
-            {j: Mix(how.pull.item(), how.newer) for j, how in steps.items()}
-            for steps in (weights.inner, weights.outer)
-        )
-        tables.append(Weights(decays, shares, masses, inner, outer, True))
-        decay, share, gain = decays[-1], shares[-1], None if gain is None else masses[-1]
-    return tables
-
-
 @dataclass(frozen=True)
 class Folding:
     """One average of one tile: its floors, what its segments remember (moved on in place), and its kind."""
@@ -163,12 +76,12 @@ class Folding:
         floor, tables = self.floors[level], self.kind.tables
         if floor.lanes is None:
             return self._chain(values, decays)
-        weights = tables[level] if tables else _weigh(floor.lanes, decays, self._begin(level, DECAYS))
+        weights = tables[level] if tables else weigh(floor.lanes, decays, self._begin(level, DECAYS))
         local = self._walk(floor.lanes, values, weights, self._begin(level, MOMENTS))
         carry = self._begin(level, CARRY)
         if floor.lanes.full.size:
             ends = Moments(**{n: floor.lanes.at_ends(part, floor.lanes.full) for n, part in local.given()})
-            self._hand_down(level, carry, self.totals(ends, _ends_of(floor.lanes, weights), None, level + 1))
+            self._hand_down(level, carry, self.totals(ends, ends_of(floor.lanes, weights), None, level + 1))
         self._remember(level, local, weights)
         return self._join_all(floor.lanes, local, weights, carry, out)
 
@@ -237,17 +150,15 @@ class Folding:
         self, lanes: Dense | Ragged, local: Moments, weights: Weights, carry: Memory, out: Moments | None
     ) -> tuple[Moments, Floats | None]:
         """Carry and local moments of each element taken together, in input order. Spends `local`."""
-        names = [name for name in CARRY if name in carry]
         masses = lanes.empty() if self.kind.adjusted else None
-        for steps in zip(*(lanes.over(carry[name]) for name in names), strict=True):
-            j, at, before = steps[0]
+        before = [carry[name] for name in CARRY if name in carry]
+        for at, how, mass, values in _steps(lanes, weights, before):
             into = local.at(at)
-            older = Moments(before, steps[1][2], steps[2][2]) if self.kind.std else Moments(before)
+            older = Moments(*values[: 3 if self.kind.std else 1])
             if masses is None:
-                join(older, into, weights.outer[j], into)
+                join(older, into, how, into)
             else:
-                mass = weights.mass[j if weights.even else at]
-                masses[at] = join_adjusted(older, steps[-1][2], into, weights.outer[j], mass, into)
+                masses[at] = join_adjusted(older, values[-1], into, how, mass, into)
         target = {} if out is None else dict(out.given())
         flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
         return Moments(*flat), None if masses is None else lanes.collect(masses)
@@ -285,61 +196,21 @@ class Folding:
             even = table.outer[0], table.mass[0]
             return lambda _: even
         assert decays is not None
-        decay, share = decays.decay[order], decays.share[order]
-        gain = share if decays.gain is None else decays.gain[order]
-        return lambda at: (mix(share[at], decay[at]), gain[at])
+        how = mix(decays.share[order], decays.decay[order])
+        gain = decays.share[order] if decays.gain is None else decays.gain[order]
+        return lambda at: (how.at(at), gain[at])
 
 
-def _weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights:
-    """The weights of blocks up to and including each element, from those of the elements."""
-    assert given is not None
-    decay, share = lanes.spread(given.decay), lanes.spread(given.share)
-    fades, shares = lanes.empty(), lanes.empty()
-    gain, masses = (share, shares) if given.gain is None else (lanes.spread(given.gain), lanes.empty())
-    adjusted = given.gain is not None
-    pulls = lanes.empty()
-    inner, outer = {}, {}
-    for _, at, before in lanes.walk(fades, begin["decay"]):
-        np.multiply(before, decay[at], fades[at])
-    if adjusted:
-        for _, at, before in lanes.walk(shares, begin["share"]):
-            np.add(before * decay[at], share[at], shares[at])
-    for j, at, before in lanes.walk(masses, begin["mass" if adjusted else "share"]):
-        old = before * decay[at]
-        np.add(old, gain[at], masses[at])
-        inner[j] = mix(gain[at], old, masses[at], pulls[at])
-        outer[j] = mix(shares[at], fades[at])
-    return Weights(fades, shares, masses, inner, outer)
+def _steps(
+    lanes: Dense | Ragged, weights: Weights, carry: list[Floats]
+) -> Iterator[tuple[int | slice, Mix, Any, list[Floats]]]:
+    """Where elements lie, how the carry and they blend, their mass, and the carry of each: step by step.
 
-
-def _ends_of(lanes: Dense | Ragged, weights: Weights) -> Decays | None:
-    """How the complete blocks decay as elements of the level above, where there is no table."""
-    if weights.even:
-        return None
-    decay, share = (lanes.at_ends(part, lanes.full) for part in (weights.decay, weights.share))
-    gain = None if weights.mass is weights.share else lanes.at_ends(weights.mass, lanes.full)
-    return Decays(decay, share, gain)
-
-
-def join(older: Moments, newer: Moments, how: Mix, out: Moments) -> None:
-    """The moments of two sides taken together; a newer side without a std is a single value."""
-    if out.std is not None and out.bias is not None:
-        assert older.std is not None
-        assert older.bias is not None
-        of = sides(how)
-        out.std[...] = spread_of((older.std, newer.std), of, newer.mean - older.mean)
-        out.bias[...] = bias_of((older.bias, newer.bias), of)
-    blend(older.mean, newer.mean, how, out.mean)
-
-
-def join_adjusted(
-    older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float, out: Moments
-) -> Floats:
-    """`join` by what each side weighs: its mass, the older one's decayed; returns the mass of both."""
-    left = blend(mass, _NOTHING, fade)
-    total = left + gain
-    join(older, newer, mix(gain, left, total), out)
-    return total
-
-
-_NOTHING = np.zeros(1)
+    All at once where the lanes are few: then the calls are what takes time.
+    """
+    if weights.whole is not None and isinstance(lanes, Dense) and lanes.count <= WIDE:
+        yield slice(None), *weights.whole, [np.broadcast_to(v, (BLOCK, lanes.count)) for v in carry]
+        return
+    for steps in zip(*(lanes.over(values) for values in carry), strict=True):
+        j, at, _ = steps[0]
+        yield at, weights.outer[j], weights.mass[j if weights.even else at], [v for _, _, v in steps]

@@ -28,6 +28,10 @@ class Mix(NamedTuple):
     pull: Any
     newer: Any
 
+    def at(self, index: Any) -> Mix:
+        """That of some rows."""
+        return Mix(self.pull[index], self.newer if isinstance(self.newer, bool) else self.newer[index])
+
 
 def mix(new: Floats | float, old: Floats, total: Floats | None = None, out: Floats | None = None) -> Mix:
     """How a newer and an older side of these weights blend. total: their sum, where that is not 1."""
@@ -53,7 +57,7 @@ def blend(old: Floats, new: Floats, how: Mix, out: Floats | None = None) -> Floa
 def sides(how: Mix) -> tuple[Any, Any]:
     """What the older and the newer side of a blend weigh."""
     pull, newer = how
-    light = np.abs(pull)
+    light = abs(pull)
     heavy = 1.0 - light
     if newer is True or newer is False:
         return (light, heavy) if newer else (heavy, light)
@@ -131,6 +135,10 @@ def _halve(z: Floats, decay: Floats, share: Floats) -> None:
         tail *= u
     tail += 1.0
     tail *= u  # e^u − 1
+    if not n.any():  # as below, with factors of 1
+        np.add(1.0, tail, out=decay)
+        np.negative(tail, out=share)
+        return
     # 2^-n by way of its exponent bits, in two factors because 2^-1074 is not a normal number
     whole = n.astype(np.int64)
     half = whole >> 1

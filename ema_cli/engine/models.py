@@ -15,13 +15,15 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.fold import Decays, Kind, Moments, even_weights
+from ema_cli.engine.fold import Kind
 from ema_cli.engine.kernel import halve
 from ema_cli.engine.lanes import Ints
+from ema_cli.engine.moments import Moments
 from ema_cli.engine.plan import Part, Plan, fold_part, make_plan, remember, start_from_first, take_as_first
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.state import REMEMBERED, State
 from ema_cli.engine.ties import RecursiveClock, TiePlan
+from ema_cli.engine.weights import Decays, even_weights
 
 
 class Plain:

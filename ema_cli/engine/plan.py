@@ -6,21 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ema_cli.engine.fold import (
-    BLANK,
-    CARRY,
-    LOCAL,
-    Decays,
-    Floor,
-    Folding,
-    Kind,
-    Memory,
-    Moments,
-    make_floors,
-)
+from ema_cli.engine.fold import Floor, Folding, Kind, make_floors
+from ema_cli.engine.moments import Moments
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.scratch import Bools, Ints, Scratch
-from ema_cli.engine.state import State
+from ema_cli.engine.state import BLANK, CARRY, LOCAL, Memory, State
+from ema_cli.engine.weights import Decays
 
 Index = Ints | slice
 
@@ -129,6 +120,8 @@ def empty_moments(scratch: Scratch, rows: int, std: bool) -> Moments:
 
 def remember(state: State, memory: Memory, rows: Rows, weight: int) -> None:
     """Store each series' memory as its last segment left it."""
-    state.store(
-        {name: array[..., rows.final] for name, array in memory.items()}, rows.series[rows.final], weight
-    )
+    series = rows.series
+    if not rows.final.all():
+        memory = {name: array[..., rows.final] for name, array in memory.items()}
+        series = series[rows.final]
+    state.store(memory, series, weight)

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_KEPT = 1 << 21  # floats, 16 MB
+
 
 class Scratch:
     """Hands out uninitialised arrays, good until the next `clear`."""
@@ -26,6 +28,9 @@ class Scratch:
     def clear(self) -> None:
         """Take everything back; what was handed out will be overwritten."""
         if self._used > len(self._room):
+            # To free a block that was never touched costs nothing, and teaches glibc's malloc to keep arrays
+            # up to that size for the next one: not all that a tile needs can be had from here.
+            np.empty(_KEPT)
             self._room = np.empty(self._used)
         self._used = 0
 

@@ -13,11 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.engine.fold import BLANK, CARRY, DECAYS, LEVELS, LOCAL
-from ema_cli.engine.scratch import Ints
+from ema_cli.engine.scratch import Floats, Ints
 
-Arrays = dict[str, NDArray[Any]]
+LEVELS = 3
+# What a series remembers on each level: of all before its open block, and of the open block.
+CARRY = ("carry_mean", "carry_std", "carry_bias", "carry_mass")
+MOMENTS = ("mean", "std", "bias")
+DECAYS = ("decay", "share", "mass")
+LOCAL = MOMENTS + DECAYS
+# A block not yet begun: nothing has decayed, nothing is in it.
+BLANK = dict.fromkeys(CARRY + LOCAL, 0.0) | {"decay": 1.0}
+Memory = dict[str, Floats]  # (LEVELS, segments) each
 REMEMBERED = CARRY + LOCAL
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class State:
         some = fresh.any()
         for name in names:
             if name in self.arrays:
-                out[name] = self._of(name, weight)[..., places]
+                out[name] = np.take(self._of(name, weight), places, axis=-1)
                 if some:
                     out[name][..., fresh] = self.by_name[name].blank
         return out

@@ -12,12 +12,14 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.fold import Decays, Kind, Moments, join
+from ema_cli.engine.fold import Kind
 from ema_cli.engine.kernel import chunks, halve, mix
+from ema_cli.engine.moments import Moments, join
 from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, start_from_first
 from ema_cli.engine.rows import Rows
 from ema_cli.engine.scratch import Bools, Floats, Ints
 from ema_cli.engine.state import REMEMBERED, Arrays, State
+from ema_cli.engine.weights import Decays
 
 # The average at the last observation that has been folded.
 BEFORE = ("before_mean", "before_std", "before_bias")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO
 
 from ema_cli.batch import Batch, Floats
 from ema_cli.errors import FileTrouble, OptionError
@@ -25,13 +26,15 @@ PACKAGES = {".png": "matplotlib", ".svg": "matplotlib", ".pdf": "matplotlib", ".
 class Plotter(Watcher):
     """Draws a run into a file, or as text.
 
-    target: the file, or `-` for a terminal. terminal: where that is. note: takes what is to be said to the
-    user. Raises OptionError or FileTrouble before any work for a picture that can't be made.
+    target: the file, or `-` for the terminal that is stderr. note: takes what is to be said to the user.
+    place: puts the file in its place when it is closed, or leaves the old one there if an exception ends it;
+    so a picture appears after output and state, and one that can't be drawn leaves both as they were.
+    Raises OptionError or FileTrouble, before any work, for a picture that can't be made.
     """
 
-    def __init__(self, job: Job, target: str, terminal: TextIO, note: Callable[[str], None]) -> None:
+    def __init__(self, job: Job, target: str, note: Callable[[str], None], place: ExitStack) -> None:
         check_target(job, target)
-        self.job, self.target, self.terminal, self.note = job, target, terminal, note
+        self.job, self.target, self.note, self.place = job, target, note, place
         self.record: Record | None = None
 
     def begin(self, chosen: Selection) -> None:
@@ -50,11 +53,10 @@ class Plotter(Watcher):
         if self.target == "-":
             from ema_cli.extras.terminal import abilities, draw_text
 
-            self.terminal.write(draw_text(chart, *abilities(self.terminal)))
+            sys.stderr.write(draw_text(chart, *abilities(sys.stderr)))
             return
         data = draw(chart, suffix_of(self.target))
-        with open_output(self.target) as out:
-            out.write(data)
+        self.place.enter_context(open_output(self.target)).write(data)
 
     @property
     def empty(self) -> bool:

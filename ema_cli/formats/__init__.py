@@ -57,7 +57,8 @@ def open_source(job: Job, name: str) -> Source:
         if kind == "parquet" and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             from ema_cli.formats.parquet import ParquetSource
 
-            return ParquetSource(raw, shown)
+            with raw:  # which is opened anew by it
+                return ParquetSource(raw, shown)
         reader: Reader = open_text(raw, shown)
         if kind is None or kind == "parquet":
             peeked = Pushback(reader, shown)
@@ -65,9 +66,10 @@ def open_source(job: Job, name: str) -> Source:
                 from ema_cli.formats.parquet import ParquetSource
                 from ema_cli.formats.spool import spool
 
-                return ParquetSource(spool(peeked), shown)
+                with peeked, spool(peeked) as spooled:
+                    return ParquetSource(spooled, shown)
             reader = peeked
-        return TextSource(reader, shown, input_dialect(job, name))
+        return TextSource(reader, shown, input_dialect(job, name), raw.tell if raw.seekable() else None)
     except BaseException:
         raw.close()
         raise

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ema_cli.batch import Dialect, Floats
+from ema_cli.batch import LARGEST, Dialect, Floats
 from ema_cli.formats.records import QUOTE, Records
 
 Bools = NDArray[np.bool_]
@@ -20,8 +20,6 @@ MISSING = frozenset(
     b",<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null".split(b",")
 )
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-# Beyond this the difference of two values may overflow.
-LARGEST = 2.0**1023
 # With a decimal comma a point makes a cell no number: it turns into a byte that no number has.
 _COMMA_TO_POINT = bytes.maketrans(b",.", b".\0")
 _SPACES = (32, 9)

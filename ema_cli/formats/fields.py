@@ -85,7 +85,8 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
     if digits is None:
         flat = np.ascontiguousarray(fields).reshape(-1)
         text = b"," + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-        text = text.replace(b"null", b"")
+        if np.isnan(flat).any():
+            text = text.replace(b"null", b"")
     else:
         template = f",%.{digits}f" * (rows * width)
         text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Floats, Ints, Wanted
+from ema_cli.batch import BATCH_ROWS, LARGEST, Batch, Dialect, Floats, Ints, Sample, Wanted
 from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.files import system_words
 from ema_cli.formats import arrow_text
-from ema_cli.formats.cells import LARGEST
 from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.formats.parquet_footer import first_codec
 from ema_cli.times import BadTimeError, to_nanoseconds
@@ -96,12 +95,13 @@ class ParquetSource:
             raise
         self._leaves = _leaves(self._schema)
 
-    def numeric(self, candidates: Sequence[int]) -> list[int]:
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:  # noqa: ARG002 - types need no rows
         """Those candidates whose type is a number's; pandas' index is no column of the table."""
         index = index_columns(self._schema)
-        return [
+        found = [
             k for k in candidates if _is_number(self._schema.field(k).type) and self.columns[k] not in index
         ]
+        return Sample(found, [])
 
     def schema(self, wanted: Wanted) -> Any:
         """The Arrow schema of the columns kept; its metadata leaves out what is not."""

@@ -7,65 +7,86 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.batch import Batch, Dialect, Source, Wanted
+from ema_cli.batch import Batch, Dialect, Sample, Source, Wanted
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.text import TextSource, empty_records
 from ema_cli.formats.text_body import TextBody
 
 
 class Parts:
-    """A source made of sources; the first is opened at once, the others when their turn comes."""
+    """A source made of sources; the first is opened at once, the others when their turn comes.
+
+    A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
+    """
 
     def __init__(self, names: Sequence[str], opener: Callable[[str], Source]) -> None:
         self.names, self.opener = list(names), opener
-        self.current = opener(self.names[0])
-        self.first_schema: Any = None
-        self.name, self.columns = self.current.name, self.current.columns
+        self.first = opener(names[0])
+        while not self.first.columns and len(self.names) > 1:  # empty: not even a header
+            self.first.close()
+            self.first = opener(self.names[1])
+            del self.names[0]
+        self.opened = [self.first]
+        self.name, self.columns = self.first.name, self.first.columns
 
-    def numeric(self, candidates: Sequence[int]) -> list[int]:
-        return self.current.numeric(candidates)
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
+        found = self.first.sample(candidates, most)
+        while found.undecided and found.rows < most and len(self.opened) < len(self.names):
+            more = self._part(len(self.opened)).sample(found.undecided, most - found.rows)
+            found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
+        return found
 
     def header(self, wanted: Wanted, dialect: Dialect) -> tuple[bytes, bytes]:
-        return self.current.header(wanted, dialect)
+        return self.first.header(wanted, dialect)
 
     def schema(self, wanted: Wanted) -> Any:
-        return self.current.schema(wanted)
+        return self.first.schema(wanted)
 
     @property
     def compression(self) -> str:
-        return getattr(self.current, "compression", "zstd")
+        return getattr(self.first, "compression", "zstd")
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
-        size = 0
-        for batch in self.current.batches(wanted):
-            size = batch.size
-            yield batch
-        before = size
-        for name in self.names[1:]:
-            earlier = self.current
-            earlier.close()
-            self.current = self.opener(name)
-            self._check_same(earlier)
+        size = before = 0
+        earlier: Source | None = None
+        for k in range(len(self.names)):
+            part = self._part(k)
+            if not part.columns:
+                continue
             if isinstance(earlier, TextSource) and earlier.unfinished:
                 yield _newline(earlier, wanted, size)
-            for batch in self.current.batches(wanted):
+            earlier = part
+            for batch in part.batches(wanted):
                 size = batch.size = batch.size + before
                 yield batch
             before = size
+            part.close()
 
-    def _check_same(self, earlier: Source) -> None:
+    def _part(self, k: int) -> Source:
+        if k == len(self.opened):
+            self.opened.append(self.opener(self.names[k]))
+            self._check_same(self.opened[k])
+        return self.opened[k]
+
+    def _check_same(self, part: Source) -> None:
         """Raise DataError where a later part has another header or is of another kind."""
-        if type(earlier) is not type(self.current):
-            raise DataError("another format than the parts before it", Place(self.current.name))
-        if self.current.columns != self.columns:
-            problem = (
-                f"columns {', '.join(self.current.columns)}; the first part has {', '.join(self.columns)}"
-            )
-            hint = "parts of one series have the same header; for a series each use --output-dir"
-            raise DataError(problem, Place(self.current.name), hint)
+        if not part.columns:  # empty: no rows either
+            return
+        if type(part) is not type(self.first):
+            raise DataError("another format than the parts before it", Place(part.name))
+        check_header(part.columns, self.columns, part.name)
 
     def close(self) -> None:
-        self.current.close()
+        for part in self.opened:
+            part.close()
+
+
+def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> None:
+    """Raise DataError where a part has other columns than the first one."""
+    if list(columns) != list(first):
+        problem = f"columns {', '.join(columns)}; the first part has {', '.join(first)}"
+        hint = "parts of one series have the same header; for a series each: --output-dir without --chain"
+        raise DataError(problem, Place(name), hint)
 
 
 def _newline(source: TextSource, wanted: Wanted, size: int) -> Batch:

@@ -250,7 +250,7 @@ def open_output(name: str | None) -> Iterator[BinaryIO]:
 @contextmanager
 def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
     """`out`, or where the name ends in .gz .bz2 .xz .zst a file that compresses into it; no clock in it."""
-    kind = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+    kind = next((kind for suffix, kind in SUFFIXES.items() if name.lower().endswith(suffix)), None)
     if kind is None:
         yield out
         return

@@ -6,7 +6,7 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Wanted
+from ema_cli.batch import BATCH_ROWS, Batch, Dialect, Sample, Wanted
 from ema_cli.errors import DataError, Place, delimiter_hint
 from ema_cli.formats import cells, fields
 from ema_cli.formats.header import Header, refuse_bare_returns, refuse_foreign, split_first
@@ -24,7 +24,6 @@ from ema_cli.formats.text_body import TextBody, text_schema
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 LONGEST_RECORD = 1 << 26
-SAMPLE = 1000  # records within which a column's first value must lie for it to be chosen by default
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,17 @@ class Block:
 
 
 class TextSource:
-    """A delimited text, block by block."""
+    """A delimited text, block by block. taken: tells where in a file the input has been read up to."""
 
-    def __init__(self, reader: Reader, name: str, dialect: Dialect) -> None:
+    def __init__(
+        self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
+    ) -> None:
         self.reader, self.name, self.dialect = reader, name, dialect
         self.rest = b""  # read, but not yet a whole record
         self.line = 1  # the physical line on which `rest` begins
         self.size = 0
+        # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
+        self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.waiting: list[Block] = []
         self.head = self._read_header()
@@ -96,7 +99,8 @@ class TextSource:
         self.rest += chunk
 
     def _consume(self, taken: int) -> None:
-        self.line += self.rest.count(b"\n", 0, taken)
+        # NumPy lets other threads run meanwhile, which bytes.count does not.
+        self.line += int(np.count_nonzero(np.frombuffer(self.rest, np.uint8, taken) == NEWLINE))
         if taken:
             self.unfinished = self.rest[taken - 1] != NEWLINE
         self.rest = self.rest[taken:]
@@ -153,18 +157,18 @@ class TextSource:
 
     # -- handing over
 
-    def numeric(self, candidates: Sequence[int]) -> list[int]:
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
         undecided, found, seen = list(candidates), [], 0
-        while undecided and seen < SAMPLE and (block := self._next_block()) is not None:
+        while undecided and seen < most and (block := self._next_block()) is not None:
             self.waiting.append(block)
-            records = block.records.cut(0, SAMPLE - seen)
+            records = block.records.cut(0, most - seen)
             for column in list(undecided):
                 first = cells.first_value(records, column)
                 if first is not None:
                     undecided.remove(column)
                     found += [column] * cells.is_number(first, self.dialect)
             seen += len(records)
-        return sorted(found)
+        return Sample(sorted(found), undecided, seen)
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         reader = cells.NumberReader(wanted.values, self.dialect, wanted.invalid)
@@ -195,7 +199,7 @@ class TextSource:
             times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
-        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.size)
+        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.taken())
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))

@@ -9,12 +9,13 @@ from ema_cli.batch import Dialect
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.fields import unquote
 
-BOM = b"\xef\xbb\xbf"
+BOM, NUL = b"\xef\xbb\xbf", b"\0"
 # What a file of another kind begins with: what it is, and what to try.
 FOREIGN = {
     b"PAR1": ("a Parquet file", "--from parquet"),
     b"PK\x03\x04": ("a zip archive or an Excel workbook", "save the sheet as CSV, or unpack the archive"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV"),
+    b"\xff\xfe\0\0": ("UTF-32 text", "iconv -f UTF-32 -t UTF-8 FILE | ema-smooth ..."),
     b"\xff\xfe": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
     b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
     b"ARROW1": ("an Arrow IPC file", "write it as Parquet or CSV"),
@@ -61,9 +62,10 @@ def split_first(data: bytes, dialect: Dialect, final: bool) -> Header | None:
         numbers = [b"%d" % (k + 1) for k in range(len(fields))]
         return Header(mark if fields else lead, b"", b"", numbers)
     text = data[len(lead) : end]
-    body = text.removesuffix(b"\n").removesuffix(b"\r") if text.endswith(b"\n") else text
+    # A return at the end of the input counts as a line ending that was cut, as it does below the header.
+    body = text.removesuffix(b"\n").removesuffix(b"\r")
     if fields:
-        fields[-1] = fields[-1].removesuffix(b"\r") if text.endswith(b"\n") else fields[-1]
+        fields[-1] = fields[-1].removesuffix(b"\r")
     return Header(lead, body, text[len(body) :], fields)
 
 
@@ -103,10 +105,14 @@ def refuse_foreign(head: bytes, name: str) -> None:
         if head.startswith(magic):
             raise DataError(f"this is {what}, not CSV", Place(name), hint)
     # In the first line alone, of which all is here whatever else has arrived.
-    if b"\0" in head.partition(b"\n")[0]:
-        wide = head[1:2] == b"\0" or head[:1] == b"\0"
-        what = "UTF-16 text" if wide else "binary data (a NUL byte)"
-        hint = "iconv -f UTF-16LE -t UTF-8 FILE | ema-smooth ..." if wide else "a CSV, TSV or Parquet file"
+    line = head.partition(b"\n")[0]
+    if nuls := line.count(b"\0"):
+        # ASCII in a wide encoding is at least half NULs; the newline's own may be on either side of it.
+        wide = "UTF-32" if 4 * nuls >= 3 * len(line) else "UTF-16" if 2 * nuls >= len(line) - 1 else None
+        what = "binary data (a NUL byte)" if wide is None else f"{wide} text"
+        code = f"{wide}{'BE' if line.startswith(NUL) else 'LE'}"
+        hint = f"iconv -f {code} -t UTF-8 FILE | ema-smooth ..."
+        hint = hint if wide else "a CSV, TSV or Parquet file"
         raise DataError(f"this is {what}, not CSV", Place(name, 1), hint)
 
 

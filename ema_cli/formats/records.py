@@ -157,6 +157,8 @@ def _outside_quotes(text: bytes, bytes_: Bytes, delimiter: int) -> Ints:
     closes[returns] = bytes_[np.minimum(closing[returns] + 2, len(bytes_) - 1)] == NEWLINE
     if not (opens.all() and closes.all()):
         return _walk(text, delimiter)
+    if len(quotes) % 2:  # all that follows is inside the field that is still open
+        bytes_ = bytes_[: int(quotes[-1])]
     separators = np.flatnonzero((bytes_ == NEWLINE) | (bytes_ == delimiter))
     return np.asarray(separators[np.searchsorted(quotes, separators) % 2 == 0])
 
@@ -164,8 +166,11 @@ def _outside_quotes(text: bytes, bytes_: Bytes, delimiter: int) -> Ints:
 def _walk(text: bytes, delimiter: int) -> Ints:
     """The same, one field after another: for quotes in places where they are just letters."""
     d = re.escape(bytes([delimiter]))
-    # A quoted field with what may trail its closing quote, or a plain one; then the separator.
-    field = re.compile(rb'(?:"[^"]*(?:""[^"]*)*"[^' + d + rb"\n]*|(?!\")[^" + d + rb"\n]*)([" + d + rb"\n])")
+    # A quoted field with what may trail its closing quote, or a plain one; then the separator. No second
+    # thoughts (*+): half of a doubled quote does not close a field whose end has not arrived.
+    field = re.compile(
+        rb'(?:"[^"]*+(?:""[^"]*+)*+"[^' + d + rb"\n]*|(?!\")[^" + d + rb"\n]*)([" + d + rb"\n])"
+    )
     found, at = [], 0
     while (match := field.match(text, at)) is not None:
         found.append(match.start(1))

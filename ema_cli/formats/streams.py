@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
@@ -173,7 +173,10 @@ class Zstd:
 
 
 class ReadAhead:
-    """Reads in a thread and hands over all that has come in; never holds more than two blocks."""
+    """Reads in a thread and hands over all that has come in; never holds more than two blocks.
+
+    The thread closes what it reads from: nobody may close a file while another reads it.
+    """
 
     def __init__(self, inner: Reader) -> None:
         self.inner = inner
@@ -196,6 +199,9 @@ class ReadAhead:
                         return
         except BaseException as error:
             self.error = error
+        finally:
+            with suppress(Exception):
+                self.inner.close()
         with self.changed:
             self.done = True
             self.changed.notify_all()

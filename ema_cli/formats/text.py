@@ -211,9 +211,10 @@ class TextSource:
     ) -> DataError:
         if isinstance(error, BadTimeError):
             where = place(records, error.row, wanted.time)
-            return DataError(
-                str(error), where, "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
-            )
+            # Not the error's own words, which count rows from where the batch happens to begin.
+            problem = f"{error.text!r} is {error.problem}"
+            hint = error.hint or "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
+            return DataError(problem, where, hint)
         where = place(records, error.row, error.column)
         return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -76,6 +77,8 @@ spacing, running = under("Keys and times"), under("Running")
 @spacing("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of times that are numbers.")
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running("--state", metavar="FILE", help="Carry on from FILE if it is there, and leave the state in it.")
+@running("--plot", metavar="FILE", help="Draw value and trend: png, svg, pdf, html; `-` in the terminal.")
+@running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
@@ -93,8 +96,10 @@ def command(**options: Any) -> None:
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
     from ema_cli.pipeline import run
+    from ema_cli.watching import watching
 
-    summary = run(job)
+    with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
+        summary = run(job, watcher)
     _tell(job, summary, verbose=options["verbose"])
 
 
@@ -114,6 +119,7 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
 def _run_folder(job: Job, options: dict[str, Any]) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
     from ema_cli.folder import run_folder
+    from ema_cli.watching import counting
 
     def report(outcome: Outcome) -> None:
         if outcome.problem is not None:
@@ -122,7 +128,8 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
         part = replace(job, inputs=(outcome.source,), output=outcome.target)
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
-    tally = run_folder(job, options["output_dir"], options["jobs"], options["chain"], report)
+    with counting(job, options["progress"], report) as counted:
+        tally = run_folder(job, options["output_dir"], options["jobs"], options["chain"], counted)
     say(NAME, f"{options['output_dir']}: {tally}")
     return tally.exit_code
 
@@ -139,6 +146,8 @@ def make_job(options: dict[str, Any]) -> Job:
         )
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
+    if options["output_dir"] is not None and options["plot"] is not None:
+        raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
     given = {name: value for name, value in options.items() if value != ()}
     return Job(
         average=make_average(given, timed=options["time"] is not None),

@@ -228,6 +228,10 @@ class ParameterEMA:
             name: to_tensor(array, array.dtype.name) if name in self._tensors else array.copy()
             for name, array in self._averages.items()
         }
+        return {**self._particulars(), "averages": averages}
+
+    def _particulars(self) -> dict[str, Any]:
+        """The state without the averages."""
         return {
             "version": VERSION,
             "options": self._schedule.signature(),
@@ -237,7 +241,6 @@ class ParameterEMA:
             "decay": self._decay,
             "dtypes": {name: info.dtype.name for name, info in self._infos.items()},
             "tensors": sorted(self._tensors),
-            "averages": averages,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -259,7 +262,8 @@ class ParameterEMA:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one .safetensors or .npz file, atomically. Raises FileTrouble."""
-        write_state(path, self.state_dict())
+        # Not state_dict(): it would copy every average only to have it written.
+        write_state(path, {**self._particulars(), "averages": self._averages})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, warmup: Warmup = None) -> ParameterEMA:

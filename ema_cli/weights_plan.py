@@ -9,7 +9,7 @@ from typing import Any
 
 from ema_cli.checkpoints import Checkpoint
 from ema_cli.checkpoints.naming import step_of
-from ema_cli.decay import Decay, make_decay
+from ema_cli.decay import Decay, make_decay, number_in, parse_duration
 from ema_cli.errors import DataError, OptionError
 from ema_cli.tensors import TensorInfo, check_dtype, dtype_named, is_averaged, some_of
 
@@ -66,7 +66,12 @@ def fold_decay(given: Mapping[str, str | float | None]) -> Decay:
         raise OptionError(f"{both} say the same thing in two ways", f"only --{next(iter(chosen))}")
     family, value = next(iter(chosen.items()))
     assert value is not None  # those were left out above
-    decay = make_decay(family, value)
+    if family == "halflife" and (number_in(value) or 0.0) <= 0.0 and parse_duration(value) is None:
+        raise OptionError(f"--halflife {value}: must be a number of checkpoints above 0", "--halflife 5")
+    try:
+        decay = make_decay(family, value)
+    except OptionError as error:
+        raise OptionError(error.problem, "--decay 0.9 or --alpha 0.1 or --halflife 5") from error
     if decay.auto:
         raise OptionError("--alpha auto needs a series to learn from; checkpoints are none", "--alpha 0.1")
     if decay.halflife_ns is not None:
@@ -166,7 +171,7 @@ def matched(
                 left_out.add(tensor)
     if differences and not options.intersection:
         raise DataError(_listed(differences), hint="--keys intersection folds what they share")
-    kept = [_typed(info, options.dtype) for tensor, info in newest.items() if tensor not in left_out]
+    kept = [_typed(tensor, info, options.dtype) for tensor, info in newest.items() if tensor not in left_out]
     if not kept:
         raise DataError("the checkpoints share no tensor", hint="--strip-prefix module. takes a prefix off")
     return kept, sources, sorted(left_out)
@@ -187,9 +192,10 @@ def _selected(checkpoint: Checkpoint, options: FoldOptions) -> dict[str, TensorI
         chosen[name] = info
     strange = [other for other in checkpoint.others if _output_name(other, options) is not None]
     if strange:
+        dicts = " or ".join(f"--key {key}" for key in checkpoint.keys)
         raise DataError(
-            f"{checkpoint.name}: {some_of(strange)} is no tensor",
-            hint=f"--exclude {strange[0]!r} leaves it out",
+            f"{checkpoint.name}: holds more than tensors: {some_of(strange)}",
+            hint=dicts or f"--exclude {strange[0]!r} leaves it out",
         )
     if not chosen:
         has = some_of(list(checkpoint.tensors)) if checkpoint.tensors else "none at all"
@@ -218,9 +224,10 @@ def _difference(newest: TensorInfo | None, other: TensorInfo | None) -> str:
     return ""
 
 
-def _typed(info: TensorInfo, dtype: str | None) -> TensorInfo:
+def _typed(name: str, info: TensorInfo, dtype: str | None) -> TensorInfo:
+    """What comes out: the newest tensor under its output name, in the dtype that is asked for."""
     wanted = dtype_named(dtype) if dtype is not None and is_averaged(info.dtype) else info.dtype
-    return TensorInfo(info.name, wanted, info.shape)
+    return TensorInfo(name, wanted, info.shape)
 
 
 def _listed(differences: list[str]) -> str:

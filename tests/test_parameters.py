@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +21,7 @@ from ema_cli.parameters import ParameterEMA
 from ema_cli.schedule import exp_ramp, power_ramp, tf_ramp
 from ema_cli.tensors import rounded
 
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 

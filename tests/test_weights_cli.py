@@ -11,18 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 
 from ema_cli import weights, weights_cli
 from ema_cli.checkpoints import open_checkpoint
 from ema_cli.console import _invoke
-from tests.test_checkpoints import read, same, write
-
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+from tests.test_checkpoints import BFLOAT16, load_file, read, same, save_file, write
 
 
 class Result(NamedTuple):
@@ -148,7 +143,7 @@ def test_dry_run_reads_no_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 def test_provenance_and_the_newest_files_own_metadata(run: Run) -> None:
     write_models("a1.npz", "a2.safetensors")
     run("a1.npz", "a2.safetensors", "--decay", "0.5", "-o", "o.safetensors")
-    with safe_open("o.safetensors", "numpy") as file:
+    with pytest.importorskip("safetensors").safe_open("o.safetensors", "numpy") as file:
         metadata = file.metadata()
     assert metadata["format"] == "pt"
     said = json.loads(metadata["ema_smooth"])
@@ -179,6 +174,12 @@ def test_choosing_and_renaming(run: Run) -> None:
     options = ("--decay", "0.5", "--strip-prefix", "module.", "--exclude", "opt", "--include", "[wo]*")
     assert run("a.npz", "b.npz", *options, "-o", "o.npz").code == 0
     assert {name: array.tolist() for name, array in read(Path("o.npz")).items()} == {"w": [3.0, 3.0]}
+    assert (
+        run("b.npz", "a.npz", *options, "-o", "newest_has_prefix.npz", "--resume", "s.safetensors").code == 0
+    )
+    assert {name: array.tolist() for name, array in read(Path("newest_has_prefix.npz")).items()} == {
+        "w": [2.0, 2.0]
+    }
     assert run("a.npz", "--decay", "0.5", "--include", "x*", "-o", "p.npz").err == (
         "ema-weights: a.npz: no tensor is chosen of those it has: 'module.b', 'module.w', 'opt'\n"
     )
@@ -235,6 +236,7 @@ def test_nan_is_an_error_that_names_file_and_tensor(run: Run, bad: float) -> Non
         (("a.npz", "--decay", "1.5", "-o", "o.npz"), 2, "between 0 and 1"),
         (("a.npz", "--decay", "x", "-o", "o.npz"), 2, "not a number"),
         (("a.npz", "--alpha", "auto", "-o", "o.npz"), 2, "needs a series"),
+        (("a.npz", "--halflife", "0", "-o", "o.npz"), 2, "a number of checkpoints above 0"),
         (("a.npz", "--halflife", "5min", "-o", "o.npz"), 2, "checkpoints have no times"),
         (("a.npz", "--decay", "0.5", "--init", "sma", "-o", "o.npz"), 2, "'sma' is not one of"),
         (("a.npz", "--decay", "0.5", "-o", "o.pt"), 2, "written as .safetensors or .npz"),
@@ -334,7 +336,12 @@ def test_torch_checkpoints_and_shards_make_the_same_average(run: Run) -> None:
     assert run("m1.pt", "m2.pt", "--key", "model", "--decay", "0.9", "-o", "o2.safetensors").code == 0
     same(load_file("o0.safetensors"), load_file("o1.safetensors"))
     same(load_file("o0.safetensors"), load_file("o2.safetensors"))
-    assert run("m1.pt", "--decay", "0.9", "-o", "o3.npz").err.endswith("  try: --key model\n")
+    mixed = run("m1.pt", "--decay", "0.9", "-o", "o3.npz")
+    assert mixed.err == "ema-weights: m1.pt: holds more than tensors: 'epoch'\n  try: --key model\n"
+    some = ("--include", "model.*", "--strip-prefix", "model.")
+    assert run("m1.pt", "m2.pt", *some[:2], "--decay", "0.9", "-o", "o3.npz").code == 0
+    assert run("m1.pt", "m2.pt", "--exclude", "epoch", *some[2:], "--decay", "0.9", "-o", "o4.npz").code == 0
+    same(read(Path("o4.npz")), load_file("o0.safetensors"))
 
 
 def test_slices_make_no_difference(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,3 +469,30 @@ def test_a_large_tensor_keeps_its_values(tmp_path: Path) -> None:
     with open_checkpoint(str(tmp_path / "o.npz")) as checkpoint:
         info = checkpoint.tensors["w"]
         assert (checkpoint.read(info, 0, info.size) == values + 1).all()
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+from ema_cli.weights_cli import command, NAME
+from ema_cli.console import run_command
+run_command(command, NAME, sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes stands in for a full disk")
+@pytest.mark.parametrize("limit", [1000, 60_000], ids=["output", "state"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_full_disk_changes_neither_output_nor_state(tmp_path: Path, limit: int, suffix: str) -> None:
+    for step in (1, 2):
+        write(tmp_path / f"m{step}.npz", {"w": np.full(10_000, step, np.float32)}, piece=10_000)
+    state, out = str(tmp_path / f"s{suffix}"), str(tmp_path / f"o{suffix}")
+    options = ("--decay", "0.5", "--resume", state, "--force", "-o", out)
+    subprocess.run(command(str(tmp_path / "m1.npz"), *options), check=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    full = [sys.executable, "-c", FULL, str(limit), str(tmp_path / "m2.npz"), *options]
+    done = subprocess.run(full, capture_output=True, text=True, check=False)
+    # With 1,000 bytes it depends on the headers which is full first.
+    name = out if limit == 1000 and out in done.stderr else state
+    assert (done.returncode, done.stderr) == (1, f"ema-weights: {name}: file too large\n")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -33,6 +33,7 @@ class NpzFile:
     def __init__(self, name: str) -> None:
         """Raises FileTrouble where the file can't be read or is no sound .npz file."""
         self.name = name
+        self.keys: Sequence[str] = ()
         try:
             self._zip = zipfile.ZipFile(name)
         except OSError as error:
@@ -191,7 +192,11 @@ class NpzWriter:
         nameless = {info.name: info.dtype.name for info in infos if info.dtype.kind == "V"}
         said = {"metadata": dict(metadata), "dtypes": nameless}
         text = np.array(json.dumps(said, sort_keys=True))
-        self.write(TensorInfo(_METADATA, text.dtype, ()), text)
+        try:
+            self.write(TensorInfo(_METADATA, text.dtype, ()), text)
+        except BaseException:
+            self._close(complete=False)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +204,10 @@ class NpzWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        self._close(complete=kind is None)
+
+    def _close(self, *, complete: bool) -> None:
+        if not complete:
             self._out.give_up()  # closing a zip writes, which on a full disk would fail again
         if self._member is not None:
             self._member.close()

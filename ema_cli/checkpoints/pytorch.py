@@ -28,9 +28,7 @@ class TorchFile:
         others: list[str] = []
         _collect(content, "", self._values, others)
         self.others: Sequence[str] = others
-        if others and key is None and (dicts := _dicts_of_tensors(content)):
-            hint = " or ".join(f"--key {choice}" for choice in dicts)
-            raise FileTrouble(name, f"holds more than tensors: {', '.join(map(repr, content))}", hint)
+        self.keys: Sequence[str] = _dicts_of_tensors(content) if key is None else ()
         self.tensors: dict[str, TensorInfo] = {
             tensor: TensorInfo(tensor, _dtype(name, tensor, value), tuple(value.shape))
             for tensor, value in self._values.items()

@@ -49,6 +49,7 @@ class SafetensorsFile:
         """Raises FileTrouble where the file can't be read or is no sound safetensors file."""
         self.name = name
         self.others: Sequence[str] = ()
+        self.keys: Sequence[str] = ()
         header, begin, size = _read_header(name)
         self.metadata: dict[str, str] = _metadata(header, name)
         self.tensors: dict[str, TensorInfo] = {}

@@ -21,6 +21,7 @@ class ShardedSafetensors:
         """Raises FileTrouble where the index or a shard is missing or damaged, or they disagree."""
         self.name = name
         self.others: Sequence[str] = ()
+        self.keys: Sequence[str] = ()
         places = weight_map(name)
         folder = Path(name).parent
         shards = {shard: SafetensorsFile(str(folder / shard)) for shard in sorted(set(places.values()))}

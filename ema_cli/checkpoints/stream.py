@@ -16,7 +16,10 @@ METADATA_KEY = "ema_smooth"
 
 
 class Checkpoint(Protocol):
-    """An open checkpoint. `tensors` by name in the file's order; `others`: names of what is no tensor."""
+    """An open checkpoint. `tensors` by name in the file's order; `others`: names of what is no tensor.
+
+    keys: where the file holds dicts of tensors beside other things, the names of those dicts.
+    """
 
     name: str
 
@@ -29,6 +32,9 @@ class Checkpoint(Protocol):
 
     @property
     def others(self) -> Sequence[str]: ...
+
+    @property
+    def keys(self) -> Sequence[str]: ...
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""

@@ -70,7 +70,7 @@ def open_source(job: Job, name: str) -> Source:
                 with peeked, spool(peeked) as spooled:
                     return ParquetSource(spooled, shown)
             reader = peeked
-        return TextSource(reader, shown, input_dialect(job, name))
+        return TextSource(reader, shown, input_dialect(job, name), raw.tell if raw.seekable() else None)
     except BaseException:
         (raw if reader is None else reader).close()
         raise

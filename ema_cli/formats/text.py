@@ -6,7 +6,7 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,13 +35,17 @@ class Block:
 
 
 class TextSource:
-    """A delimited text, block by block."""
+    """A delimited text, block by block. taken: tells where in a file the input has been read up to."""
 
-    def __init__(self, reader: Reader, name: str, dialect: Dialect) -> None:
+    def __init__(
+        self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
+    ) -> None:
         self.reader, self.name, self.dialect = reader, name, dialect
         self.rest = b""  # read, but not yet a whole record
         self.line = 1  # the physical line on which `rest` begins
         self.size = 0
+        # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
+        self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.waiting: list[Block] = []
         self.head = self._read_header()
@@ -196,7 +200,7 @@ class TextSource:
             times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
-        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.size)
+        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.taken())
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))

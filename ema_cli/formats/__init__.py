@@ -60,7 +60,8 @@ def open_source(job: Job, name: str) -> Source:
 
             with raw:  # which is opened anew by it
                 return ParquetSource(raw, shown)
-        reader = open_text(raw, shown)
+        head = Pushback(raw, shown)
+        reader = open_text(head)
         if kind is None or kind == "parquet":
             peeked = Pushback(reader, shown)
             if kind == "parquet" or is_parquet(peeked):
@@ -70,7 +71,7 @@ def open_source(job: Job, name: str) -> Source:
                 with peeked, spool(peeked) as spooled:
                     return ParquetSource(spooled, shown)
             reader = peeked
-        return TextSource(reader, shown, input_dialect(job, name), raw.tell if raw.seekable() else None)
+        return TextSource(reader, shown, input_dialect(job, name), lambda: head.count)
     except BaseException:
         (raw if reader is None else reader).close()
         raise

@@ -61,20 +61,19 @@ def compression_of(head: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
 
 
-def open_text(raw: BinaryIO, name: str) -> Reader:
+def open_text(head: Pushback) -> Reader:
     """The text of an input, decompressed where its first bytes say so.
 
     Pipes and compressed inputs are read ahead in a thread, so that reading overlaps with computing and
     whatever has arrived meanwhile is handed over at once.
     """
-    head = Pushback(raw, name)
     while any(magic.startswith(head.peeked) and magic != head.peeked for magic in MAGIC) and head.peek_more():
         pass
     kind = compression_of(head.peeked)
     if kind is None:
-        regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+        regular = stat.S_ISREG(os.fstat(head.fileno()).st_mode)
         return head if regular else ReadAhead(head)
-    return ReadAhead(Decompressed(head, kind, name))
+    return ReadAhead(Decompressed(head, kind, head.name))
 
 
 class InputFile(io.FileIO):
@@ -92,7 +91,7 @@ class InputFile(io.FileIO):
 
 
 class Pushback(io.RawIOBase):
-    """A raw input whose first bytes may be looked at before they are read."""
+    """A raw input whose first bytes may be looked at before they are read; `count` of them have been."""
 
     def __init__(self, raw: Reader, name: str) -> None:
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
@@ -118,6 +117,9 @@ class Pushback(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def fileno(self) -> int:
+        return cast(BinaryIO, self.raw).fileno()
 
     def _fetch(self, n: int) -> bytes:
         try:

@@ -494,3 +494,21 @@ def test_a_worker_that_is_killed_costs_its_file_only(shop: Workshop) -> None:
     assert process.returncode == 1
     assert b"0.csv: its process was killed" in said
     assert b"5 of 6 files written" in said
+
+
+def test_a_pipe_that_somebody_has_made_non_blocking(shop: Workshop) -> None:
+    """When nothing is there yet it is not at its end; and one that is full takes more later."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    command = shop.command("--alpha", "0.1")
+    with subprocess.Popen(command, stdin=reader, stdout=subprocess.PIPE, env=shop.environment) as process:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        time.sleep(0.3)
+        os.write(writer, b"v\n1\n")
+        time.sleep(0.1)
+        os.write(writer, b"2\n")
+        os.close(writer)
+        os.close(reader)
+        assert process.wait(20) == 0
+        assert process.stdout.read() == b"v,v_ema\n1,1.0\n2,1.1\n"

@@ -38,15 +38,15 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-def open_raw(name: str) -> BinaryIO:
+def open_raw(name: str) -> InputFile:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
         if name == "-":
-            return cast(BinaryIO, InputFile(0, closefd=False))
+            return InputFile(0, closefd=False)
         file = InputFile(name)
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(21, "is a folder, not a file")
-        return cast(BinaryIO, file)
+        return file
     except OSError as error:
         hints: dict[type[OSError], str] = {
             FileNotFoundError: "check the spelling and the folder you are in",
@@ -78,14 +78,21 @@ def open_text(raw: BinaryIO, name: str) -> Reader:
 
 
 class InputFile(io.FileIO):
-    """A file that notices when it is cut short while it is read; that it grows is fine."""
+    """A file that notices when it is cut short while it is read; that it grows is fine.
+
+    taken: up to where it has been read; that can be asked when it is closed, too.
+    """
 
     def __init__(self, file: str | int, closefd: bool = True) -> None:
         super().__init__(file, "rb", closefd)
         self.size_before = os.fstat(self.fileno()).st_size
+        self.taken = self.tell() if self.seekable() else 0
 
     def read(self, n: int | None = -1, /) -> bytes:
-        data = super().read(n)
+        while (data := super().read(n)) is None:
+            # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
+            select.select([self], [], [])
+        self.taken += len(data)
         if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
             raise OSError(errno.EIO, "became shorter while it was read")
         return data

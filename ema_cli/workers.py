@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ema_cli.files import at_interrupt, forget_litter
+from ema_cli.interrupts import let_interrupts, mind_interrupts, uninterrupted
 from ema_cli.job import Job
 from ema_cli.outcome import Outcome, smooth_file
 
@@ -30,7 +31,9 @@ class Worker:
         # A forked worker has copies of these; with them open it would not notice that its parent is gone.
         inherited = [self.connection, *(other.connection for other in others)] if forks else []
         self.process = context.Process(target=_work, args=(theirs, inherited), daemon=True)
-        self.process.start()
+        # Until it has forgotten what is its parent's to clean up.
+        with uninterrupted():
+            self.process.start()
         theirs.close()
         self.job: Job | None = None
 
@@ -94,6 +97,8 @@ def _died(job: Job, code: int | None) -> Outcome:
 def _work(connection: Connection, inherited: Sequence[Connection]) -> None:
     """What a worker does: jobs until it is told to end, or its parent is gone."""
     forget_litter()
+    mind_interrupts()
+    let_interrupts()
     for other in inherited:
         other.close()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -35,7 +35,7 @@ class Block:
 
 
 class TextSource:
-    """A delimited text, block by block. taken: tells where in a file the input has been read up to."""
+    """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
 
     def __init__(
         self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
@@ -54,12 +54,12 @@ class TextSource:
     def header(self, wanted: Wanted, dialect: Dialect) -> tuple[bytes, bytes]:
         head = self.head
         if not self.dialect.header or not head.fields:
-            return b"", b""
+            return head.lead, b""
         if wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
             return head.lead + head.text, head.ending
         kept = range(len(head.fields)) if wanted.keep is None else wanted.keep
         names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
-        return dialect.delimiter.join(names), head.ending
+        return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Wanted) -> pa.Schema:
         return text_schema(self.columns, wanted)
@@ -128,7 +128,7 @@ class TextSource:
                     self.rest, len(self.columns), self.dialect.delimiter[0], final=self.ended
                 )
             except RaggedError as error:
-                if not len(error.records):
+                if not error.records.length:
                     raise self._ragged(error) from None
                 records = error.records
             if records.length:
@@ -185,8 +185,9 @@ class TextSource:
         try:
             yield self._batch(records, begin, how, place)
         except (cells.BadCellError, BadTimeError) as error:
-            if error.row > 0:
-                yield from self._batches_of(records.cut(0, error.row), begin, (reader, wanted), place)
+            above = records.cut(0, error.row)
+            if above.length > begin:  # blank lines at least
+                yield from self._batches_of(above, begin, (reader, wanted), place)
             raise self._bad(error, records, wanted, place) from None
 
     def _batch(
@@ -210,9 +211,10 @@ class TextSource:
     ) -> DataError:
         if isinstance(error, BadTimeError):
             where = place(records, error.row, wanted.time)
-            return DataError(
-                str(error), where, "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
-            )
+            # Not the error's own words, which count rows from where the batch happens to begin.
+            problem = f"{error.text!r} is {error.problem}"
+            hint = error.hint or "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
+            return DataError(problem, where, hint)
         where = place(records, error.row, error.column)
         return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
 

@@ -24,7 +24,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     mind_interrupts()
     settle_streams()
     if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
-        command.main(prog_name=name)
+        _complete(command, name)
     code = 1
     try:
         code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
@@ -32,6 +32,15 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
         remove_litter()
         die_by(signal.SIGPIPE)
     leave(code)
+
+
+def _complete(command: click.Command, name: str) -> NoReturn:
+    """Answer a shell that asks what may stand on its line."""
+    try:
+        command.main(prog_name=name)
+    except SystemExit as done:
+        leave(done.code if isinstance(done.code, int) else 0)
+    leave(0)
 
 
 def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:

@@ -30,7 +30,7 @@ FLOORS = [
     ["outcome"],
     ["workers"],
     ["folder", "watching"],
-    ["console", "help_groups"],
+    ["completion", "console", "help_groups"],
     ["cli", "weights_cli"],
     ["__init__", "__main__"],
 ]

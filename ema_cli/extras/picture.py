@@ -25,7 +25,7 @@ from ema_cli.times import DAY
 # Told apart by colour (safe for the colour-blind), and without it by dash, weight and lightness.
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 2)))
-GREY = "#a3a3a3"
+GREY = "#b0b0b0"
 FEW = 80  # rows that are drawn as points too
 # Inches, and dots an inch.
 WIDTH, HEIGHT, LOWER_HEIGHT, CELL_HEIGHT, LEGEND_HEIGHT, DPI = 9.0, 3.3, 1.3, 2.2, 0.6, 120

@@ -47,7 +47,7 @@ class Reduced:
 class Reducer:
     """Takes rows as they come and holds a bounded number of them.
 
-    buckets: the most there are; once there are more rows than fit, at least half as many.
+    buckets: the most there are, 2 or more; once there are more rows than fit, at least half as many.
     """
 
     def __init__(self, series: int, buckets: int) -> None:
@@ -56,6 +56,8 @@ class Reducer:
         self.x: list[Ints] = [np.empty(0, np.int64)]
         self.values: list[Floats] = [np.empty((0, series))]
         self.rows = self.waiting = 0
+        # Where the rows begin and end: the last ones may be blank and not be kept.
+        self.first = self.last = 0
         self.shift: int | None = None
         self._filled = np.zeros(series, np.int64)
         self._runs = np.zeros(series, np.int64)
@@ -66,6 +68,7 @@ class Reducer:
         if not len(x):
             return
         self._count(values)
+        self.first, self.last = (self.first if self.rows else int(x[0])), int(x[-1])
         self.x.append(x)
         self.values.append(values)
         self.rows += len(x)
@@ -82,7 +85,7 @@ class Reducer:
 
     def _fold(self) -> None:
         x, values = np.concatenate(self.x), np.concatenate(self.values)
-        self.shift = shift_for(int(x[0]), int(x[-1]), self.buckets)
+        self.shift = shift_for(self.first, self.last, self.buckets)
         kept = keep(x, values, self.shift)
         self.x, self.values, self.waiting = [x[kept]], [values[kept]], 0
 
@@ -96,7 +99,8 @@ class Reducer:
 
 
 def shift_for(first: int, last: int, buckets: int) -> int:
-    """The least k for which buckets 2^k wide cover first to last with no more than so many."""
+    """The least k for which buckets 2^k wide cover first to last with no more than so many, 2 or more: those
+    on either side of zero never become one."""
     shift = 0
     while (last >> shift) - (first >> shift) >= buckets:
         shift += 1

@@ -213,18 +213,19 @@ def _line(rows: Reduced, series: int, axis: Axis, what: tuple[str, str, int, int
 
 
 def _axis(job: Job, record: Record, reduced: Sequence[Reduced]) -> Axis:
-    if job.time is None:
+    time = record.chosen.time
+    if time is None:
         return Axis("row of its key" if record.keys is not None else "row", ROWS)
     ends = [int(rows.x[at]) for rows in reduced for at in (0, -1) if rows.rows]
     first, last = min(ends, default=0), max(ends, default=0)
     if job.time_unit is not None and first > -YEAR and last < YEAR:
         # Numbers that small are a stopwatch's, not a calendar's.
-        return Axis(f"{job.time} ({job.time_unit})", NUMBERS, scale=NANOSECONDS[job.time_unit])
+        return Axis(f"{time} ({job.time_unit})", NUMBERS, scale=NANOSECONDS[job.time_unit])
     if 0 < last - first < MILLISECOND:
         begin = np.datetime_as_string(np.datetime64(first, "ns"))
-        return Axis(f"{job.time} (ns after {begin})", NUMBERS, origin=first)
+        return Axis(f"{time} (ns after {begin})", NUMBERS, origin=first)
     whole_days = all(not (rows.x % DAY).any() for rows in reduced)
-    return Axis(job.time if whole_days else f"{job.time} (UTC)", DATES)
+    return Axis(time if whole_days else f"{time} (UTC)", DATES)
 
 
 def _title(job: Job, summary: Summary) -> str:

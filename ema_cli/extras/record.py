@@ -16,6 +16,8 @@ from ema_cli.selection import Selection
 MOST_KEYS = 12
 MOST_COLUMNS = 12
 MOST_CELLS = 48  # pictures of one column and one key
+# The difference of two of the greatest numbers is infinite, and no axis goes that far.
+HIGHEST = 1e307
 # Buckets for the whole width of the picture, and for one of several beside each other.
 BUCKETS, BUCKETS_A_KEY = 4096, 1024
 
@@ -81,6 +83,7 @@ class Record:
         out = np.empty((batch.rows, columns, self.width))
         out[:, :, 0] = batch.values[:, :columns]
         out[:, :, 1:] = fields[:, : columns * self.fields].reshape(batch.rows, columns, self.fields)
+        np.clip(out, -HIGHEST, HIGHEST, out=out)
         return out.reshape(batch.rows, columns * self.width)
 
     def _append(self, slot: int, times: Ints | None, series: Floats) -> None:

@@ -1,4 +1,4 @@
-"""Makes what in docs/ is made: reference, man pages and completion from the commands, pictures from the gallery.
+"""Makes what is made in docs/: reference, man pages, completion from the commands; pictures from the gallery.
 
     python docs/build.py            all of it
     python docs/build.py --check    say what is not as it would be made; the pictures are only drawn

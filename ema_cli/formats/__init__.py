@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from ema_cli.batch import Dialect, Sink, Source, Wanted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from ema_cli.batch import Dialect, Sink, Source, Wanted
@@ -54,8 +53,6 @@ def open_source(job: Job, name: str) -> Source:
     kind = job.source or kind_of_name(name)
     raw = open_raw(name)
     shown = "stdin" if name == "-" else name
-    # Asked now: whoever reads it in a thread closes it there.
-    taken = partial(getattr, raw, "taken") if raw.seekable() else None
     reader: Reader | None = None
     try:
         if kind == "parquet" and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
@@ -63,7 +60,8 @@ def open_source(job: Job, name: str) -> Source:
 
             with raw:  # which is opened anew by it
                 return ParquetSource(raw, shown)
-        reader = open_text(raw, shown)
+        head = Pushback(raw, shown)
+        reader = open_text(head)
         if kind is None or kind == "parquet":
             peeked = Pushback(reader, shown)
             if kind == "parquet" or is_parquet(peeked):
@@ -73,7 +71,7 @@ def open_source(job: Job, name: str) -> Source:
                 with peeked, spool(peeked) as spooled:
                     return ParquetSource(spooled, shown)
             reader = peeked
-        return TextSource(reader, shown, input_dialect(job, name), taken)
+        return TextSource(reader, shown, input_dialect(job, name), lambda: head.count)
     except BaseException:
         (raw if reader is None else reader).close()
         raise

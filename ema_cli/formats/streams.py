@@ -22,6 +22,7 @@ import pyarrow as pa
 from ema_cli.errors import FileTrouble
 from ema_cli.files import atomic_write, system_words
 from ema_cli.formats.xz import Xz
+from ema_cli.interrupts import PROMPT
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 21
@@ -61,45 +62,39 @@ def compression_of(head: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
 
 
-def open_text(raw: BinaryIO, name: str) -> Reader:
+def open_text(head: Pushback) -> Reader:
     """The text of an input, decompressed where its first bytes say so.
 
     Pipes and compressed inputs are read ahead in a thread, so that reading overlaps with computing and
     whatever has arrived meanwhile is handed over at once.
     """
-    head = Pushback(raw, name)
     while any(magic.startswith(head.peeked) and magic != head.peeked for magic in MAGIC) and head.peek_more():
         pass
     kind = compression_of(head.peeked)
     if kind is None:
-        regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+        regular = stat.S_ISREG(os.fstat(head.fileno()).st_mode)
         return head if regular else ReadAhead(head)
-    return ReadAhead(Decompressed(head, kind, name))
+    return ReadAhead(Decompressed(head, kind, head.name))
 
 
 class InputFile(io.FileIO):
-    """A file that notices when it is cut short while it is read; that it grows is fine.
-
-    taken: up to where it has been read; that can be asked when it is closed, too.
-    """
+    """A file that notices when it is cut short while it is read; that it grows is fine."""
 
     def __init__(self, file: str | int, closefd: bool = True) -> None:
         super().__init__(file, "rb", closefd)
         self.size_before = os.fstat(self.fileno()).st_size
-        self.taken = self.tell() if self.seekable() else 0
 
     def read(self, n: int | None = -1, /) -> bytes:
         while (data := super().read(n)) is None:
             # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
             select.select([self], [], [])
-        self.taken += len(data)
         if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
             raise OSError(errno.EIO, "became shorter while it was read")
         return data
 
 
 class Pushback(io.RawIOBase):
-    """A raw input whose first bytes may be looked at before they are read."""
+    """A raw input whose first bytes may be looked at before they are read; `count` of them have been."""
 
     def __init__(self, raw: Reader, name: str) -> None:
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
@@ -125,6 +120,9 @@ class Pushback(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def fileno(self) -> int:
+        return cast(BinaryIO, self.raw).fileno()
 
     def _fetch(self, n: int) -> bytes:
         try:
@@ -215,7 +213,8 @@ class ReadAhead:
 
     def read(self, n: int = -1, /) -> bytes:
         with self.changed:
-            self.changed.wait_for(lambda: self.chunks or self.done)
+            while not self.changed.wait_for(lambda: self.chunks or self.done, PROMPT):
+                pass
             if not self.chunks:
                 if self.error is not None:
                     raise self.error

@@ -35,7 +35,7 @@ class Block:
 
 
 class TextSource:
-    """A delimited text, block by block. taken: tells where in a file the input has been read up to."""
+    """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
 
     def __init__(
         self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None

@@ -28,6 +28,9 @@ check: lint test
 bench: $(VENV)/ready-to-test
 	$(BIN)/python benchmarks/run.py
 
+docs: $(VENV)/ready-to-test
+	$(BIN)/python docs/build.py
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 

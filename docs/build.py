@@ -1,4 +1,4 @@
-"""Makes what in docs/ is made: man pages and completion scripts from the commands, pictures from the gallery.
+"""Makes what is made in docs/: reference, man pages, completion from the commands; pictures from the gallery.
 
     python docs/build.py            all of it
     python docs/build.py --check    say what is not as it would be made; the pictures are only drawn
@@ -167,22 +167,28 @@ def photograph(page: Path, picture: Path) -> None:
             browser.quit()
 
 
+# -- the reference
+
+
+def reference(commands: list[click.Command]) -> str:
+    """All options of the commands, as their help has them."""
+    parts = ["# Reference\n\nWhat `--help` says, word for word; `make docs` writes this page.\n"]
+    for command in commands:
+        with click.Context(command, info_name=command.name, **command.context_settings) as context:
+            parts.append(f"\n## {command.name}\n\n```text\n{context.get_help()}\n```\n")
+    return "".join(parts)
+
+
 # -- all of it
 
 
 def texts() -> dict[Path, str]:
     """What is made from the commands alone."""
     from ema_cli.cli import command
+    from ema_cli.weights_cli import command as weights
 
-    commands = [command]
-    try:
-        from ema_cli.weights_cli import command as weights
-    except ImportError:
-        pass
-    else:
-        commands.append(weights)
-    made = {}
-    for one in commands:
+    made = {DOCS / "reference.md": reference([command, weights])}
+    for one in (command, weights):
         made[DOCS / "man" / f"{one.name}.1"] = man_page(one)
         for shell in ("bash", "zsh", "fish"):
             made[DOCS / "completion" / f"{one.name}.{shell}"] = completion(one, shell)

@@ -47,6 +47,8 @@ def checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
         raise StateError(f"the state is damaged: its decay is {decay!r}", _HINT)
     if set(state["options"]) != OPTIONS:
         raise StateError("the state is damaged: its options are not those of ParameterEMA", _HINT)
+    if not all(isinstance(name, str) for name in state["tensors"]):
+        raise StateError("the state is damaged: its tensors are no names", _HINT)
     if sorted(state["dtypes"]) != sorted(state["averages"]):
         raise StateError("the state is damaged: it has not one dtype for each average", _HINT)
     _check_averages(state)

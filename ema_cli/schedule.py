@@ -112,9 +112,12 @@ def _weight(decay: float | None, alpha: float | None, has_own_ramp: bool) -> Dec
             return None
         raise OptionError("no weight given: how fast should the average forget?", "decay=0.999")
     family, given = ("decay", decay) if decay is not None else ("alpha", alpha)
-    if isinstance(given, (str, bool)):
-        raise OptionError(f"{family}={given!r}: not a number", f"{family}=0.999")
-    return make_decay(family, float(given))  # type: ignore[arg-type]
+    example = {"decay": "decay=0.999", "alpha": "alpha=0.001"}[family]
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or math.isnan(given):
+        raise OptionError(f"{family}={given!r}: not a number", example)
+    if not 0.0 <= float(given) <= 1.0:
+        raise OptionError(f"{family}={given!r}: must be between 0 and 1", example)
+    return make_decay(family, float(given))
 
 
 def _ramp(warmup: Warmup, decay: Decay | None) -> tuple[str | None, Ramp | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,13 +142,18 @@ def planned_gains(
                     f"{name}: step {step} comes after step {files[-1].step} of {files[-1].name}",
                     hint="give the checkpoints in the order of their steps",
                 )
-            if gap > 1:
-                decay = decay**gap
-                alpha = 1.0 - decay
+            if gap > 1 and 0.0 < alpha < 1.0:
+                decay, alpha = over(gap, alpha)
         weight = decay * weight + 1.0 if options.corrected else 1.0
         gain = 1.0 / weight if options.corrected else alpha
         files.append(Folded(name, gain if files else 1.0, step))
     return files, weight
+
+
+def over(gap: int, alpha: float) -> tuple[float, float]:
+    """decay^gap and 1 − decay^gap, the latter with the digits that a subtraction would lose."""
+    log = gap * math.log1p(-alpha)
+    return math.exp(log), -math.expm1(log)
 
 
 def matched(

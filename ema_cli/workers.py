@@ -31,9 +31,7 @@ class Worker:
         # A forked worker has copies of these; with them open it would not notice that its parent is gone.
         inherited = [self.connection, *(other.connection for other in others)] if forks else []
         self.process = context.Process(target=_work, args=(theirs, inherited), daemon=True)
-        # Until it has forgotten what is its parent's to clean up.
-        with uninterrupted():
-            self.process.start()
+        self.process.start()
         theirs.close()
         self.job: Job | None = None
 
@@ -71,8 +69,7 @@ def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         stack.enter_context(at_interrupt(end_all))
         stack.callback(end_all)
         for _ in range(workers):
-            team.append(Worker(team))
-            team[-1].hand(waiting.pop())
+            _start(team).hand(waiting.pop())
         while busy := {worker.connection: worker for worker in team if worker.job is not None}:
             for connection in wait(list(busy)):
                 worker = busy[connection]
@@ -81,11 +78,17 @@ def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
                     worker.end()
                     outcome = _died(job, worker.process.exitcode)
                     team.remove(worker)
-                    worker = Worker(team)
-                    team.append(worker)
+                    worker = _start(team)
                 worker.hand(waiting.pop() if waiting else None)
                 if outcome is not None:
                     yield outcome
+
+
+def _start(team: list[Worker]) -> Worker:
+    """One more worker in the team; no signal until it is there to be ended, and minds signals itself."""
+    with uninterrupted():
+        team.append(Worker(team))
+    return team[-1]
 
 
 def _died(job: Job, code: int | None) -> Outcome:

@@ -270,7 +270,7 @@ def test_npz_values_that_are_missing_or_changed(tmp_path: Path) -> None:
     whole = npy(np.ones(1000))
     path = tmp_path / "w.npz"
     path.write_bytes(zipped({"w.npy": whole[:4000]}))
-    with pytest.raises(FileTrouble, match="cut short: values of 'w'"):
+    with pytest.raises(FileTrouble, match=r"is damaged: 'w' has 3872 bytes for its shape \(1000,\)"):
         read(path, piece=1000)
     changed = bytearray(zipped({"w.npy": whole}))
     changed[4000] ^= 1

@@ -21,6 +21,7 @@ from tests.conftest import Workshop
 
 KILLS = int(os.environ.get("EMA_KILLS", "8"))
 MEGABYTES = int(os.environ.get("EMA_KILL_MB", "3"))
+needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks into /proc")
 INTERRUPTS = [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGHUP, -signal.SIGHUP)]
 
 
@@ -238,6 +239,16 @@ def test_a_read_only_folder(shop: Workshop, small_disk: Path) -> None:
     assert shop.names() == ["disk", "in.csv"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_without_permission(shop: Workshop) -> None:
+    shop.write("in.csv", "v\n1\n")
+    closed = shop.folder / "closed"
+    closed.mkdir(mode=0o555)
+    for options in (["-o", "closed/out.csv"], ["--state", "closed/s"], ["--output-dir", "closed"]):
+        assert "permission denied" in shop.run("in.csv", "--alpha", "0.1", *options, code=1).err
+    assert not list(closed.iterdir())
+
+
 # -- pipes
 
 
@@ -268,6 +279,7 @@ def test_the_write_that_finds_the_pipe_closed_is_the_last(shop: Workshop) -> Non
     assert shop.names() == []
 
 
+@needs_proc
 def test_a_reader_that_stops_reading(shop: Workshop) -> None:
     """Then nothing more is read either: memory stays as it is, and SIGTERM still ends it at once."""
     write_table(shop.folder / "in.csv", 30)
@@ -380,7 +392,8 @@ def test_onto_a_symlink_and_keeping_the_mode(shop: Workshop) -> None:
     shop.write("in.csv", "v\n1\n")
     target = shop.write("folder/target.csv", "old\n")
     target.chmod(0o640)
-    os.chown(target, 12, 34)
+    owner = (12, 34) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(target, *owner)
     (shop.folder / "link").symlink_to("folder/target.csv")
     (shop.folder / "dangling").symlink_to("folder/new.csv")
     shop.run("in.csv", "--alpha", "0.1", "-o", "link")
@@ -389,7 +402,7 @@ def test_onto_a_symlink_and_keeping_the_mode(shop: Workshop) -> None:
     assert (shop.folder / "dangling").is_symlink()
     assert shop.read("folder/target.csv") == shop.read("folder/new.csv") == b"v,v_ema\n1,1.0\n"
     found = target.stat()
-    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, 12, 34)
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, *owner)
     assert sorted(path.name for path in (shop.folder / "folder").iterdir()) == ["new.csv", "target.csv"]
 
 
@@ -428,6 +441,7 @@ def test_a_name_as_long_as_names_can_be(shop: Workshop) -> None:
 
 @pytest.mark.parametrize(("number", "code"), INTERRUPTS, ids=["SIGTERM", "Ctrl-C", "SIGHUP"])
 @pytest.mark.parametrize("jobs", ["1", "3"])
+@needs_proc
 def test_a_batch_is_interrupted_with_all_its_workers(
     shop: Workshop, number: int, code: int, jobs: str
 ) -> None:
@@ -452,6 +466,7 @@ def children(process: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
+@needs_proc
 def test_workers_go_when_their_parent_is_killed(shop: Workshop) -> None:
     for k in range(3):
         write_table(shop.folder / f"{k}.csv", 2, seed=k)
@@ -464,6 +479,7 @@ def test_workers_go_when_their_parent_is_killed(shop: Workshop) -> None:
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
+@needs_proc
 def test_a_worker_that_is_killed_costs_its_file_only(shop: Workshop) -> None:
     fifo = shop.folder / "0.csv"
     os.mkfifo(fifo)
@@ -478,3 +494,21 @@ def test_a_worker_that_is_killed_costs_its_file_only(shop: Workshop) -> None:
     assert process.returncode == 1
     assert b"0.csv: its process was killed" in said
     assert b"5 of 6 files written" in said
+
+
+def test_a_pipe_that_somebody_has_made_non_blocking(shop: Workshop) -> None:
+    """When nothing is there yet it is not at its end; and one that is full takes more later."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    command = shop.command("--alpha", "0.1")
+    with subprocess.Popen(command, stdin=reader, stdout=subprocess.PIPE, env=shop.environment) as process:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        time.sleep(0.3)
+        os.write(writer, b"v\n1\n")
+        time.sleep(0.1)
+        os.write(writer, b"2\n")
+        os.close(writer)
+        os.close(reader)
+        assert process.wait(20) == 0
+        assert process.stdout.read() == b"v,v_ema\n1,1.0\n2,1.1\n"

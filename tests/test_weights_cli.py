@@ -496,3 +496,21 @@ def test_a_full_disk_changes_neither_output_nor_state(tmp_path: Path, limit: int
     name = out if limit == 1000 and out in done.stderr else state
     assert (done.returncode, done.stderr) == (1, f"ema-weights: {name}: file too large\n")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_does_not_stand_for_its_own_average(run: Run) -> None:
+    for step in (1, 2):
+        write(Path(f"step_{step}.npz"), {"w": np.full(3, float(step))}, {})
+    for _ in range(2):
+        done = run(".", "--alpha", "0.5", "-o", "ema.npz", "--resume", "state.npz", "--force")
+        assert done.code == 0, done.err
+        Path("state.npz").unlink()
+        assert read(Path("ema.npz"))["w"][0] == pytest.approx(5 / 3)
+
+
+def test_many_dimensions(run: Run) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1] * 101, "data_offsets": [0, 4]}}).encode()
+    Path("a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    done = run("a.safetensors", "--alpha", "0.5", "-o", "o.npz")
+    assert done.code == 1
+    assert "a.safetensors: is damaged: tensor 'w'" in done.err

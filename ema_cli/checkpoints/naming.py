@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ema_cli.checkpoints import format_of
+from ema_cli.checkpoints import METADATA_KEY, format_of, open_checkpoint
 from ema_cli.checkpoints.shards import weight_map
 from ema_cli.errors import FileTrouble
 
@@ -47,6 +47,7 @@ def _in_folder(folder: str) -> list[str]:
     indexes = [name for name in names if format_of(name) == "index"]
     shards = {str(Path(index).parent / shard) for index in indexes for shard in weight_map(index).values()}
     kept = [name for name in names if format_of(name) is not None and name not in shards]
+    kept = [name for name in kept if not _made_here(name)]
     kinds = sorted({str(format_of(name)).replace("index", "safetensors") for name in kept})
     if not kept:
         raise FileTrouble(
@@ -57,6 +58,14 @@ def _in_folder(folder: str) -> list[str]:
             folder, f"holds checkpoints of several formats: {', '.join(kinds)}", "name the files"
         )
     return kept
+
+
+def _made_here(name: str) -> bool:
+    """True for an average or a state of this command, which must be named to be folded."""
+    if format_of(name) == "torch":
+        return False
+    with open_checkpoint(name) as checkpoint:
+        return METADATA_KEY in checkpoint.metadata
 
 
 def step_of(name: str) -> int:

@@ -62,7 +62,13 @@ class NpzFile:
                 raise FileTrouble(self.name, f"holds {tensor!r} twice")
             with self._open(tensor) as member:
                 shape, fortran, dtype = self._header(member, tensor)
-            self.tensors[tensor] = TensorInfo(tensor, self._named(dtype, dtypes.get(tensor), tensor), shape)
+                there = self._zip.getinfo(entry).file_size - member.tell()
+            info = TensorInfo(tensor, self._named(dtype, dtypes.get(tensor), tensor), shape)
+            if info.size * dtype.itemsize != there:
+                raise FileTrouble(
+                    self.name, f"is damaged: {tensor!r} has {there} bytes for its shape {shape}"
+                )
+            self.tensors[tensor] = info
             if fortran and len(shape) > 1:
                 self._fortran.add(tensor)
 

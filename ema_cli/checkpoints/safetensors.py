@@ -20,6 +20,7 @@ from ema_cli.errors import DataError, FileTrouble
 from ema_cli.files import system_words
 from ema_cli.tensors import Array, TensorInfo, dtype_named
 
+MOST_DIMENSIONS = 64  # NumPy's
 _DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -131,7 +132,8 @@ def _entry(name: str, tensor: str, entry: Any, available: int) -> tuple[TensorIn
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise FileTrouble(name, f"is damaged: tensor {tensor!r} lacks dtype, shape or data_offsets") from None
-    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+    sound = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+    if not sound or len(shape) > MOST_DIMENSIONS:
         raise FileTrouble(name, f"is damaged: tensor {tensor!r} has an impossible shape or place")
     if not isinstance(code, str) or code not in _DTYPES:
         raise FileTrouble(name, f"tensor {tensor!r} has the dtype {code!r}, which is not known here")

@@ -38,15 +38,15 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-def open_raw(name: str) -> BinaryIO:
+def open_raw(name: str) -> InputFile:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
         if name == "-":
-            return cast(BinaryIO, InputFile(0, closefd=False))
+            return InputFile(0, closefd=False)
         file = InputFile(name)
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(21, "is a folder, not a file")
-        return cast(BinaryIO, file)
+        return file
     except OSError as error:
         hints: dict[type[OSError], str] = {
             FileNotFoundError: "check the spelling and the folder you are in",
@@ -84,7 +84,9 @@ class InputFile(io.FileIO):
         self.size_before = os.fstat(self.fileno()).st_size
 
     def read(self, n: int | None = -1, /) -> bytes:
-        data = super().read(n)
+        while (data := super().read(n)) is None:
+            # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
+            select.select([self], [], [])
         if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
             raise OSError(errno.EIO, "became shorter while it was read")
         return data

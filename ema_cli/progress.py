@@ -85,7 +85,7 @@ class Progress(Watcher):
     def text(self, elapsed: float) -> str:
         """What the line says after so many seconds."""
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        count = f"{self.files:,} files" if self.files else f"{self.rows:,} rows"
+        count = f"{self.files:,} file{'s' * (self.files != 1)}" if self.files else f"{self.rows:,} rows"
         so_far = f"{size_text(self.done)}, {count}, {size_text(rate)}/s"
         if not self.total:
             return f"{so_far}, {time_text(elapsed)}"

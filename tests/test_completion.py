@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import SAMPLES, Workshop
+from tests.conftest import ROOT, SAMPLES, Workshop
 
 
 @pytest.fixture
@@ -116,3 +118,21 @@ def test_zsh_takes_the_script(shells: dict[str, str]) -> None:
     script = 'autoload -U compinit; compinit -u; eval "$(_EMA_SMOOTH_COMPLETE=zsh_source ema-smooth)"'
     done = subprocess.run(["zsh", "-fc", script], env=shells, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_the_documents_commands_install_what_works(shells: dict[str, str]) -> None:
+    text = (ROOT / "docs" / "shell.md").read_text()
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        subprocess.run(["bash", "-ec", block], env=shells, cwd=ROOT, check=True)
+    home = Path(shells["HOME"])
+    assert (home / ".local/share/man/man1/ema-smooth.1").read_text().startswith(".TH")
+    installed = (home / ".config/fish/completions/ema-smooth.fish").read_text()
+    assert installed.strip() == (ROOT / "docs/completion/ema-smooth.fish").read_text().strip()
+    script = (
+        ". ~/.bashrc; COMP_WORDS=(ema-smooth co2.csv -c w) COMP_CWORD=3; _ema_smooth_completion ema-smooth"
+    )
+    script += '; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(
+        ["bash", "-c", script], env=shells, cwd=SAMPLES, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "week\n"

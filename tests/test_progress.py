@@ -171,3 +171,15 @@ def test_of_a_compressed_file_the_bytes_on_the_disk_count(shop: Workshop) -> Non
 def test_of_a_pipe_it_says_bytes_and_rows(shop: Workshop) -> None:
     done = shop.run("--alpha", "0.1", "--progress", stdin=b"x\n1\n2\n")
     assert done.err.splitlines()[-1].startswith("6 B, 2 rows, ")
+
+
+def test_a_batch_counts_its_files(shop: Workshop) -> None:
+    for name in ("a", "b", "c"):
+        shop.write(f"{name}.csv", "x\n1\n")
+    files = ("a.csv", "b.csv", "c.csv")
+    done = shop.run(*files, "--alpha", "0.1", "--output-dir", "out", "--progress")
+    assert done.err.startswith(" 33% [########................] 4 B, 1 file, ")
+    command = shop.command(*files, "--alpha", "0.1", "--output-dir", "out", "--progress", "-j", "2")
+    code, seen = on_terminal(command, shop.folder, {**shop.environment, "TERM": "xterm"})
+    assert code == 0
+    assert seen.endswith(f"{ERASE}ema-smooth: out: 3 of 3 files written, 3 rows\r\n")

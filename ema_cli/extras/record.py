@@ -47,15 +47,18 @@ class Record:
         """The rows of a batch with their new fields, (rows, new columns)."""
         if not batch.rows:
             return
-        series = self._series(batch, fields)
         if self.keys is None:
-            self._append(0, batch.times, series)
+            self._append(0, batch.times, self._series(batch.values, fields))
             return
         keyed = self.keys.encode(batch.keys)
+        drawn = sorted(int(slot) for slot in keyed.slots if slot < MOST_KEYS)
+        if not drawn:
+            return
         slot_of_row = keyed.slots[keyed.codes]
-        for slot in sorted(int(slot) for slot in keyed.slots if slot < MOST_KEYS):
+        for slot in drawn:
             rows = np.flatnonzero(slot_of_row == slot)
-            self._append(slot, None if batch.times is None else batch.times[rows], series[rows])
+            times = None if batch.times is None else batch.times[rows]
+            self._append(slot, times, self._series(batch.values[rows], fields[rows]))
 
     def result(self) -> list[Reduced]:
         """The rows of each key, in the order in which the keys appeared."""
@@ -77,14 +80,14 @@ class Record:
             out.append(f"the first {len(self.columns)} of {len(self.chosen.smoothed):,} columns")
         return out
 
-    def _series(self, batch: Batch, fields: Floats) -> Floats:
-        """Value and new fields side by side, (rows, columns × width)."""
-        columns = len(self.columns)
-        out = np.empty((batch.rows, columns, self.width))
-        out[:, :, 0] = batch.values[:, :columns]
-        out[:, :, 1:] = fields[:, : columns * self.fields].reshape(batch.rows, columns, self.fields)
+    def _series(self, values: Floats, fields: Floats) -> Floats:
+        """Value and new fields of the drawn columns side by side, (rows, columns × width)."""
+        rows, columns = len(values), len(self.columns)
+        out = np.empty((rows, columns, self.width))
+        out[:, :, 0] = values[:, :columns]
+        out[:, :, 1:] = fields[:, : columns * self.fields].reshape(rows, columns, self.fields)
         np.clip(out, -HIGHEST, HIGHEST, out=out)
-        return out.reshape(batch.rows, columns * self.width)
+        return out.reshape(rows, columns * self.width)
 
     def _append(self, slot: int, times: Ints | None, series: Floats) -> None:
         while len(self.reducers) <= slot:

@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # What the tests run beside the core; `make test EXTRAS=` tests the core alone.
-EXTRAS ?= [weights,plot]
+EXTRAS ?= [weights,plot,dask]
 
 .PHONY: demo test lint check bench docs clean
 
@@ -27,6 +27,9 @@ check: lint test
 
 bench: $(VENV)/ready-to-test
 	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/ready-to-test
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

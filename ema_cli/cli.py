@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ema_cli.completion import complete_columns, complete_files
 from ema_cli.console import run_command, say
 from ema_cli.help_groups import GroupedCommand, under
 
@@ -33,8 +35,14 @@ spacing, running = under("Keys and times"), under("Running")
 
 
 @click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
-@click.argument("input", nargs=-1)
-@inputs("-o", "--output", metavar="FILE", help="Write FILE, complete or not at all; may be the input.")
+@click.argument("input", nargs=-1, shell_complete=complete_files)
+@inputs(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Write FILE, complete or not at all; may be the input.",
+)
 @inputs("--output-dir", metavar="DIR", help="Write each input's output into DIR, by the same name.")
 @inputs(
     "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
@@ -48,7 +56,12 @@ spacing, running = under("Keys and times"), under("Running")
 @inputs("--decimal", type=click.Choice([".", ","]), default=".", help="Decimal mark of all numbers.")
 @inputs("--digits", type=click.IntRange(0, 30), metavar="N", help="Decimals printed [shortest exact].")
 @columns(
-    "-c", "--column", multiple=True, metavar="NAME", help="Column to smooth, or its number [all numeric]."
+    "-c",
+    "--column",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_columns,
+    help="Column to smooth, or its number [all numeric].",
 )
 @columns("--only", is_flag=True, help="Write only key, time and new columns.")
 @columns("--residual", is_flag=True, help="Add value − trend.")
@@ -75,11 +88,34 @@ spacing, running = under("Keys and times"), under("Running")
     type=click.Choice(["pandas", "polars", "talib", "tensorboard", "miller"]),
     help="The options that give that system's numbers.",
 )
-@spacing("--by", multiple=True, metavar="COL", help="A series for each key, rows interleaved in any way.")
-@spacing("--time", metavar="COL", help="Timestamps of the rows, for irregular spacing.")
+@spacing(
+    "--by",
+    multiple=True,
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="A series for each key, rows interleaved in any way.",
+)
+@spacing(
+    "--time",
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="Timestamps of the rows, for irregular spacing.",
+)
 @spacing("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of times that are numbers.")
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
-@running("--state", metavar="FILE", help="Carry on from FILE if it is there, and leave the state in it.")
+@running(
+    "--state",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Carry on from FILE if it is there, and leave the state in it.",
+)
+@running(
+    "--plot",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Draw value and trend: png, svg, pdf, html; `-` in the terminal.",
+)
+@running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
@@ -97,8 +133,10 @@ def command(**options: Any) -> None:
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
     from ema_cli.pipeline import run
+    from ema_cli.watching import watching
 
-    summary = run(job)
+    with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
+        summary = run(job, watcher)
     _tell(job, summary, verbose=options["verbose"])
 
 
@@ -118,6 +156,7 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
 def _run_folder(job: Job, options: dict[str, Any]) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
     from ema_cli.folder import run_folder
+    from ema_cli.watching import counting
 
     def report(outcome: Outcome) -> None:
         if outcome.problem is not None:
@@ -127,10 +166,11 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
     folder, chain, address = options["output_dir"], options["chain"], options["dask"]
-    if address is None:
-        tally = run_folder(job, folder, options["jobs"], chain, report)
-    else:
-        tally = _cluster()(job, folder, address, chain=chain, report=report)
+    with counting(job, options["progress"], report) as counted:
+        if address is None:
+            tally = run_folder(job, folder, options["jobs"], chain, counted)
+        else:
+            tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")
     return tally.exit_code
 
@@ -151,7 +191,7 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
-    from ema_cli.job import Job
+    from ema_cli.job import Job, read_delimiter
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
         raise OptionError(
@@ -164,6 +204,8 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
+    if options["output_dir"] is not None and options["plot"] is not None:
+        raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
     given = {name: value for name, value in options.items() if value != ()}
     return Job(
         average=make_average(given, timed=options["time"] is not None),
@@ -171,7 +213,7 @@ def make_job(options: dict[str, Any]) -> Job:
         output=options["output"],
         source=options["source"],
         target=options["target"],
-        delimiter=_delimiter(options["delimiter"]),
+        delimiter=read_delimiter(options["delimiter"]),
         header=not options["no_header"],
         decimal_comma=options["decimal"] == ",",
         columns=options["column"],
@@ -183,20 +225,6 @@ def make_job(options: dict[str, Any]) -> Job:
         digits=options["digits"],
         state=options["state"],
     )
-
-
-def _delimiter(given: str | None) -> bytes | None:
-    from ema_cli.errors import OptionError
-
-    if given is None:
-        return None
-    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
-    text = named.get(given, given)
-    if len(text.encode()) != 1 or text in '"\r\n.' or text.isalnum() or text in "+-":
-        raise OptionError(
-            f"-d {given}: not a delimiter", "-d ';' or -d tab: one character that is no letter or digit"
-        )
-    return text.encode()
 
 
 def main() -> NoReturn:

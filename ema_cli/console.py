@@ -7,13 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 from ema_cli.errors import EmaError
 from ema_cli.files import remove_litter
+from ema_cli.interrupts import die_by, mind_interrupts
 
 
 def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -21,20 +21,26 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
 
     0: done. 1: trouble with data or files. 2: usage. 130: Ctrl-C. SIGPIPE where the reader has gone.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        # What `nohup` or a shell's `&` has had ignored stays so.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupted)
+    mind_interrupts()
     settle_streams()
     if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
-        command.main(prog_name=name)
+        _complete(command, name)
     code = 1
     try:
         code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
         remove_litter()
-        _die_by(signal.SIGPIPE)
+        die_by(signal.SIGPIPE)
     leave(code)
+
+
+def _complete(command: click.Command, name: str) -> NoReturn:
+    """Answer a shell that asks what may stand on its line."""
+    try:
+        command.main(prog_name=name)
+    except SystemExit as done:
+        leave(done.code if isinstance(done.code, int) else 0)
+    leave(0)
 
 
 def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
@@ -98,21 +104,3 @@ def leave(code: int) -> NoReturn:
     except OSError:
         code = code or 1
     os._exit(code)
-
-
-def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
-    """Ctrl-C, SIGTERM, SIGHUP: leave nothing lying about and be gone, from wherever the program is.
-
-    Unwinding would wait for threads that may wait for ever, and a second Ctrl-C would interrupt it.
-    """
-    signal.signal(number, signal.SIG_IGN)
-    remove_litter()
-    if number == signal.SIGINT:
-        os._exit(130)
-    _die_by(number)
-
-
-def _die_by(number: int) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(128 + number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ema_cli.average import Average
+from ema_cli.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,16 @@ class Summary:
     names: list[str] = field(default_factory=list)
     alphas: list[float] | None = None
     notes: list[str] = field(default_factory=list)
+
+
+def read_delimiter(given: str | None) -> bytes | None:
+    """The delimiter that `-d` names. Raises OptionError."""
+    if given is None:
+        return None
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
+    text = named.get(given, given)
+    if len(text.encode()) != 1 or text in '"\r\n.' or text.isalnum() or text in "+-":
+        raise OptionError(
+            f"-d {given}: not a delimiter", "-d ';' or -d tab: one character that is no letter or digit"
+        )
+    return text.encode()

@@ -11,7 +11,6 @@ import fcntl
 import io
 import json
 import os
-import signal
 import struct
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ import numpy as np
 
 from ema_cli.errors import FileTrouble, OptionError, StateError
 from ema_cli.files import atomic_write, is_special, littering, same_file, system_words, wording
+from ema_cli.interrupts import uninterrupted
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
 from ema_cli.selection import Selection
@@ -168,7 +168,9 @@ def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
 def _say(value: Any) -> str:
     if value is None:
         return "not given"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_say, value))
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -255,13 +257,10 @@ def _locked(lock: Path, name: str) -> Iterator[None]:
     """Hold the lock, so that no two runs carry on from one state. A lock dies with its process."""
     with ExitStack() as stack:
         # No signal between making the file and noting that it is to be removed.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-        try:
+        with uninterrupted():
             with wording(name):
                 stack.enter_context(_take(lock, name))
             stack.enter_context(littering(lock))
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         yield
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
@@ -23,21 +23,20 @@ from ema_cli.keys import KeyTable
 from ema_cli.memory import Keep, Memory, open_memory
 from ema_cli.overlap import Ahead, Behind
 from ema_cli.selection import Selection, nothing_to_smooth, select
+from ema_cli.watcher import NOBODY, Watcher
 
-Watch = Callable[[Batch], None]
 
-
-def run(job: Job, watch: Watch = lambda _: None) -> Summary:
-    """Do the job. watch: called with every batch that has been written.
+def run(job: Job, watcher: Watcher = NOBODY) -> Summary:
+    """Do the job; the watcher is told of every step.
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
     """
     # The state changes last, but all of it has been written before the output is renamed.
     with open_memory(job) as memory, memory.saving() as keep:
-        return run_part(job, memory, keep, watch)
+        return run_part(job, memory, keep, watcher)
 
 
-def run_part(job: Job, memory: Memory, keep: Keep, watch: Watch = lambda _: None) -> Summary:
+def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) -> Summary:
     """Do the job, carrying on from `memory`, and leave in it what the next part carries on from.
 
     keep: called with all that is remembered when everything is written, but not yet in its place.
@@ -60,6 +59,7 @@ def run_part(job: Job, memory: Memory, keep: Keep, watch: Watch = lambda _: None
         if job.average.auto and memory.alphas is None:
             memory.alphas = find_alphas(memory.job, chosen, start)
         work = Work(job, chosen, memory)
+        watcher.begin(chosen)
         with open_output(job.output) as out:
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
             # From here on the thread that reads the source closes it.
@@ -68,9 +68,9 @@ def run_part(job: Job, memory: Memory, keep: Keep, watch: Watch = lambda _: None
             stack.callback(ahead.stop)
             with Behind(sink, ahead.fail) as writer:
                 for batch in ahead:
-                    work.write(batch, writer)
-                    watch(batch)
+                    watcher.saw(batch, work.write(batch, writer))
             sink.finish()
+            watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
 
@@ -83,13 +83,15 @@ class Work:
         self.trends, self.keys = memory.carry_on(chosen)
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
 
-    def write(self, batch: Batch, writer: Behind) -> None:
-        """Write a batch with its new fields. Raises DataError for a row at fault, after those above it."""
+    def write(self, batch: Batch, writer: Behind) -> Floats:
+        """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
+        above it."""
         fields = self.fields(batch)
         if len(fields) < batch.rows:
             writer.write(batch.head(len(fields)), fields)
             raise self.fault(batch, len(fields))
         writer.write(batch, fields)
+        return fields
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""

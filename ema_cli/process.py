@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 # glibc's numbers for mallopt, from malloc.h.
@@ -23,6 +23,18 @@ class NoPandas:
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:  # noqa: ARG004 - Python's signature
         if name == "pandas":
             raise ImportError("the commands do without pandas")
+
+
+@contextlib.contextmanager
+def with_pandas() -> Iterator[None]:
+    """For a package that asks what pandas is; meanwhile nothing of Arrow's may be at work."""
+    blockers = [finder for finder in sys.meta_path if isinstance(finder, NoPandas)]
+    for blocker in blockers:
+        sys.meta_path.remove(blocker)
+    try:
+        yield
+    finally:
+        sys.meta_path[:0] = blockers
 
 
 def settle() -> None:

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ema_cli.files import at_interrupt, forget_litter
+from ema_cli.interrupts import PROMPT, let_interrupts, mind_interrupts, uninterrupted
 from ema_cli.job import Job
 from ema_cli.outcome import Outcome, smooth_file
 
@@ -68,21 +69,26 @@ def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         stack.enter_context(at_interrupt(end_all))
         stack.callback(end_all)
         for _ in range(workers):
-            team.append(Worker(team))
-            team[-1].hand(waiting.pop())
+            _start(team).hand(waiting.pop())
         while busy := {worker.connection: worker for worker in team if worker.job is not None}:
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy), PROMPT):
                 worker = busy[connection]
                 job, outcome = worker.job, worker.outcome()
                 if outcome is None and job is not None:
                     worker.end()
                     outcome = _died(job, worker.process.exitcode)
                     team.remove(worker)
-                    worker = Worker(team)
-                    team.append(worker)
+                    worker = _start(team)
                 worker.hand(waiting.pop() if waiting else None)
                 if outcome is not None:
                     yield outcome
+
+
+def _start(team: list[Worker]) -> Worker:
+    """One more worker in the team; no signal until it is there to be ended, and minds signals itself."""
+    with uninterrupted():
+        team.append(Worker(team))
+    return team[-1]
 
 
 def _died(job: Job, code: int | None) -> Outcome:
@@ -94,6 +100,8 @@ def _died(job: Job, code: int | None) -> Outcome:
 def _work(connection: Connection, inherited: Sequence[Connection]) -> None:
     """What a worker does: jobs until it is told to end, or its parent is gone."""
     forget_litter()
+    mind_interrupts()
+    let_interrupts()
     for other in inherited:
         other.close()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

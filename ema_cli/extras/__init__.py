@@ -1,1 +1,1 @@
-"""What needs a package that the core does without: one file each, imported where it is asked for."""
+"""What needs a package that the core does without, one thing a file, imported where it is asked for."""

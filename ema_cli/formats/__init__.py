@@ -53,13 +53,15 @@ def open_source(job: Job, name: str) -> Source:
     kind = job.source or kind_of_name(name)
     raw = open_raw(name)
     shown = "stdin" if name == "-" else name
+    reader: Reader | None = None
     try:
         if kind == "parquet" and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             from ema_cli.formats.parquet import ParquetSource
 
             with raw:  # which is opened anew by it
                 return ParquetSource(raw, shown)
-        reader: Reader = open_text(raw, shown)
+        head = Pushback(raw, shown)
+        reader = open_text(head)
         if kind is None or kind == "parquet":
             peeked = Pushback(reader, shown)
             if kind == "parquet" or is_parquet(peeked):
@@ -69,9 +71,9 @@ def open_source(job: Job, name: str) -> Source:
                 with peeked, spool(peeked) as spooled:
                     return ParquetSource(spooled, shown)
             reader = peeked
-        return TextSource(reader, shown, input_dialect(job, name))
+        return TextSource(reader, shown, input_dialect(job, name), lambda: head.count)
     except BaseException:
-        raw.close()
+        (raw if reader is None else reader).close()
         raise
 
 
@@ -86,7 +88,9 @@ def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Wanted, names: li
     """Where the rows of `source` go, with new columns of these names."""
     if output_kind(job) == "parquet":
         from ema_cli.formats.parquet_sink import ParquetSink
+        from ema_cli.formats.text_body import utf8_name
 
+        names = [utf8_name(name) for name in names]
         return ParquetSink(out, source.schema(wanted), names, getattr(source, "compression", "zstd"))
     from ema_cli.formats.text_sink import TextSink
 

@@ -19,7 +19,7 @@ NEWLINE, RETURN, QUOTE = 10, 13, 34
 
 
 class RaggedError(ValueError):
-    """A record with another number of fields; `records` are the sound ones above it."""
+    """A record with another number of fields; `records` are the sound ones and blank lines above it."""
 
     def __init__(self, fields: int, start: int, records: Records) -> None:
         super().__init__(f"{fields} fields")
@@ -62,7 +62,7 @@ class Records:
     def pieces(self, rows: int) -> Iterator[tuple[int, Records]]:
         """Runs of at most `rows` records, each with the place in `data` where its bytes begin."""
         begin = 0
-        for first in range(0, len(self), rows):
+        for first in range(0, max(1, len(self)), rows):  # blank lines alone are a run too
             piece = self.cut(first, first + rows)
             yield begin, piece
             begin = piece.length
@@ -132,7 +132,9 @@ def _irregular(
     table = separators[last[keep][:, np.newaxis] - np.arange(columns - 1, -1, -1)]
     records = _make(data, bytes_, table.reshape(-1, columns), starts[keep], len(data))
     if wrong.size:
-        raise RaggedError(int(fields[sound]), int(starts[sound]), records)
+        start = int(starts[sound])
+        above = Records(data, records.starts, records.ends, records.seps, start)
+        raise RaggedError(int(fields[sound]), start, above)
     # Blank lines after the last record pass with it.
     length = min(int(newlines[-1]) + 1, len(data)) if len(newlines) else 0
     return Records(data, records.starts, records.ends, records.seps, length)
@@ -155,6 +157,8 @@ def _outside_quotes(text: bytes, bytes_: Bytes, delimiter: int) -> Ints:
     closes[returns] = bytes_[np.minimum(closing[returns] + 2, len(bytes_) - 1)] == NEWLINE
     if not (opens.all() and closes.all()):
         return _walk(text, delimiter)
+    if len(quotes) % 2:  # all that follows is inside the field that is still open
+        bytes_ = bytes_[: int(quotes[-1])]
     separators = np.flatnonzero((bytes_ == NEWLINE) | (bytes_ == delimiter))
     return np.asarray(separators[np.searchsorted(quotes, separators) % 2 == 0])
 
@@ -162,8 +166,11 @@ def _outside_quotes(text: bytes, bytes_: Bytes, delimiter: int) -> Ints:
 def _walk(text: bytes, delimiter: int) -> Ints:
     """The same, one field after another: for quotes in places where they are just letters."""
     d = re.escape(bytes([delimiter]))
-    # A quoted field with what may trail its closing quote, or a plain one; then the separator.
-    field = re.compile(rb'(?:"[^"]*(?:""[^"]*)*"[^' + d + rb"\n]*|(?!\")[^" + d + rb"\n]*)([" + d + rb"\n])")
+    # A quoted field with what may trail its closing quote, or a plain one; then the separator. No second
+    # thoughts (*+): half of a doubled quote does not close a field whose end has not arrived.
+    field = re.compile(
+        rb'(?:"[^"]*+(?:""[^"]*+)*+"[^' + d + rb"\n]*|(?!\")[^" + d + rb"\n]*)([" + d + rb"\n])"
+    )
     found, at = [], 0
     while (match := field.match(text, at)) is not None:
         found.append(match.start(1))

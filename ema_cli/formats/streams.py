@@ -14,13 +14,15 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
 from ema_cli.files import atomic_write, system_words
+from ema_cli.formats.xz import Xz
+from ema_cli.interrupts import PROMPT
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 21
@@ -37,12 +39,12 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-def open_raw(name: str) -> BinaryIO:
+def open_raw(name: str) -> InputFile:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
         if name == "-":
-            return open(0, "rb", buffering=0, closefd=False)
-        file = open(name, "rb", buffering=0)  # noqa: PTH123 - closed by the source
+            return InputFile(0, closefd=False)
+        file = InputFile(name)
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(21, "is a folder, not a file")
         return file
@@ -60,24 +62,39 @@ def compression_of(head: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
 
 
-def open_text(raw: BinaryIO, name: str) -> Reader:
+def open_text(head: Pushback) -> Reader:
     """The text of an input, decompressed where its first bytes say so.
 
     Pipes and compressed inputs are read ahead in a thread, so that reading overlaps with computing and
     whatever has arrived meanwhile is handed over at once.
     """
-    head = Pushback(raw, name)
     while any(magic.startswith(head.peeked) and magic != head.peeked for magic in MAGIC) and head.peek_more():
         pass
     kind = compression_of(head.peeked)
     if kind is None:
-        regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+        regular = stat.S_ISREG(os.fstat(head.fileno()).st_mode)
         return head if regular else ReadAhead(head)
-    return ReadAhead(Decompressed(head, kind, name))
+    return ReadAhead(Decompressed(head, kind, head.name))
+
+
+class InputFile(io.FileIO):
+    """A file that notices when it is cut short while it is read; that it grows is fine."""
+
+    def __init__(self, file: str | int, closefd: bool = True) -> None:
+        super().__init__(file, "rb", closefd)
+        self.size_before = os.fstat(self.fileno()).st_size
+
+    def read(self, n: int | None = -1, /) -> bytes:
+        while (data := super().read(n)) is None:
+            # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
+            select.select([self], [], [])
+        if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
+            raise OSError(errno.EIO, "became shorter while it was read")
+        return data
 
 
 class Pushback(io.RawIOBase):
-    """A raw input whose first bytes may be looked at before they are read."""
+    """A raw input whose first bytes may be looked at before they are read; `count` of them have been."""
 
     def __init__(self, raw: Reader, name: str) -> None:
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
@@ -104,6 +121,9 @@ class Pushback(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return cast(BinaryIO, self.raw).fileno()
+
     def _fetch(self, n: int) -> bytes:
         try:
             return self.raw.read(n) or b""
@@ -125,7 +145,7 @@ class Decompressed:
         elif kind == "bzip2":
             self.file = cast(Reader, bz2.BZ2File(io.BufferedReader(inner)))
         elif kind == "xz":
-            self.file = cast(Reader, lzma.LZMAFile(io.BufferedReader(inner)))
+            self.file = Xz(inner)
         else:
             self.file = Zstd(inner)
 
@@ -158,7 +178,10 @@ class Zstd:
 
 
 class ReadAhead:
-    """Reads in a thread and hands over all that has come in; never holds more than two blocks."""
+    """Reads in a thread and hands over all that has come in; never holds more than two blocks.
+
+    The thread closes what it reads from: nobody may close a file while another reads it.
+    """
 
     def __init__(self, inner: Reader) -> None:
         self.inner = inner
@@ -181,13 +204,17 @@ class ReadAhead:
                         return
         except BaseException as error:
             self.error = error
+        finally:
+            with suppress(Exception):
+                self.inner.close()
         with self.changed:
             self.done = True
             self.changed.notify_all()
 
     def read(self, n: int = -1, /) -> bytes:
         with self.changed:
-            self.changed.wait_for(lambda: self.chunks or self.done)
+            while not self.changed.wait_for(lambda: self.chunks or self.done, PROMPT):
+                pass
             if not self.chunks:
                 if self.error is not None:
                     raise self.error

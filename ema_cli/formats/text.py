@@ -6,7 +6,7 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,13 +35,17 @@ class Block:
 
 
 class TextSource:
-    """A delimited text, block by block."""
+    """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
 
-    def __init__(self, reader: Reader, name: str, dialect: Dialect) -> None:
+    def __init__(
+        self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
+    ) -> None:
         self.reader, self.name, self.dialect = reader, name, dialect
         self.rest = b""  # read, but not yet a whole record
         self.line = 1  # the physical line on which `rest` begins
         self.size = 0
+        # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
+        self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.waiting: list[Block] = []
         self.head = self._read_header()
@@ -50,12 +54,12 @@ class TextSource:
     def header(self, wanted: Wanted, dialect: Dialect) -> tuple[bytes, bytes]:
         head = self.head
         if not self.dialect.header or not head.fields:
-            return b"", b""
+            return head.lead, b""
         if wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
             return head.lead + head.text, head.ending
         kept = range(len(head.fields)) if wanted.keep is None else wanted.keep
         names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
-        return dialect.delimiter.join(names), head.ending
+        return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Wanted) -> pa.Schema:
         return text_schema(self.columns, wanted)
@@ -124,7 +128,7 @@ class TextSource:
                     self.rest, len(self.columns), self.dialect.delimiter[0], final=self.ended
                 )
             except RaggedError as error:
-                if not len(error.records):
+                if not error.records.length:
                     raise self._ragged(error) from None
                 records = error.records
             if records.length:
@@ -181,8 +185,9 @@ class TextSource:
         try:
             yield self._batch(records, begin, how, place)
         except (cells.BadCellError, BadTimeError) as error:
-            if error.row > 0:
-                yield from self._batches_of(records.cut(0, error.row), begin, (reader, wanted), place)
+            above = records.cut(0, error.row)
+            if above.length > begin:  # blank lines at least
+                yield from self._batches_of(above, begin, (reader, wanted), place)
             raise self._bad(error, records, wanted, place) from None
 
     def _batch(
@@ -195,7 +200,7 @@ class TextSource:
             times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
-        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.size)
+        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.taken())
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
@@ -206,9 +211,10 @@ class TextSource:
     ) -> DataError:
         if isinstance(error, BadTimeError):
             where = place(records, error.row, wanted.time)
-            return DataError(
-                str(error), where, "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
-            )
+            # Not the error's own words, which count rows from where the batch happens to begin.
+            problem = f"{error.text!r} is {error.problem}"
+            hint = error.hint or "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
+            return DataError(problem, where, hint)
         where = place(records, error.row, error.column)
         return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
 

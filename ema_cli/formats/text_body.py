@@ -15,6 +15,8 @@ from ema_cli.errors import DataError, Place
 from ema_cli.formats import fields
 from ema_cli.formats.records import Records
 
+TO_UTF8 = "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ..."
+
 
 @dataclass(frozen=True)
 class TextBody:
@@ -85,7 +87,7 @@ class TextBody:
             raise DataError(
                 "text that is not UTF-8 can't go into Parquet",
                 where,
-                "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ...",
+                TO_UTF8,
             ) from None
 
 
@@ -99,5 +101,15 @@ def text_schema(columns: Sequence[str], wanted: Wanted) -> pa.Schema:
     kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
     if wanted.time is not None:
         kinds[wanted.time] = pa.timestamp("ns", "UTC")
-    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in columns]
-    return pa.schema([(names[k], kinds.get(k, pa.string())) for k in kept_columns(columns, wanted)])
+    kept = kept_columns(columns, wanted)
+    return pa.schema([(utf8_name(columns[k]), kinds.get(k, pa.string())) for k in kept])
+
+
+def utf8_name(name: str) -> str:
+    """The name itself. Raises DataError where it holds bytes that are no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = Place(column=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        raise DataError("a name that is not UTF-8 can't go into Parquet", shown, TO_UTF8) from None
+    return name

@@ -34,8 +34,11 @@ class TextSink:
         text, ending = header
         if dialect.header:
             new = [quoted(name.encode("utf-8", "surrogateescape"), dialect) for name in names]
-            parts = new if alone else [text, *new]
+            # Alone, there is no name in `text`, but there may be blank lines.
+            parts = [text + dialect.delimiter.join(new)] if alone else [text, *new]
             out.write(dialect.delimiter.join(parts) + ending)
+        else:
+            out.write(text)
 
     def write(self, batch: Batch, fields: Floats) -> None:
         own, tail = batch.body.texts(self.dialect)

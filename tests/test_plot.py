@@ -299,3 +299,11 @@ def test_pictures_leave_nothing_of_matplotlib_to_the_core() -> None:
         if re.search(r"^\s*(import|from) (matplotlib|bokeh)", path.read_text(), re.MULTILINE)
     }
     assert users == {"ema_cli/extras/picture.py", "ema_cli/extras/page.py"}
+
+
+def test_long_names_are_shortened_in_the_middle_and_fit(shop: Workshop) -> None:
+    shop.write("long.csv", "key," + "y" * 300 + "\n" + "k" * 200 + ",1\n" + "k" * 200 + ",2\n")
+    done = shop.run("long.csv", "--by", "key", "--span", "5", "--span", "7", "--plot", "-")
+    assert max(map(len, done.err.splitlines())) <= 100
+    assert "y_ema_5\n" in done.err
+    assert "y_ema_7\n" in done.err

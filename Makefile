@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # What the tests run beside the core; `make test EXTRAS=` tests the core alone.
-EXTRAS ?= [weights,plot]
+EXTRAS ?= [weights,plot,dask]
 
 .PHONY: demo test lint check bench docs clean
 

@@ -14,6 +14,9 @@ from ema_cli.console import run_command, say
 from ema_cli.help_groups import GroupedCommand, under
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ema_cli.folder import Tally
     from ema_cli.job import Job, Summary
     from ema_cli.outcome import Outcome
 
@@ -45,6 +48,7 @@ spacing, running = under("Keys and times"), under("Running")
     "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
+@inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
 @inputs("--from", "source", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the input.")
 @inputs("--to", "target", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the output.")
 @inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, or `tab`.")
@@ -125,7 +129,7 @@ def command(**options: Any) -> None:
     job = make_job(options)
     if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
         say(NAME, "reading the terminal; Ctrl-D ends the input")
-    settle()
+    settle(pandas=options["dask"] is not None)
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
     from ema_cli.pipeline import run
@@ -161,10 +165,26 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
         part = replace(job, inputs=(outcome.source,), output=outcome.target)
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
+    folder, chain, address = options["output_dir"], options["chain"], options["dask"]
     with counting(job, options["progress"], report) as counted:
-        tally = run_folder(job, options["output_dir"], options["jobs"], options["chain"], counted)
+        if address is None:
+            tally = run_folder(job, folder, options["jobs"], chain, counted)
+        else:
+            tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")
     return tally.exit_code
+
+
+def _cluster() -> Callable[..., Tally]:
+    """What runs a batch on Dask. Raises OptionError where that is not installed."""
+    from ema_cli.errors import OptionError
+
+    try:
+        from ema_cli.extras.dask import run_on_cluster
+    except ModuleNotFoundError as error:
+        hint = "pip install 'ema-smooth[dask]'"
+        raise OptionError(f"--dask needs a package that is not there: {error.name}", hint) from None
+    return run_on_cluster
 
 
 def make_job(options: dict[str, Any]) -> Job:
@@ -177,6 +197,11 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError(
             f"{'--chain' if options['chain'] else '--jobs'} needs --output-dir", "--output-dir DIR"
         )
+    if options["dask"] is not None and (options["output_dir"] is None or options["jobs"] != 1):
+        problem = (
+            "--dask needs --output-dir" if options["output_dir"] is None else "--dask has jobs of its own"
+        )
+        raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
     if options["output_dir"] is not None and options["plot"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if path.is_dir():
             raise FileTrouble(os.fspath(name), "is a folder", "name a file in it, or use --output-dir")
         old = path.stat() if path.exists() else None
-    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.part")
+    temporary = path.with_name(_temporary_name(path.name, os.urandom(4).hex()))
     with littering(temporary):
         with wording(name, hint):
             # Nobody else may look into it before it has the mode of the file that it is to replace.
@@ -68,6 +69,18 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with wording(name):
             temporary.replace(path)
         _sync_folder(path.parent)
+
+
+def _temporary_name(name: str, token: str) -> str:
+    return f".{name[:40]}.{token}.part"
+
+
+def remove_temporaries_of(name: str) -> None:
+    """Remove what processes that were killed have left of their attempts to write `name`."""
+    path = Path(os.path.realpath(name))
+    with contextlib.suppress(OSError):
+        for left in path.parent.glob(_temporary_name(glob.escape(path.name[:40]), "?" * 8)):
+            left.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

@@ -65,10 +65,10 @@ def run_folder(
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")
     parts = plan(job, folder)
-    _make(folder)
+    make_local_folder(folder)
     outcomes: Iterable[Outcome]
     if chain:
-        return _count(_chained(job, parts), len(parts), report)
+        return count_outcomes(_chained(job, parts), len(parts), report)
     if (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
         from ema_cli.workers import at_once
 
@@ -76,10 +76,11 @@ def run_folder(
     else:
         outcomes = map(smooth_file, parts)
     with syncing_once(folder):
-        return _count(outcomes, len(parts), report)
+        return count_outcomes(outcomes, len(parts), report)
 
 
-def _count(outcomes: Iterable[Outcome], parts: int, report: Report) -> Tally:
+def count_outcomes(outcomes: Iterable[Outcome], parts: int, report: Report) -> Tally:
+    """Report outcomes as they come, and count them. parts: how many there should be."""
     tally = Tally()
     for outcome in outcomes:
         tally.count(outcome)
@@ -128,7 +129,8 @@ def target_name(source: str, target: str | None) -> str:
     return f"{stem}.{target}{packed}"
 
 
-def _make(folder: str) -> None:
+def make_local_folder(folder: str) -> None:
+    """Make the folder that outputs go to, if need be. Raises FileTrouble."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

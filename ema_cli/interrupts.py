@@ -12,6 +12,9 @@ from typing import NoReturn
 from ema_cli.files import remove_litter
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds that the main thread waits for another at most before it looks about. A signal that comes just
+# before it begins to wait does not wake it, and only the main thread minds signals.
+PROMPT = 0.5
 
 
 def mind_interrupts() -> None:

@@ -55,6 +55,13 @@ class KeyTable:
         """How many keys there are."""
         return len((self._pairs or self._texts)[-1].ranks) if self._texts else 0
 
+    def copy(self) -> KeyTable:
+        """One that goes on by itself."""
+        other = KeyTable()
+        other._texts = [_Numbering(numbering.ranks) for numbering in self._texts]
+        other._pairs = [_Numbering(numbering.ranks) for numbering in self._pairs]
+        return other
+
     @property
     def columns(self) -> int:
         """How many columns a key has; 0 before the first rows."""

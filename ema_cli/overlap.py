@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from ema_cli.batch import Batch, Floats, Sink
+from ema_cli.interrupts import PROMPT
 
 # Batches that may wait between two threads: enough to keep both busy, few enough to keep memory small.
 DEPTH = 2
@@ -45,7 +46,10 @@ class Ahead:
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            more, item = self.queue.get()
+            try:
+                more, item = self.queue.get(timeout=PROMPT)
+            except Empty:
+                continue
             if more:
                 yield item
             elif item is None:
@@ -95,7 +99,13 @@ class Behind:
     def write(self, batch: Batch, fields: Floats) -> None:
         if self.error is not None:
             raise self.error
-        self.queue.put((batch, fields))
+        self._put((batch, fields))
+
+    def _put(self, item: tuple[Batch, Floats] | None) -> None:
+        while True:
+            with contextlib.suppress(Full):
+                self.queue.put(item, timeout=PROMPT)
+                return
 
     def __enter__(self) -> Behind:
         return self
@@ -105,7 +115,8 @@ class Behind:
     ) -> None:
         if value is not None and not isinstance(value, Exception):
             return  # Ctrl-C: don't wait for a reader that may never read again
-        self.queue.put(None)
-        self.thread.join()
+        self._put(None)
+        while self.thread.is_alive():
+            self.thread.join(PROMPT)
         if self.error is not None and value is not self.error:
             raise self.error

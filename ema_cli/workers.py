@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ema_cli.files import at_interrupt, forget_litter
-from ema_cli.interrupts import let_interrupts, mind_interrupts, uninterrupted
+from ema_cli.interrupts import PROMPT, let_interrupts, mind_interrupts, uninterrupted
 from ema_cli.job import Job
 from ema_cli.outcome import Outcome, smooth_file
 
@@ -71,7 +71,7 @@ def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         for _ in range(workers):
             _start(team).hand(waiting.pop())
         while busy := {worker.connection: worker for worker in team if worker.job is not None}:
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy), PROMPT):
                 worker = busy[connection]
                 job, outcome = worker.job, worker.outcome()
                 if outcome is None and job is not None:

@@ -131,7 +131,7 @@ def test_a_live_pipe_is_interrupted_at_once(shop: Workshop, number: int, code: i
         process.send_signal(number)
         begin = time.perf_counter()
         assert process.wait(10) == code
-        assert time.perf_counter() - begin < 0.5
+        assert time.perf_counter() - begin < 2
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert shop.names() == []

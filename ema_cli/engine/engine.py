@@ -75,28 +75,33 @@ class Engine:
         if tile.times is not None:
             last = tile.sorted(tile.times)[tile.first + tile.counts - 1]
             self.state.store({"clock": last, "started": np.ones_like(last)}, tile.slots)
-            if self.average.reset_gap is not None and len(rows.values):
-                self._cut_at_silences(rows, self.average.reset_gap)
         if "gap" in self.state.arrays:
             rows.gaps, self.state.arrays["gap"][tile.series] = tile.gaps(
                 self.state.arrays["gap"][tile.series]
             )
-        early = self._early(rows)
         for array in (mean, std):
             if array is not None and rows.where is not None and len(rows.where) < array[0].size:
                 array[...] = np.nan
         if len(rows.values):
             into = [self._room(rows, part) for part in mean]
-            self.model.fold(rows, self.state, into)
+            early = self.fold_rows(rows, into)
             for weight, moments in enumerate(into):
                 _put(rows, moments.mean, mean[weight], early)
                 if std is not None:
                     _put(rows, moments.unbiased_std(), std[weight], early)
-            self._count(rows)
         if self.average.fill:
             tile.hold(mean, self.state.arrays["held_mean"])
             if std is not None:
                 tile.hold(std, self.state.arrays["held_std"])
+
+    def fold_rows(self, rows: Rows, into: list[Moments]) -> Ints | None:
+        """The moments at each row by each weight into `into`; which of the rows are to be blank."""
+        if self.average.reset_gap is not None:
+            self._cut_at_silences(rows, self.average.reset_gap)
+        early = self._early(rows)
+        self.model.fold(rows, self.state, into)
+        self._count(rows)
+        return early
 
     def _room(self, rows: Rows, target: Floats) -> Moments:
         """Where a model is to put its moments: the means in their final place, if all rows are there."""

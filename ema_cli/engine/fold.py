@@ -42,12 +42,16 @@ class Floor:
     lanes: Dense | Ragged | None
 
 
-def make_floors(counts: Ints, seen: Ints, scratch: Scratch) -> list[Floor]:
-    """The levels that these rows reach. counts: rows of each segment (> 0), seen: rows before them."""
-    floors = []
+def make_floors(counts: Ints, seen: Ints, scratch: Scratch, base: int = 0) -> list[Floor]:
+    """The levels that these elements of level `base` reach; nothing is on those below.
+
+    counts: elements of each segment (> 0), seen: elements before them.
+    """
+    nobody = np.empty(0, np.int64)
+    floors = [Floor(nobody, nobody, None)] * base
     who = np.arange(len(counts))
-    for level in range(LEVELS):
-        starts = seen // BLOCK**level % BLOCK
+    for level in range(base, LEVELS):
+        starts = seen // BLOCK ** (level - base) % BLOCK
         floors.append(Floor(who, counts, make_lanes(counts, starts, scratch)))
         complete = (starts + counts) // BLOCK
         some = complete > 0
@@ -77,7 +81,7 @@ class Folding:
         if floor.lanes is None:
             return self._chain(values, decays)
         weights = tables[level] if tables else weigh(floor.lanes, decays, self._begin(level, DECAYS))
-        local = self._walk(floor.lanes, values, weights, self._begin(level, MOMENTS))
+        local = walk_blocks(floor.lanes, values, weights, self._begin(level, MOMENTS), std=self.kind.std)
         carry = self._begin(level, CARRY)
         if floor.lanes.full.size:
             ends = Moments(**{n: floor.lanes.at_ends(part, floor.lanes.full) for n, part in local.given()})
@@ -96,25 +100,13 @@ class Folding:
                 out[name][floor.lanes.first_lane] = self.memory[name][level, floor.who]
         return out
 
-    def _walk(self, lanes: Dense | Ragged, flat: Moments, weights: Weights, begin: Memory) -> Moments:
-        """The local moments of blocks up to and including each element."""
-        x = lanes.spread(flat.mean)
-        mean = lanes.empty() if self.kind.std else x
-        for j, at, before in lanes.walk(mean, begin["mean"]):
-            blend(before, x[at], weights.inner[j], mean[at])
-        if not self.kind.std:
-            return Moments(mean)
-        std, bias = lanes.empty(), lanes.empty()
-        stds = None if flat.std is None else lanes.spread(flat.std)
-        biases = None if flat.bias is None else lanes.spread(flat.bias)
-        arrays = (mean, std, bias)
-        walks = (lanes.walk(array, begin[name]) for name, array in zip(MOMENTS, arrays, strict=True))
-        for (j, at, mean_before), (_, _, std_before), (_, _, bias_before) in zip(*walks, strict=True):
-            of = sides(weights.inner[j])
-            spreads = (std_before, None if stds is None else stds[at])
-            std[at] = spread_of(spreads, of, x[at] - mean_before)
-            bias[at] = bias_of((bias_before, None if biases is None else biases[at]), of)
-        return Moments(mean, std, bias)
+    def take(self, values: Moments, decays: Decays | None, level: int) -> None:
+        """Go on with elements of a level, the blocks below which are not begun."""
+        moments, mass = self.totals(values, decays, None, level)
+        last = np.cumsum(self.floors[level].counts) - 1
+        for name, total in zip(CARRY, (moments.mean, moments.std, moments.bias, mass), strict=True):
+            if total is not None and level:
+                self.memory[name][level - 1] = total[last]
 
     def _hand_down(self, level: int, carry: Memory, totals: tuple[Moments, Floats | None]) -> None:
         """The totals of the level above are the carries of the lanes after them, and what is remembered."""
@@ -199,6 +191,44 @@ class Folding:
         how = mix(decays.share[order], decays.decay[order])
         gain = decays.share[order] if decays.gain is None else decays.gain[order]
         return lambda at: (how.at(at), gain[at])
+
+
+def walk_blocks(
+    lanes: Dense | Ragged, flat: Moments, weights: Weights, begin: Memory, *, std: bool
+) -> Moments:
+    """The local moments of blocks up to and including each element."""
+    x = lanes.spread(flat.mean)
+    mean = lanes.empty() if std else x
+    for j, at, before in lanes.walk(mean, begin["mean"]):
+        blend(before, x[at], weights.inner[j], mean[at])
+    if not std:
+        return Moments(mean)
+    spread, bias = lanes.empty(), lanes.empty()
+    stds = None if flat.std is None else lanes.spread(flat.std)
+    biases = None if flat.bias is None else lanes.spread(flat.bias)
+    arrays = (mean, spread, bias)
+    walks = (lanes.walk(array, begin[name]) for name, array in zip(MOMENTS, arrays, strict=True))
+    for (j, at, mean_before), (_, _, std_before), (_, _, bias_before) in zip(*walks, strict=True):
+        of = sides(weights.inner[j])
+        spreads = (std_before, None if stds is None else stds[at])
+        spread[at] = spread_of(spreads, of, x[at] - mean_before)
+        bias[at] = bias_of((bias_before, None if biases is None else biases[at]), of)
+    return Moments(mean, spread, bias)
+
+
+def fold_blocks(
+    values: Moments, decays: Decays | None, kind: Kind, level: int, scratch: Scratch
+) -> tuple[Moments, Decays | None]:
+    """Complete blocks of a level, one after the other, as the elements of the level above.
+
+    What came before them plays no part, which is why this can be done anywhere. The arrays are `scratch`'s.
+    """
+    lanes = Dense(np.array([len(values.mean)]), np.zeros(1, np.int64), scratch)
+    begin = {name: np.full(lanes.count, blank) for name, blank in BLANK.items()}
+    weights = kind.tables[level] if kind.tables else weigh(lanes, decays, begin)
+    local = walk_blocks(lanes, values, weights, begin, std=kind.std)
+    ends = Moments(*(lanes.at_ends(part, lanes.full) for _, part in local.given()))
+    return ends, ends_of(lanes, weights)
 
 
 def _steps(

@@ -21,6 +21,7 @@ from ema_cli.engine.lanes import Ints
 from ema_cli.engine.moments import Moments
 from ema_cli.engine.plan import Part, Plan, fold_part, make_plan, remember, start_from_first, take_as_first
 from ema_cli.engine.rows import Rows
+from ema_cli.engine.scratch import Scratch
 from ema_cli.engine.state import REMEMBERED, State
 from ema_cli.engine.ties import RecursiveClock, TiePlan
 from ema_cli.engine.weights import Decays, even_weights
@@ -62,16 +63,22 @@ class Plain:
             fold_part(plan.rest, rows, memory, decays, self.kind, out)
         remember(state, memory, rows, weight)
 
-    def _by_gaps(self, plan: Plan) -> Decays:
+    def _by_gaps(self, plan: Plan) -> Decays | None:
         """Each row's decay and share, by the number of rows since the value before it."""
         assert plan.rows.gaps is not None
         assert plan.rest is not None
         gaps = plan.rows.gaps.copy()
         gaps[plan.rows.first[plan.new]] = 1  # before a series' first value there was nothing to fade
-        gaps = gaps[plan.rest.rows]
-        decay, share = np.full(len(gaps), self.rest), np.full(len(gaps), self.alpha)
-        odd = np.flatnonzero(gaps != 1)
-        lengths, which = np.unique(gaps[odd], return_inverse=True)
+        return self.decays(gaps[plan.rest.rows], plan.rows.scratch)
+
+    def decays(self, apart: Ints | None, scratch: Scratch) -> Decays | None:  # noqa: ARG002 - as the others
+        """How rows weigh that follow others; apart: rows since the value before. None: there is a table."""
+        if self.kind.tables:
+            return None
+        assert apart is not None
+        decay, share = np.full(len(apart), self.rest), np.full(len(apart), self.alpha)
+        odd = np.flatnonzero(apart != 1)
+        lengths, which = np.unique(apart[odd], return_inverse=True)
         if lengths.size:
             table = np.array([faded(self.alpha, gap, self.average.adjust) for gap in lengths.tolist()])
             decay[odd], share[odd] = table[which].T
@@ -107,11 +114,11 @@ class Clocked:
 
     def __init__(self, average: Average, decay: Decay) -> None:
         assert decay.halflife_ns is not None
-        self.halflife = decay.halflife_ns
+        self.halflife, self.lead = decay.halflife_ns, 0
         self.kind = Kind(True, average.needs_std)
 
     def plan(self, rows: Rows, state: State) -> Plan:
-        return make_plan(rows, state.load(["seen"], rows.series, rows.fresh)["seen"], 0)
+        return make_plan(rows, state.load(["seen"], rows.series, rows.fresh)["seen"], self.lead)
 
     def advance(self, plan: Plan, state: State) -> None:
         rows = plan.rows
@@ -126,18 +133,30 @@ class Clocked:
         since = np.diff(rows.times, prepend=rows.times[:1])
         last = state.load(["last_time"], rows.series, rows.fresh)["last_time"]
         since[rows.first] = np.where(plan.new, 0, rows.times[rows.first] - last)
-        decay, share = halve(since, self.halflife, rows.scratch)
-        decay[rows.first[plan.new]], share[rows.first[plan.new]] = 0.0, 1.0
+        decays = self.decays(since, rows.scratch)
+        decays.decay[rows.first[plan.new]], decays.share[rows.first[plan.new]] = 0.0, 1.0
         memory = state.load(REMEMBERED, rows.series, rows.fresh, weight)
-        fold_part(plan.rest, rows, memory, Decays(decay, share, np.ones(len(decay))), self.kind, out)
+        fold_part(plan.rest, rows, memory, decays, self.kind, out)
         remember(state, memory, rows, weight)
+
+    def decays(self, apart: Ints | None, scratch: Scratch) -> Decays:
+        """How rows weigh that follow others; apart: nanoseconds since the value before."""
+        assert apart is not None
+        decay, share = halve(apart, self.halflife, scratch)
+        return Decays(decay, share, np.ones(len(decay)))
 
 
 P = TypeVar("P")
 
 
 class OneWeight(Protocol[P]):
-    """What `Plain`, `Clocked` and `RecursiveClock` are: the average by one weight."""
+    """What `Plain`, `Clocked` and `RecursiveClock` are: the average by one weight.
+
+    lead: how many of a series' first observations are no elements of its tree.
+    """
+
+    kind: Kind
+    lead: int
 
     def plan(self, rows: Rows, state: State) -> P:
         """What all weights share in one tile."""
@@ -148,12 +167,16 @@ class OneWeight(Protocol[P]):
     def advance(self, plan: P, state: State) -> None:
         """What all weights remember moves on."""
 
+    def decays(self, apart: Ints | None, scratch: Scratch) -> Decays | None:
+        """How observations weigh that follow others; apart: rows, or nanoseconds, since the one before."""
+
 
 class Model(Generic[P]):
     """One average for each weight, all of one kind."""
 
     def __init__(self, weights: Sequence[OneWeight[P]]) -> None:
         self.weights = weights
+        self.kinds = [weight.kind for weight in weights]
 
     def fold(self, rows: Rows, state: State, out: Sequence[Moments]) -> None:
         """The moments at each row by each weight into `out`; `state` moves on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ T = TypeVar("T", bound=np.generic)
 class KeyedRows:
     """Which key each row belongs to: codes (n,) count from 0 within these rows, slots name them for good."""
 
-    codes: NDArray[np.uint16]
+    codes: NDArray[np.integer[Any]]
     slots: Ints
 
 
@@ -61,6 +61,25 @@ class Rows:
         self.counts = np.diff(starts, append=len(self.values))
         self.series, self.fresh = self.series[owner], silent[starts]
         self.final = np.append(owner[1:] != owner[:-1], True)
+
+    def pick(self, which: Bools) -> Rows:
+        """Some of the rows, apart from any tile: segments that nobody has looked at."""
+        counts = np.bincount(
+            np.repeat(np.arange(len(self.counts)), self.counts)[which], minlength=len(self.counts)
+        )
+        some = counts > 0
+        no = np.zeros(int(some.sum()), bool)
+        return Rows(
+            self.values[which],
+            None if self.times is None else self.times[which],
+            None,
+            counts[some],
+            self.series[some],
+            no,
+            ~no,
+            Scratch(),
+            None if self.gaps is None else self.gaps[which],
+        )
 
 
 class Tile:

@@ -141,6 +141,15 @@ class State:
             for field in self.fields
         }
 
+    def pick(self, keys: Ints) -> Arrays:
+        """The arrays as they would be if there were only these keys; blank for those not seen yet."""
+        self.grow(int(keys.max(initial=-1)) + 1)
+        series = (keys[:, np.newaxis] * self.columns + np.arange(self.columns)).reshape(-1)
+        return {
+            field.name: np.take(self.arrays[field.name], keys if field.per == "key" else series, axis=-1)
+            for field in self.fields
+        }
+
     def restore(self, arrays: Mapping[str, NDArray[Any]], keys: int) -> None:
         """Take over what `trimmed` gave for so many keys. Raises ValueError where a shape does not fit."""
         for field in self.fields:

@@ -17,7 +17,7 @@ from ema_cli.engine.kernel import chunks, halve, mix
 from ema_cli.engine.moments import Moments, join
 from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, start_from_first
 from ema_cli.engine.rows import Rows
-from ema_cli.engine.scratch import Bools, Floats, Ints
+from ema_cli.engine.scratch import Bools, Floats, Ints, Scratch
 from ema_cli.engine.state import REMEMBERED, Arrays, State
 from ema_cli.engine.weights import Decays
 
@@ -53,7 +53,7 @@ class RecursiveClock:
 
     def __init__(self, average: Average, decay: Decay) -> None:
         assert decay.halflife_ns is not None
-        self.halflife = decay.halflife_ns
+        self.halflife, self.lead = decay.halflife_ns, 1
         self.kind = Kind(False, average.needs_std)
 
     def plan(self, rows: Rows, state: State) -> TiePlan:
@@ -68,7 +68,7 @@ class RecursiveClock:
         elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
         start = None
         if not new.all():
-            _running_means(new, means, ties)
+            running_means(new, means, ties)
             start = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
             elapsed = elapsed[start]
         done = np.append(new[1:], False)
@@ -93,10 +93,11 @@ class RecursiveClock:
             fresh=rows.fresh[some],
             final=rows.final[some],
         )
-        return make_plan(part, groups[some], lead=1)
+        return make_plan(part, groups[some], self.lead)
 
     def fold(self, plan: TiePlan, state: State, weight: int, out: Moments) -> None:
-        decay, share = halve(plan.elapsed, self.halflife, plan.rows.scratch)
+        decays = self.decays(plan.elapsed, plan.rows.scratch)
+        decay, share = decays.decay, decays.share
         decay[plan.anew], share[plan.anew] = 0.0, 1.0
         rows, part = plan.rows, plan.folded.rows
         old = state.load(BEFORE, rows.series, rows.fresh, weight)
@@ -104,7 +105,7 @@ class RecursiveClock:
         for (_, array), values in zip(before.given(), old.values(), strict=False):
             array[rows.first] = values
         if len(part.values):
-            folded = self._fold_done(plan, state, weight, Decays(decay, share, None))
+            folded = self._fold_done(plan, state, weight, decays)
             for (_, array), (_, values) in zip(before.given(), folded.given(), strict=True):
                 array[plan.follows] = values
             last = part.last[part.final]
@@ -118,6 +119,11 @@ class RecursiveClock:
             join(now, Moments(plan.means[some]), mix(share[some], decay[some]), now)
         for (_, target), (_, values) in zip(out.given(), before.given(), strict=True):
             target[:] = values[plan.real]
+
+    def decays(self, apart: Ints | None, scratch: Scratch) -> Decays:
+        """How observations weigh that follow others; apart: nanoseconds since the one before."""
+        assert apart is not None
+        return Decays(*halve(apart, self.halflife, scratch), None)
 
     def _fold_done(self, plan: TiePlan, state: State, weight: int, decays: Decays) -> Moments:
         """The moments after each completed observation."""
@@ -164,7 +170,7 @@ def _with_pending(rows: Rows, known: Arrays) -> tuple[Rows, Bools | slice, Ints]
     return replace(rows, values=values, times=times, counts=rows.counts + pending), real, ties
 
 
-def _running_means(new: Bools, means: Floats, ties: Ints) -> None:
+def running_means(new: Bools, means: Floats, ties: Ints) -> None:
     """Turn values into the mean of their observation so far, and count it, in place; ties are rare."""
     for row in np.flatnonzero(~new).tolist():
         ties[row] = count = ties.item(row - 1) + 1

@@ -31,6 +31,10 @@ class Decays:
     share: Floats
     gain: Floats | None
 
+    def at(self, index: Any) -> Decays:
+        """Those of some elements."""
+        return Decays(self.decay[index], self.share[index], None if self.gain is None else self.gain[index])
+
 
 @dataclass(frozen=True)
 class Weights:

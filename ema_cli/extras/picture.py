@@ -175,9 +175,9 @@ def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, across: int) -> No
     for one, panel in zip(axes, cell.panels, strict=True):
         _draw_panel(one, panel, axis)
         if axis.dates:
-            locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+            locator = AutoDateLocator(minticks=3, maxticks=7)
             one.xaxis.set_major_locator(locator)
-            one.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+            one.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         elif axis.kind == ROWS:
             one.xaxis.set_major_locator(MaxNLocator(nbins=8 if across < 3 else 4, integer=True))
             one.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

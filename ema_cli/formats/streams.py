@@ -22,6 +22,7 @@ import pyarrow as pa
 from ema_cli.errors import FileTrouble
 from ema_cli.files import atomic_write, system_words
 from ema_cli.formats.xz import Xz
+from ema_cli.interrupts import PROMPT
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 21
@@ -212,7 +213,8 @@ class ReadAhead:
 
     def read(self, n: int = -1, /) -> bytes:
         with self.changed:
-            self.changed.wait_for(lambda: self.chunks or self.done)
+            while not self.changed.wait_for(lambda: self.chunks or self.done, PROMPT):
+                pass
             if not self.chunks:
                 if self.error is not None:
                     raise self.error

@@ -1,0 +1,152 @@
+"""Inputs and outputs that are addresses, such as `s3://bucket/part-1.csv`: by way of fsspec.
+
+A part is fetched into a temporary folder, worked on there and put back, so that the road from file to file
+is the same for all of them. What is put appears under its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ema_cli.errors import EmaError, FileTrouble, OptionError
+from ema_cli.job import Job
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+def is_remote(name: str) -> bool:
+    """True for an address rather than a path."""
+    return _ADDRESS.match(name) is not None
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """The inputs, with patterns such as `readings/*.csv` replaced by what there is, in natural order.
+
+    Raises FileTrouble where nothing matches. A file that has the pattern for its name is that file.
+    """
+    out: list[str] = []
+    for name in names:
+        if not glob.has_magic(name) or (not is_remote(name) and Path(name).exists()):
+            out.append(name)
+            continue
+        found = sorted(_matches(name), key=natural)
+        if not found:
+            raise FileTrouble(name, "no file matches", "check the spelling and the folder you are in")
+        out += found
+    return tuple(out)
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key to sort by: `part-9` comes before `part-10`."""
+    return [
+        (0, int(piece), piece) if piece.isascii() and piece.isdigit() else (1, 0, piece)
+        for piece in re.split(r"([0-9]+)", name)
+    ]
+
+
+def _matches(pattern: str) -> list[str]:
+    if not is_remote(pattern):
+        return glob.glob(pattern, recursive=True)  # noqa: PTH207 - names as they were typed
+    files, path = _open(pattern)
+    scheme = pattern.split("://", 1)[0]
+    with _wording(pattern):
+        return [
+            f"{scheme}://{str(found).lstrip('/') if scheme != 'file' else found}"
+            for found in files.glob(path)
+        ]
+
+
+def make_folder(folder: str) -> None:
+    """The folder that outputs are to go to; of an object store it is but the beginning of their names."""
+    files, path = _open(folder)
+    with _wording(folder):
+        files.makedirs(path, exist_ok=True)
+
+
+@contextmanager
+def staged(part: Job, *, write: bool = False) -> Iterator[Job]:
+    """The job with files that are here in place of addresses; with `write` its output is put at the end.
+
+    What goes wrong is told with the names as they were given.
+    """
+    source, target = part.inputs[0], part.output
+    if not (is_remote(source) or (target is not None and is_remote(target))):
+        yield part
+        return
+    with tempfile.TemporaryDirectory(prefix="ema-smooth-") as folder:
+        here = part
+        if is_remote(source):
+            here = replace(here, inputs=(_beside(folder, "in", source),))
+            _fetch(source, here.inputs[0])
+        if write and target is not None and is_remote(target):
+            here = replace(here, output=_beside(folder, "out", target))
+        try:
+            yield here
+        except EmaError as error:
+            error.args = (error.problem.replace(here.inputs[0], source),)
+            error.problem = error.args[0]
+            raise
+        if here.output != target and here.output is not None and target is not None:
+            _put(here.output, target)
+
+
+def _beside(folder: str, room: str, name: str) -> str:
+    place = Path(folder, room)
+    place.mkdir(exist_ok=True)
+    return str(place / name.rsplit("/", 1)[-1])
+
+
+def _fetch(address: str, path: str) -> None:
+    files, there = _open(address)
+    with _wording(address):
+        files.get_file(there, path)
+
+
+def _put(path: str, address: str) -> None:
+    """Put a file; under another name first where a reader could see it grow."""
+    files, there = _open(address)
+    with _wording(address):
+        if "s3" in _protocols(files) or "gs" in _protocols(files):  # appears when it is complete
+            files.put_file(path, there)
+            return
+        before = f"{there}.{os.urandom(4).hex()}.part"
+        files.put_file(path, before)
+        files.mv(before, there)
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+
+
+def _open(address: str) -> tuple[Any, str]:
+    """The file system of an address and the path in it."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise OptionError(f"{address}: addresses need fsspec", "pip install 'ema-smooth[dask]'") from None
+    try:
+        files, path = url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise FileTrouble(address, str(error), "install what fsspec needs for such addresses") from None
+    return files, path
+
+
+@contextmanager
+def _wording(address: str) -> Iterator[None]:
+    """Turns what a file system says into FileTrouble; each has exceptions of its own."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileTrouble(address, "no such file") from error
+    except EmaError:
+        raise
+    except Exception as error:  # botocore's, aiohttp's, and what else is behind fsspec
+        raise FileTrouble(address, str(error) or type(error).__name__) from error

@@ -307,3 +307,17 @@ def test_long_names_are_shortened_in_the_middle_and_fit(shop: Workshop) -> None:
     assert max(map(len, done.err.splitlines())) <= 100
     assert "y_ema_5\n" in done.err
     assert "y_ema_7\n" in done.err
+
+
+def test_a_home_that_can_not_be_written_is_no_matter(shop: Workshop) -> None:
+    need("png")
+    shop.write("file", "")
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(shop.folder / "file" / "x"))
+    done = subprocess.run(
+        shop.command(*CO2, "--plot", "x.png"),
+        cwd=shop.folder,
+        env=shop.environment | nowhere,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -77,8 +76,7 @@ def draw_picture(chart: Chart, kind: str) -> bytes:
 
 @contextmanager
 def _settled() -> Iterator[None]:
-    """matplotlib with our settings and none of the user's, and without its words about fonts and caches."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    """matplotlib with our settings and none of the user's, and without its warnings about fonts."""
     with warnings.catch_warnings(), mpl.rc_context():
         warnings.simplefilter("ignore")
         mpl.rcdefaults()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -72,6 +73,8 @@ def draw(chart: Chart, suffix: str) -> bytes:
             from ema_cli.extras.page import draw_page
 
             return draw_page(chart)
+    # A cache that it can't write, a font cache that takes long: nothing a user of ours can do about.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from ema_cli.extras.picture import draw_picture
 
     return draw_picture(chart, suffix[1:])

@@ -316,8 +316,9 @@ def test_a_home_that_can_not_be_written_is_no_matter(shop: Workshop) -> None:
     done = subprocess.run(
         shop.command(*CO2, "--plot", "x.png"),
         cwd=shop.folder,
-        env=shop.environment | nowhere,
+        env=shop.environment | nowhere | {"TMPDIR": str(shop.folder)},
         capture_output=True,
         check=True,
     )
     assert done.stderr == b""
+    assert sorted(path.name for path in shop.folder.iterdir()) == ["file", "x.png"]

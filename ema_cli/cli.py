@@ -129,7 +129,7 @@ def command(**options: Any) -> None:
     job = make_job(options)
     if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
         say(NAME, "reading the terminal; Ctrl-D ends the input")
-    settle(pandas=options["dask"] is not None)
+    settle()
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
     from ema_cli.pipeline import run

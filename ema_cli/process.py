@@ -37,18 +37,14 @@ def with_pandas() -> Iterator[None]:
         sys.meta_path[:0] = blockers
 
 
-def settle(*, pandas: bool = False) -> None:
-    """Make the process quick: no spinning BLAS threads, no pandas behind Arrow's back, buffers kept.
-
-    pandas: somebody else here needs it.
-    """
+def settle() -> None:
+    """Make the process quick: no spinning BLAS threads, no pandas behind Arrow's back, buffers kept."""
     # NumPy's BLAS starts threads that spin; nothing here uses it. It looks when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     # Arrow's own allocator keeps a heap beside Python's: one for both takes a fifth less memory.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    if not pandas:
-        sys.meta_path.insert(0, NoPandas())
+    sys.meta_path.insert(0, NoPandas())
     # Buffers of a few MB come and go with every batch: by default glibc gives each back to the system
     # and fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes.
     with contextlib.suppress(AttributeError, OSError):

@@ -86,8 +86,9 @@ def count(average: Average, tile: Tile) -> Counts:
     first = no_times if rows.times is None else rows.times[rows.first]
     last = no_times if rows.times is None else rows.times[rows.last]
     rows, cut = last_segments(rows, average.reset_gap)
-    found = observe(rows, joined=average.timed and not average.adjust)
-    return Counts(rows.series, found.counts, cut, first, last, int(tile.slots.max(initial=-1)) + 1)
+    joined = average.timed and not average.adjust
+    counts = observe(rows, joined=True).counts if joined else rows.counts
+    return Counts(rows.series, counts, cut, first, last, int(tile.slots.max(initial=-1)) + 1)
 
 
 class Progress:

@@ -99,14 +99,17 @@ def summarise(average: Average, tile: Tile, before: Ints) -> Summary:
     # A pending observation, which its last row may still change, is not folded: one more is left.
     cut = cut_at_blocks(found.counts, before, weights[0].lead, 2 if joined else 1)
     rank = found.of_row
-    head, tail = (np.repeat(ends, rows.counts) for ends in (cut.head, cut.head + cut.inner))
-    inside = (rank >= head) & (rank < tail)
+    early = rank < np.repeat(cut.head, rows.counts)
+    late = rank >= np.repeat(cut.head + cut.inner, rows.counts)
+    inside = ~(early | late)
     # The last observation of the head is folded when the one after it begins.
-    triggers = inside & found.opens & (rank == head) if joined else np.zeros_like(inside)
+    triggers = np.zeros_like(inside)
+    if joined:
+        triggers = inside & found.opens & (rank == np.repeat(cut.head, rows.counts))
     return Summary(
-        rows.pick((rank < head) | triggers),
-        _fold_middle(rows, found, weights, cut, inside & ~triggers),
-        rows.pick(rank >= tail),
+        rows.pick(early | triggers),
+        _fold_middle(rows, found, weights, cut, (inside, triggers)),
+        rows.pick(late),
         *(began, ended, at, tile.series, behind, unseen),
     )
 
@@ -134,13 +137,15 @@ def cut_at_blocks(counts: Ints, before: Ints, lead: int, keep: int) -> Cut:
 
 
 def _fold_middle(
-    rows: Rows, found: Observations, weights: Sequence[OneWeight[Any]], cut: Cut, inside: Bools
+    rows: Rows,
+    found: Observations,
+    weights: Sequence[OneWeight[Any]],
+    cut: Cut,
+    inside: tuple[Bools, Bools],
 ) -> Middle:
+    """inside: the rows of the middle, and those of them that the head has too."""
     some = cut.inner > 0
-    counts, inner = found.counts, cut.inner[some]
-    of_observation = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    head = np.repeat(cut.head, counts)
-    mine = (of_observation >= head) & (of_observation < head + np.repeat(cut.inner, counts))
+    inner, mine = cut.inner[some], inside[0][found.opens]
     apart, last = rows.gaps, np.zeros(len(inner), np.int64)
     if found.times is not None:
         apart = np.diff(found.times, prepend=found.times[:1])
@@ -149,7 +154,8 @@ def _fold_middle(
     apart = None if apart is None else apart[mine]
     elements: Elements = [(means, weight.decays(apart, Scratch())) for weight in weights]
     run = Run(0, rows.series[some], inner, cut.before[some], elements)
-    of_rows = np.add.reduceat(inside, rows.first, dtype=np.int64)[some] if len(rows.counts) else inner
+    only = inside[0] & ~inside[1]
+    of_rows = np.add.reduceat(only, rows.first, dtype=np.int64)[some] if len(rows.counts) else inner
     return Middle(rows.series[some], of_rows, inner, last, fold_up(run, weights))
 
 

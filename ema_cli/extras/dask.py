@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -54,6 +55,9 @@ def run_on_cluster(
             problem = "--alpha auto reads the whole series many times, which --dask does not do"
             raise OptionError(problem, "find the weight in a sample first: ema-smooth SAMPLE --alpha auto")
         stack.callback(_sweep, parts)
+        stack.enter_context(warnings.catch_warnings())
+        # The state of a million keys goes to a part that has them all: that is what there is to send.
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         client = stack.enter_context(connected(address, partial(_sweep, parts)))
         outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
         return count_outcomes(outcomes, len(parts), report)
@@ -127,7 +131,7 @@ class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
     name = "ema-smooth"
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's signature
-        settle(pandas=True)
+        settle()
 
 
 @contextmanager

@@ -127,8 +127,7 @@ def command(**options: Any) -> None:
     from ema_cli.process import settle
 
     job = make_job(options)
-    if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
-        say(NAME, "reading the terminal; Ctrl-D ends the input")
+    _mind_terminals(job)
     settle()
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
@@ -138,6 +137,17 @@ def command(**options: Any) -> None:
     with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
         summary = run(job, watcher)
     _tell(job, summary, verbose=options["verbose"])
+
+
+def _mind_terminals(job: Job) -> None:
+    """Say that a terminal is read; raise OptionError where Parquet would be written to one."""
+    if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
+        say(NAME, "reading the terminal; Ctrl-D ends the input")
+    if job.target == "parquet" and job.output in (None, "-") and sys.stdout is not None:
+        from ema_cli.errors import OptionError
+
+        if sys.stdout.isatty():
+            raise OptionError("Parquet is nothing to read in a terminal", "-o FILE.parquet")
 
 
 def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:

@@ -19,15 +19,15 @@ WEATHER = (SAMPLES / "weather.csv", "--by", "location", "--time", "time", "--hal
 BEGINNINGS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "html": b"<!DOCTYPE html>"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _matplotlib() -> None:
-    pytest.importorskip("matplotlib")
+def need(target: str) -> None:
+    """Skip where what draws this kind of file is not here; the terminal needs nothing."""
+    if target != "-":
+        pytest.importorskip("bokeh" if target.endswith("html") else "matplotlib")
 
 
 @pytest.mark.parametrize("kind", BEGINNINGS)
 def test_the_data_is_the_same_and_so_is_the_picture(shop: Workshop, kind: str) -> None:
-    if kind == "html":
-        pytest.importorskip("bokeh")
+    need(kind)
     plain = shop.run(*CO2)
     for name in ("one", "two"):
         drawn = shop.run(*CO2, "--plot", f"{name}.{kind}")
@@ -55,6 +55,7 @@ def test_stdout_and_a_terminal_picture_keep_apart(shop: Workshop, options: tuple
 
 
 def test_the_picture_does_not_depend_on_how_the_rows_come(shop: Workshop) -> None:
+    need("svg")
     data = (SAMPLES / "co2.csv").read_bytes()
     shop.run("--alpha", "0.1", "--plot", "one.svg", stdin=data)
     command = shop.command("--alpha", "0.1", "--plot", "two.svg")
@@ -145,17 +146,20 @@ def without(
 
 @pytest.mark.parametrize("other", ["-o", "--state"])
 def test_a_picture_is_no_other_file_of_the_run(shop: Workshop, other: str) -> None:
+    need("png")
     done = shop.run(*CO2, "--plot", "./x.png", other, "x.png", code=2)
     assert "is also the" in done.err
 
 
 def test_a_picture_is_no_input(shop: Workshop) -> None:
+    need("svg")
     shop.write("x.svg", "x\n1\n")
     assert "is also an input" in shop.run("x.svg", "--alpha", "0.1", "--plot", "x.svg", code=2).err
     assert shop.read("x.svg") == b"x\n1\n"
 
 
 def test_a_folder_that_is_missing_is_named_before_any_work(shop: Workshop) -> None:
+    need("png")
     done = shop.run(*CO2, "--plot", "none/x.png", code=1)
     assert done.out == b""
     assert "mkdir -p none" in done.err
@@ -169,6 +173,7 @@ def test_not_with_a_folder_of_outputs(shop: Workshop) -> None:
 
 
 def test_where_a_row_is_at_fault_the_old_picture_stays(shop: Workshop) -> None:
+    need("png")
     shop.write("x.png", b"old")
     shop.write("bad.csv", "x\n1\n2\noops\n")
     shop.run("bad.csv", "--alpha", "0.1", "--plot", "x.png", code=1)
@@ -178,6 +183,7 @@ def test_where_a_row_is_at_fault_the_old_picture_stays(shop: Workshop) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_picture_that_can_not_be_written_leaves_output_and_state_as_they_were(shop: Workshop) -> None:
+    need("png")
     (shop.folder / "x.png").symlink_to("/dev/full")
     done = shop.run(*CO2, "--plot", "x.png", "-o", "out.csv", "--state", "s.ema", code=1)
     assert "x.png" in done.err
@@ -186,6 +192,7 @@ def test_a_picture_that_can_not_be_written_leaves_output_and_state_as_they_were(
 
 
 def test_a_picture_that_is_replaced_keeps_its_mode(shop: Workshop) -> None:
+    need("svg")
     shop.write("x.svg", b"old").chmod(0o640)
     shop.run(*CO2, "--plot", "x.svg")
     assert shop.read("x.svg") != b"old"
@@ -194,6 +201,7 @@ def test_a_picture_that_is_replaced_keeps_its_mode(shop: Workshop) -> None:
 
 @pytest.mark.parametrize("text", ["", "x\n"])
 def test_without_rows_there_is_no_picture_and_a_word_about_it(shop: Workshop, text: str) -> None:
+    need("png")
     shop.write("empty.csv", text)
     done = shop.run("empty.csv", "--alpha", "0.1", "--plot", "x.png")
     assert "nothing is drawn" in done.err
@@ -204,6 +212,7 @@ def test_without_rows_there_is_no_picture_and_a_word_about_it(shop: Workshop, te
 
 
 def test_twelve_keys_are_drawn_and_it_says_so(shop: Workshop) -> None:
+    need("svg")
     rows = "".join(f"k{k},{row * k}\n" for row in range(20) for k in range(30))
     shop.write("keys.csv", "key,x\n" + rows)
     done = shop.run("keys.csv", "--by", "key", "--alpha", "0.3", "--plot", "-")
@@ -215,6 +224,7 @@ def test_twelve_keys_are_drawn_and_it_says_so(shop: Workshop) -> None:
 
 
 def test_twelve_columns_are_drawn_and_it_says_so(shop: Workshop) -> None:
+    need("png")
     shop.write("wide.csv", ",".join(f"c{k}" for k in range(20)) + "\n" + ",".join(["1"] * 20) + "\n")
     done = shop.run("wide.csv", "--alpha", "0.3", "--plot", "wide.png")
     assert "wide.png shows the first 12 of 20 columns" in done.err
@@ -233,8 +243,9 @@ ODD = {
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("target", ["x.png", "x.pdf", "x.html", "-"])
+@pytest.mark.parametrize("target", ["x.png", "x.html", "-"])
 def test_odd_tables_are_drawn(shop: Workshop, text: str, target: str) -> None:
+    need(target)
     shop.write("odd.csv", text)
     done = shop.run("odd.csv", "--alpha", "0.5", "--residual", "--bands", "1", "--plot", target)
     assert target == "-" or done.err == ""
@@ -252,6 +263,7 @@ TIMES = {
 @pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
 @pytest.mark.parametrize("target", ["x.png", "x.html", "-"])
 def test_odd_times_are_drawn(shop: Workshop, times: tuple[str, str], target: str) -> None:
+    need(target)
     shop.write("odd.csv", f"t,x\n{times[0]},1\n{times[1]},2\n")
     shop.run("odd.csv", "--time", "t", "--halflife", "1h", "--plot", target)
 
@@ -287,3 +299,26 @@ def test_pictures_leave_nothing_of_matplotlib_to_the_core() -> None:
         if re.search(r"^\s*(import|from) (matplotlib|bokeh)", path.read_text(), re.MULTILINE)
     }
     assert users == {"ema_cli/extras/picture.py", "ema_cli/extras/page.py"}
+
+
+def test_long_names_are_shortened_in_the_middle_and_fit(shop: Workshop) -> None:
+    shop.write("long.csv", "key," + "y" * 300 + "\n" + "k" * 200 + ",1\n" + "k" * 200 + ",2\n")
+    done = shop.run("long.csv", "--by", "key", "--span", "5", "--span", "7", "--plot", "-")
+    assert max(map(len, done.err.splitlines())) <= 100
+    assert "y_ema_5\n" in done.err
+    assert "y_ema_7\n" in done.err
+
+
+def test_a_home_that_can_not_be_written_is_no_matter(shop: Workshop) -> None:
+    need("png")
+    shop.write("file", "")
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(shop.folder / "file" / "x"))
+    done = subprocess.run(
+        shop.command(*CO2, "--plot", "x.png"),
+        cwd=shop.folder,
+        env=shop.environment | nowhere | {"TMPDIR": str(shop.folder)},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""
+    assert sorted(path.name for path in shop.folder.iterdir()) == ["file", "x.png"]

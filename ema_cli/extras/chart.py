@@ -144,6 +144,13 @@ class Chart:
         return min((float(x[0]) for x in every), default=0.0), max((float(x[-1]) for x in every), default=1.0)
 
 
+def short(text: str, most: int) -> str:
+    """A name as it fits into so many characters, without line breaks; names differ at their ends."""
+    text = " ".join(text.split())
+    tail = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
+
+
 def make_chart(job: Job, record: Record, summary: Summary) -> Chart:
     """The chart of a run that is over."""
     reduced = record.result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -19,12 +18,26 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ema_cli.batch import Floats
-from ema_cli.extras.chart import RESIDUAL, ROWS, STD, TREND, VALUE, Axis, Cell, Chart, Column, Line, Panel
+from ema_cli.extras.chart import (
+    RESIDUAL,
+    ROWS,
+    STD,
+    TREND,
+    VALUE,
+    Axis,
+    Cell,
+    Chart,
+    Column,
+    Line,
+    Panel,
+    short,
+)
 from ema_cli.times import DAY
 
 # Told apart by colour (safe for the colour-blind), and without it by dash, weight and lightness.
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 2)))
+LEGEND_WIDTH = 138  # characters
 GREY = "#b0b0b0"
 FEW = 80  # rows that are drawn as points too
 # Inches, and dots an inch.
@@ -63,8 +76,7 @@ def draw_picture(chart: Chart, kind: str) -> bytes:
 
 @contextmanager
 def _settled() -> Iterator[None]:
-    """matplotlib with our settings and none of the user's, and without its words about fonts and caches."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    """matplotlib with our settings and none of the user's, and without its warnings about fonts."""
     with warnings.catch_warnings(), mpl.rc_context():
         warnings.simplefilter("ignore")
         mpl.rcdefaults()
@@ -78,7 +90,7 @@ def draw_figure(chart: Chart) -> Figure:
     extra = 0.3 + 0.25 * len(chart.notes)
     figure = Figure(figsize=(WIDTH, sum(heights) + extra), layout="constrained")
     FigureCanvasAgg(figure)
-    title = "\n".join([chart.title, *(f"shown: {note}" for note in chart.notes)]).strip()
+    title = "\n".join([short(chart.title, 110), *(f"shown: {note}" for note in chart.notes)]).strip()
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     strips = figure.subfigures(len(chart.columns), 1, height_ratios=heights, squeeze=False)[:, 0]
     span = _span(chart)
@@ -120,12 +132,14 @@ def _draw_column(strip: SubFigure, column: Column, axis: Axis) -> None:
     for number, cell in enumerate(column.cells):
         row, left = divmod(number, across)
         axes = grid[row * panels : (row + 1) * panels, left]
-        _draw_cell(axes, cell, axis, last=number + across >= len(column.cells), wide=across < 3)
+        _draw_cell(axes, cell, axis, last=number + across >= len(column.cells), across=across)
         for one, panel, limit in zip(axes, cell.panels, limits, strict=True):
             if limit is not None:
                 one.set_ylim(limit)
             if left == 0:
-                one.set_ylabel(column.name if panel.kind == VALUE else panel.kind)
+                one.set_ylabel(
+                    short(column.name, 34 if across == 1 else 18) if panel.kind == VALUE else panel.kind
+                )
     for number in range(len(column.cells), down * across):
         for unused in grid[number // across * panels :, number % across]:
             unused.remove()
@@ -135,13 +149,16 @@ def _draw_column(strip: SubFigure, column: Column, axis: Axis) -> None:
 def _legend(strip: SubFigure, axes: Any) -> None:
     """One legend above a column's cells, outside of all axes, so that it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    labels = [short(label, 100) for label in labels]
     # What varies most comes first: value, trends, then bands.
     order = sorted(range(len(handles)), key=lambda k: not isinstance(handles[k], Line2D))
     legend = strip.legend(
         [handles[k] for k in order],
         [labels[k] for k in order],
         loc="outside upper left",
-        ncols=4,
+        ncols=max(1, min(4, LEGEND_WIDTH // (max(map(len, labels)) + 10))),
         frameon=False,
         fontsize=8.5,
         handlelength=4,
@@ -149,10 +166,10 @@ def _legend(strip: SubFigure, axes: Any) -> None:
     legend.set_in_layout(True)
 
 
-def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, wide: bool) -> None:
+def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, across: int) -> None:
     """Panels one above the other; the axis is labelled under the last one of the lowest cell."""
     if cell.title:
-        axes[0].set_title(cell.title, loc="left", fontsize=9, fontweight="bold")
+        axes[0].set_title(short(cell.title, 90 // across), loc="left", fontsize=9, fontweight="bold")
     for one, panel in zip(axes, cell.panels, strict=True):
         _draw_panel(one, panel, axis)
         if axis.dates:
@@ -160,7 +177,7 @@ def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, wide: bool) -> Non
             one.xaxis.set_major_locator(locator)
             one.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         elif axis.kind == ROWS:
-            one.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4, integer=True))
+            one.xaxis.set_major_locator(MaxNLocator(nbins=8 if across < 3 else 4, integer=True))
             one.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if one is not axes[-1]:
             one.tick_params(labelbottom=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -72,9 +74,19 @@ def draw(chart: Chart, suffix: str) -> bytes:
             from ema_cli.extras.page import draw_page
 
             return draw_page(chart)
-    from ema_cli.extras.picture import draw_picture
+    # A cache that it can't write, a font cache that takes long: nothing a user of ours can do about.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    folder = os.environ.get("MPLCONFIGDIR")
+    try:
+        from ema_cli.extras.picture import draw_picture
 
-    return draw_picture(chart, suffix[1:])
+        return draw_picture(chart, suffix[1:])
+    finally:
+        # Where it has made a temporary one for want of a home, it is removed as Python ends, which the
+        # command doesn't wait for.
+        made = os.environ.get("MPLCONFIGDIR")
+        if made is not None and made != folder:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def suffix_of(target: str) -> str:

@@ -103,5 +103,4 @@ def _text(cell: Any) -> str:
     """A key's cell for people; no text is said in words."""
     if cell is None:
         return "(none)"
-    text = bytes(cell).decode("utf-8", "replace").strip()
-    return text if len(text) <= 40 else text[:37] + "…"
+    return bytes(cell).decode("utf-8", "replace").strip()

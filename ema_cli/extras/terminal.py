@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.batch import Floats
-from ema_cli.extras.chart import VALUE, Axis, Cell, Chart, Line, Panel
+from ema_cli.extras.chart import VALUE, Axis, Cell, Chart, Line, Panel, short
 from ema_cli.progress import width_of
 
 # Which bit of a braille character each of its dots is, row by row.
@@ -36,7 +36,7 @@ def draw_text(chart: Chart, width: int, lines: int, colour: bool) -> str:
     """The chart as lines of text that are at most `width` wide, and so high that one column fills `lines`."""
     cells = [(column.name, cell) for column in chart.columns for cell in column.cells]
     height = min(max(lines // max(1, len(cells)) - 5, HEIGHTS[0]), HEIGHTS[1])
-    out = [chart.title] if chart.title else []
+    out = [short(chart.title, width - 1)] if chart.title else []
     for name, cell in cells:
         out += _draw_cell(name, cell, chart, (width, height), colour)
     return "\n".join(line.rstrip() for line in out) + "\n"
@@ -48,7 +48,7 @@ def _draw_cell(name: str, cell: Cell, chart: Chart, size: tuple[int, int], colou
     labels = [(_number(high), _number(low)) for low, high in ranges]
     margin = max(len(text) for pair in labels for text in pair)
     across = max(8, width - margin - 3)
-    out = _key(cell, name, colour)
+    out = _key(cell, name, width, colour)
     for panel, limits, (top, bottom) in zip(cell.panels, ranges, labels, strict=True):
         down = height if panel.kind == VALUE else LOWER_HEIGHT
         if panel.kind != VALUE:
@@ -62,14 +62,16 @@ def _draw_cell(name: str, cell: Cell, chart: Chart, size: tuple[int, int], colou
     return [*out, f"{'':{margin}} └{'─' * across}", f"{'':{margin}}  {first}{middle}{last}"[: width - 1]]
 
 
-def _key(cell: Cell, name: str, colour: bool) -> list[str]:
-    """What the lines are called."""
-    words = []
+def _key(cell: Cell, name: str, width: int, colour: bool) -> list[str]:
+    """What the lines are called: in one line if that is wide enough, else in one each."""
+    words, length = [], 0
     for line in cell.panels[0].lines:
         mark = "⣿" if colour or line.kind == VALUE else MARKS[line.weight % len(MARKS)]
-        words.append(f"{_painted(mark, _paint(line)) if colour else mark} {line.name}")
-    title = f"{cell.title}: {name}" if cell.title else ""
-    return ["", *([title] if title else []), "  ".join(words)]
+        text = short(line.name, width - 4)
+        length += len(text) + 4
+        words.append(f"{_painted(mark, _paint(line)) if colour else mark} {text}")
+    title = short(f"{cell.title}: {name}", width - 1) if cell.title else ""
+    return ["", *([title] if title else []), *(["  ".join(words)] if length <= width else words)]
 
 
 def _draw_panel(

@@ -25,10 +25,10 @@ import pyarrow.csv
 from distributed import Client, LocalCluster, as_completed
 
 from ema_cli.average import make_average
-from ema_cli.chain import choose, finish, load
+from ema_cli.cluster.chain import choose, finish, load
+from ema_cli.cluster.parted import begin, carry, cut_out, digest, measure
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
-from ema_cli.parted import begin, carry, cut_out, digest, measure
 
 TRILLION = 1e12
 TASKS = 2_000

@@ -14,17 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ema_cli.arrays import smooth
+    from ema_cli.api.arrays import smooth
+    from ema_cli.api.smoother import Smoother
     from ema_cli.errors import EmaError
-    from ema_cli.parameters import ParameterEMA
-    from ema_cli.smoother import Smoother
+    from ema_cli.weights.parameters import ParameterEMA
 
 __all__ = ["EmaError", "ParameterEMA", "Smoother", "smooth"]
 
 _HOMES = {
-    "smooth": "ema_cli.arrays",
-    "Smoother": "ema_cli.smoother",
-    "ParameterEMA": "ema_cli.parameters",
+    "smooth": "ema_cli.api.arrays",
+    "Smoother": "ema_cli.api.smoother",
+    "ParameterEMA": "ema_cli.weights.parameters",
     "EmaError": "ema_cli.errors",
 }
 

@@ -16,9 +16,9 @@ from ema_cli.help_groups import GroupedCommand, under
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ema_cli.folder import Tally
     from ema_cli.job import Job, Summary
-    from ema_cli.outcome import Outcome
+    from ema_cli.run.folder import Tally
+    from ema_cli.run.outcome import Outcome
 
 NAME = "ema-smooth"
 EPILOG = """\
@@ -131,7 +131,7 @@ def command(**options: Any) -> None:
     settle()
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
-    from ema_cli.pipeline import run
+    from ema_cli.run.pipeline import run
     from ema_cli.watching import watching
 
     with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
@@ -158,14 +158,14 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
         for column, alpha in zip(summary.names, summary.alphas, strict=True):
             say(NAME, f"{file}column {column}: --alpha {alpha!r}")
     if verbose:
-        from ema_cli.describe import describe
+        from ema_cli.run.describe import describe
 
         say(NAME, describe(job, summary))
 
 
 def _run_folder(job: Job, options: dict[str, Any]) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
-    from ema_cli.folder import run_folder
+    from ema_cli.run.folder import run_folder
     from ema_cli.watching import counting
 
     def report(outcome: Outcome) -> None:
@@ -190,7 +190,7 @@ def _cluster() -> Callable[..., Tally]:
     from ema_cli.errors import OptionError
 
     try:
-        from ema_cli.extras.dask import run_on_cluster
+        from ema_cli.cluster.client import run_on_cluster
     except ModuleNotFoundError as error:
         hint = "pip install 'ema-smooth[dask]'"
         raise OptionError(f"--dask needs a package that is not there: {error.name}", hint) from None

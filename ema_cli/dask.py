@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ema_cli.extras.dask_frames import smooth
+from ema_cli.cluster.frames import smooth
 
 __all__ = ["smooth"]

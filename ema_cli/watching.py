@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from ema_cli.job import Job
-from ema_cli.outcome import Outcome
-from ema_cli.progress import Progress, make_progress
-from ema_cli.watcher import Several, Watcher
+from ema_cli.run.outcome import Outcome
+from ema_cli.run.progress import Progress, make_progress
+from ema_cli.run.watcher import Several, Watcher
 
 Say = Callable[[str], None]
 Report = Callable[[Outcome], None]
@@ -28,7 +28,7 @@ def watching(job: Job, plot: str | None, progress: bool | None, say: Say) -> Ite
         watchers.append(bar)
     plotter, place = None, ExitStack()
     if plot is not None:
-        from ema_cli.extras.plot import Plotter
+        from ema_cli.plot.plot import Plotter
 
         plotter = Plotter(job, plot, say, place)
         watchers.append(plotter)

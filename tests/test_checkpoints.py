@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ema_cli.checkpoints import open_checkpoint, writer_for
-from ema_cli.checkpoints.naming import expanded, natural_key, out_of_order, step_of
 from ema_cli.errors import EmaError, FileTrouble, OptionError
 from ema_cli.files import atomic_write
-from ema_cli.tensors import Array, TensorInfo
+from ema_cli.weights.checkpoints import open_checkpoint, writer_for
+from ema_cli.weights.checkpoints.naming import expanded, natural_key, out_of_order, step_of
+from ema_cli.weights.tensors import Array, TensorInfo
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")
 load_file, save_file = (

@@ -17,8 +17,8 @@ import pytest
 
 from ema_cli.average import make_average
 from ema_cli.errors import EmaError
-from ema_cli.folder import Tally, run_folder
 from ema_cli.job import Job
+from ema_cli.run.folder import Tally, run_folder
 from tests.conftest import Workshop
 
 distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install 'ema-smooth[dask]'")
@@ -72,7 +72,7 @@ def make_job(inputs: tuple[str, ...], options: dict[str, Any], **more: Any) -> J
 
 
 def on_cluster(cluster: Any, job: Job, folder: Path, **options: Any) -> Tally:
-    from ema_cli.extras.dask import run_on_cluster
+    from ema_cli.cluster.client import run_on_cluster
 
     return run_on_cluster(job, str(folder), cluster.scheduler_address, **options)
 
@@ -176,7 +176,7 @@ def test_another_header_and_no_columns(cluster: Any, inputs: tuple[str, ...], tm
 def test_options_that_do_not_go_with_it(
     cluster: Any, inputs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ema_cli.extras import dask as on_dask
+    from ema_cli.cluster import client as on_dask
 
     with pytest.raises(EmaError, match="--alpha auto reads the whole series"):
         on_cluster(cluster, make_job(inputs, {"alpha": "auto"}), tmp_path / "out", chain=True)
@@ -248,7 +248,7 @@ def test_addresses(inputs: tuple[str, ...], tmp_path: Path) -> None:
     """Inputs and outputs that fsspec knows; messages have their names."""
     import fsspec
 
-    from ema_cli.extras.dask import run_on_cluster
+    from ema_cli.cluster.client import run_on_cluster
 
     files = fsspec.filesystem("memory")
     for number, name in enumerate(inputs):

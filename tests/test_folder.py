@@ -12,8 +12,8 @@ import pytest
 
 from ema_cli.average import make_average
 from ema_cli.errors import OptionError
-from ema_cli.folder import Outcome, plan, run_folder, target_name
 from ema_cli.job import Job
+from ema_cli.run.folder import Outcome, plan, run_folder, target_name
 from tests.conftest import Workshop
 
 ALPHA = ["--alpha", "0.1"]

@@ -20,13 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ema_cli import pipeline
 from ema_cli.average import make_average
 from ema_cli.batch import Source
 from ema_cli.errors import EmaError
 from ema_cli.formats import input_dialect
 from ema_cli.formats.text import TextSource
 from ema_cli.job import Job
+from ema_cli.run import pipeline
 
 EXAMPLES = settings(max_examples=max(300, settings.default.max_examples if settings.default else 0))
 NAMES = [

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ema_cli.formats import streams, text
 from ema_cli.job import Job
-from ema_cli.pipeline import run
+from ema_cli.run.pipeline import run
 from ema_cli.trends import Trends
 from tests.engine_cases import Case, cases, examples, feed
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_cli.errors import DataError, EmaError, FileTrouble, OptionError, StateError
-from ema_cli.parameters import ParameterEMA
-from ema_cli.schedule import exp_ramp, power_ramp, tf_ramp
-from ema_cli.tensors import rounded
+from ema_cli.weights.parameters import ParameterEMA
+from ema_cli.weights.schedule import exp_ramp, power_ramp, tf_ramp
+from ema_cli.weights.tensors import rounded
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

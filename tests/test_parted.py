@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from ema_cli.average import make_average
-from ema_cli.chain import Choice, choose, finish, load
+from ema_cli.cluster.chain import Choice, choose, finish, load
+from ema_cli.cluster.parted import begin, carry, cut_out, digest, measure
 from ema_cli.errors import DataError
-from ema_cli.folder import plan, run_folder
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
-from ema_cli.parted import begin, carry, cut_out, digest, measure
+from ema_cli.run.folder import plan, run_folder
 from tests.conftest import ROOT, Workshop
 
 
@@ -90,10 +90,10 @@ def test_what_does_not_go_with_dask(options: list[str], shop: Workshop) -> None:
     assert "local:4" in shop.run("a.csv", "--alpha", "0.1", "--dask", "local", *options, code=2).err
 
 
-def test_only_the_extras_import_dask() -> None:
+def test_only_the_cluster_imports_dask() -> None:
     for path in (ROOT / "ema_cli").rglob("*.py"):
         lines = path.read_text().splitlines()
         users = [
             line for line in lines if line.lstrip().startswith(("import dask", "from dask", "from distr"))
         ]
-        assert not users or path.parent == Path(ROOT, "ema_cli", "extras"), path
+        assert not users or path.parent == Path(ROOT, "ema_cli", "cluster"), path

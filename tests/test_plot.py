@@ -73,9 +73,9 @@ def test_the_picture_does_not_depend_on_how_the_rows_come(shop: Workshop) -> Non
 
 def test_a_spike_among_a_million_rows_is_drawn(shop: Workshop) -> None:
     from ema_cli.average import make_average
-    from ema_cli.extras.chart import make_chart
-    from ema_cli.extras.record import Record
     from ema_cli.job import Job, Summary
+    from ema_cli.plot.chart import make_chart
+    from ema_cli.plot.record import Record
 
     average = make_average({"alpha": "0.5"}, timed=False)
     record = Record(average, _chosen())
@@ -93,7 +93,7 @@ def test_a_spike_among_a_million_rows_is_drawn(shop: Workshop) -> None:
 
 def _chosen() -> object:
     from ema_cli.batch import Wanted
-    from ema_cli.selection import Selection
+    from ema_cli.run.selection import Selection
 
     return Selection(Wanted((0,)), ["x"], [], None, ["x_ema"])
 
@@ -298,7 +298,7 @@ def test_pictures_leave_nothing_of_matplotlib_to_the_core() -> None:
         for path in (ROOT / "ema_cli").rglob("*.py")
         if re.search(r"^\s*(import|from) (matplotlib|bokeh)", path.read_text(), re.MULTILINE)
     }
-    assert users == {"ema_cli/extras/picture.py", "ema_cli/extras/page.py"}
+    assert users == {"ema_cli/plot/picture.py", "ema_cli/plot/page.py"}
 
 
 def test_long_names_are_shortened_in_the_middle_and_fit(shop: Workshop) -> None:

@@ -17,9 +17,9 @@ import pytest
 from ema_cli.average import make_average
 from ema_cli.errors import EmaError, StateError
 from ema_cli.job import Job
-from ema_cli.memory import open_memory
-from ema_cli.pipeline import run
-from ema_cli.selection import Selection
+from ema_cli.run.memory import open_memory
+from ema_cli.run.pipeline import run
+from ema_cli.run.selection import Selection
 from tests.conftest import Workshop
 
 HEADER = "t,key,a,b\n"

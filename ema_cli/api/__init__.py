@@ -1,0 +1,1 @@
+"""`smooth` and `Smoother`: arrays, Series and DataFrames to the engine and back."""

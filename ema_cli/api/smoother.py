@@ -1,0 +1,184 @@
+"""`Smoother`: averages of a stream, chunk by chunk, that can be put aside and carried on elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ema_cli.api.chunks import Chunk, fold, read_chunk
+from ema_cli.api.options import Options, read_options
+from ema_cli.engine.engine import TILE
+from ema_cli.errors import DataError, OptionError, StateError
+from ema_cli.keys import KeyTable
+from ema_cli.trends import Trends
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+FORMAT, VERSION = "ema_cli.Smoother", 1
+
+
+class Smoother:
+    """An average that is fed chunk by chunk; N rows and then M give, bit for bit, what N + M at once do.
+
+    Options are those of `smooth`; `alpha="auto"` is not, for it needs the whole series. A half-life that is
+    a duration asks for times with every chunk. The first chunk settles how many columns there are, what
+    they are called, and whether rows have keys.
+
+    >>> s = Smoother(alpha=0.5)
+    >>> s.update([1.0, 2.0]), s.update(3.0)
+    (array([1. , 1.5]), 2.25)
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self._settings = read_options(options)
+        if self._settings.average.auto:
+            raise OptionError(
+                "alpha='auto' needs the whole series, and a Smoother sees it piece by piece",
+                "smooth(x, alpha='auto'), or a fixed weight such as alpha=0.1",
+            )
+        self._keys = KeyTable()
+        self._trends: Trends | None = None
+        self._labels: list[str] | None = None
+        self._keyed = False
+
+    def update(self, x: Any, times: Any = None, by: Any = None) -> Any:
+        """The averages of further rows, as the kind of thing x is (a float for a single number).
+
+        x, times, by: as for `smooth`, any number of rows. Raises ValueError as `smooth` does, and where
+        columns, times or keys are not those of the chunks before; then nothing was folded in.
+        """
+        self._check_times(times is not None)
+        chunk = read_chunk(x, times, by, self._settings)
+        labels = None if chunk.table.labels is None else [str(label) for label in chunk.table.labels]
+        self._check_columns(chunk, labels)
+        trends = self._trends or Trends(self._settings.average, chunk.table.values.shape[1])
+        # Only times can still be at fault, and only in a later tile after earlier ones were folded in.
+        before = _copies(trends) if chunk.times is not None and len(chunk) > TILE else None
+        try:
+            out = fold(chunk, trends, self._keys)
+        except DataError:
+            if self._trends is None:
+                self._keys = KeyTable()
+            elif before is not None:
+                trends.restore(*before)
+            raise
+        if len(chunk) or self._trends is not None:
+            self._trends, self._keyed = trends, bool(chunk.keys)
+            self._labels = self._labels or labels
+        return out
+
+    def _check_times(self, given: bool) -> None:
+        timed = self._settings.average.timed
+        if timed and not given:
+            raise OptionError("a half-life that is a duration needs times", "update(x, times=...)")
+        if given and not timed:
+            raise OptionError(
+                "times need a half-life that is a duration", "Smoother(halflife='5min') (ns us ms s min h d)"
+            )
+
+    def _check_columns(self, chunk: Chunk, labels: list[str] | None) -> None:
+        if self._trends is None:
+            return
+        width = chunk.table.values.shape[1]
+        if width != self._trends.columns:
+            raise DataError(f"{width} columns, where the chunks before had {self._trends.columns}")
+        if labels is not None and self._labels is not None and labels != self._labels:
+            raise DataError(f"columns {labels}, where the chunks before had {self._labels}")
+        if bool(chunk.keys) != self._keyed:
+            now, then = ("with", "without") if chunk.keys else ("without", "with")
+            raise DataError(f"rows {now} keys, where the chunks before were {then}")
+        if len(chunk.keys) != self._keys.columns:
+            raise DataError(f"keys of {len(chunk.keys)} columns, not of {self._keys.columns}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all that is remembered: NumPy arrays, and text and whole numbers that describe them.
+
+        It survives `numpy.savez(file, **state)` and `dict(numpy.load(file))`, pickle, and JSON with
+        `tolist()`. Arrays are called `key.…` (see `KeyTable.arrays`) and `0.…` (the engine's).
+        """
+        state: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "options": json.dumps(self._signature()),
+            "columns": 0 if self._trends is None else self._trends.columns,
+            "labels": json.dumps(self._labels),
+            "keyed": self._keyed,
+        }
+        if self._trends is not None:
+            arrays, keys = _copies(self._trends)
+            state |= {"series": keys, **arrays}
+            state |= {f"key.{name}": array for name, array in self._keys.arrays().items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Carry on from what `state_dict` gave, in place of what is remembered now.
+
+        Raises StateError (a ValueError) where it was made with other options, for other columns than those
+        this Smoother has had, or is damaged; then nothing changes.
+        """
+        try:
+            if _plain(state["format"]) != FORMAT or _plain(state["version"]) != VERSION:
+                raise StateError(f"not a state of {FORMAT}, version {VERSION}")
+            then, labels = json.loads(_plain(state["options"])), json.loads(_plain(state["labels"]))
+            columns, keyed = int(state["columns"]), bool(state["keyed"])
+            self._check_state(then, columns, labels)
+            trends = Trends(self._settings.average, columns) if columns else None
+            keys = KeyTable()
+            if trends is not None:
+                keys.restore({name[4:]: array for name, array in state.items() if name.startswith("key.")})
+                trends.restore(_typed(state, trends), int(state["series"]))
+                if len(keys) < int(state["series"]) * keyed:
+                    raise ValueError("keys are missing")
+        except StateError:
+            raise
+        except (KeyError, ValueError, TypeError) as error:
+            raise StateError(f"the state is damaged or incomplete: {error}") from error
+        self._trends, self._keys, self._keyed, self._labels = trends, keys, keyed, labels
+
+    def _signature(self) -> dict[str, Any]:
+        unit = self._settings.time_unit
+        return dict(self._settings.average.signature()) | ({} if unit is None else {"time-unit": unit})
+
+    def _check_state(self, then: dict[str, Any], columns: int, labels: list[str] | None) -> None:
+        now = json.loads(json.dumps(self._signature()))
+        names = list(dict.fromkeys([*then, *now]))
+        differ = [name for name in names if then.get(name) != now.get(name)]
+        if differ:
+            said = "; ".join(
+                f"{name.replace('-', '_')} was {_say(then.get(name))}, is {_say(now.get(name))}"
+                for name in differ
+            )
+            raise StateError(f"the state was made with other options: {said}")
+        if self._trends is not None and columns and columns != self._trends.columns:
+            raise StateError(f"the state has {columns} columns, this Smoother {self._trends.columns}")
+        if self._labels is not None and labels is not None and labels != self._labels:
+            raise StateError(f"the state is of columns {labels}, this Smoother of {self._labels}")
+
+
+def _copies(trends: Trends) -> tuple[dict[str, Any], int]:
+    arrays = {name: np.array(array) for name, array in trends.state().items()}
+    return arrays, trends.engines[0].state.keys
+
+
+def _plain(value: Any) -> Any:
+    """Text and numbers as they were before NumPy made arrays without dimensions of them."""
+    return value.item() if isinstance(value, np.ndarray) else value
+
+
+def _typed(state: Mapping[str, Any], trends: Trends) -> dict[str, Any]:
+    """The engine's arrays; lists (from JSON) get the dtype they had."""
+    wanted = trends.state()
+    return {
+        name: np.asarray(state[name], array.dtype) if isinstance(state[name], list) else state[name]
+        for name, array in wanted.items()
+    }
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_say, value))
+    return "not set" if value is None else f"{value!r}" if isinstance(value, str) else f"{value}"

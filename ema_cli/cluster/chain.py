@@ -1,0 +1,79 @@
+"""The steps of `parted` for files: what to read of a part, and how to write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ema_cli.cluster.parted import Carried, Gatherer, Loaded, Series, numbered
+from ema_cli.errors import DataError
+from ema_cli.formats import open_source
+from ema_cli.formats.parts import check_header
+from ema_cli.job import Job, Summary
+from ema_cli.keys import KeyTable
+from ema_cli.run.memory import Memory
+from ema_cli.run.pipeline import run_part
+from ema_cli.run.selection import Selection, select
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the first part with columns to smooth has settled for all of them. part: which one that is."""
+
+    chosen: Selection
+    header: list[str]
+    alphas: list[float] | None = None
+    part: int = 0
+
+    def series(self, job: Job) -> Series:
+        return Series(job.average, len(self.chosen.smoothed), self.alphas)
+
+    def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> Memory:
+        """What a part of the job carries on from. texts: the keys that the state is of."""
+        memory = Memory(job)
+        memory.columns, memory.places = self.chosen.smoothed, list(self.chosen.wanted.values)
+        memory.header, memory.alphas = self.header, self.alphas
+        if carried is not None:
+            keys = KeyTable()
+            if texts:
+                numbered(keys, texts)
+            memory.live = carried.trends(self.series(job)), keys
+        return memory
+
+
+def choose(part: Job, columns: list[str] | None, places: list[int] | None) -> Choice | None:
+    """What is to be smoothed, if this part tells; columns, places: of a state that is carried on."""
+    memory = Memory(part)
+    memory.columns, memory.places = columns, places
+    with closing(open_source(part, part.inputs[0])) as source:
+        chosen = select(source, part, memory.find_columns(source.columns, source.name))
+        return None if chosen is None else Choice(chosen, source.columns)
+
+
+def load(part: Job, choice: Choice) -> Loaded:
+    """A part's values, times and keys. Raises EmaError for whatever is wrong with it."""
+    memory = choice.memory(part)
+    gathered = Gatherer(len(choice.chosen.smoothed))
+    with closing(open_source(part, part.inputs[0])) as source:
+        if source.columns:
+            check_header(source.columns, choice.header, source.name)
+            chosen = select(source, part, memory.find_columns(source.columns, source.name))
+            for batch in source.batches(chosen.wanted) if chosen is not None else ():
+                if part.average.missing == "error" and np.isnan(batch.values).any():
+                    raise DataError("a missing value")  # the part itself will say where
+                gathered.add(batch.values, batch.times, batch.keys)
+    return gathered.loaded()
+
+
+def finish(part: Job, choice: Choice | None, carried: Carried | None, texts: Sequence[Any]) -> Summary:
+    """Smooth a part from the state before it into its output. Raises EmaError for what is wrong with it."""
+    memory = Memory(part) if choice is None else choice.memory(part, carried, texts)
+    return run_part(part, memory, _keep_nothing)
+
+
+def _keep_nothing(*_: object) -> None:
+    """The state is saved once, when all parts are written."""

@@ -1,0 +1,201 @@
+"""The steps of `parted`, done by a Dask cluster: `ema-smooth --dask`.
+
+The scheduler, the workers, retries and the dashboard are Dask's. A step that is lost with its worker is
+done again, which is safe: no step changes what it is given, and an output is complete or not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from distributed import Client, LocalCluster, WorkerPlugin
+
+from ema_cli.cluster.chain import Choice, choose
+from ema_cli.cluster.dask_chain import Chain, finish_staged, outcome_staged, unexpected
+from ema_cli.cluster.remote import expand, is_remote, make_folder, staged
+from ema_cli.errors import EmaError, FileTrouble, OptionError
+from ema_cli.files import at_interrupt, remove_temporaries_of
+from ema_cli.job import Job
+from ema_cli.process import settle
+from ema_cli.run.folder import Report, Tally, count_outcomes, make_local_folder, plan
+from ema_cli.run.memory import Memory, open_memory
+from ema_cli.run.outcome import Outcome
+from ema_cli.run.pipeline import run
+
+# Seconds to wait for a scheduler.
+PATIENCE = 30
+
+
+def run_on_cluster(
+    job: Job, folder: str, address: str, *, chain: bool = False, report: Report = lambda _: None
+) -> Tally:
+    """`folder.run_folder` on a Dask cluster: the same outputs, bit for bit.
+
+    address: of a scheduler, or `local` or `local:N`: a cluster on this machine for as long as the run
+    takes, with a process for every processor, or N. Inputs may be patterns, and addresses that fsspec knows.
+    Raises OptionError, StateError and FileTrouble before any work; what goes wrong later is an outcome.
+    """
+    if job.state is not None and not chain:
+        problem = "--state with --output-dir: every input is a series of its own, but there is one state"
+        raise OptionError(problem, "--chain, if they are parts of one series")
+    job = replace(job, inputs=expand(job.inputs))
+    parts = plan(job, folder)
+    make_folder(folder) if is_remote(folder) else make_local_folder(folder)
+    with ExitStack() as stack:
+        memory = stack.enter_context(open_memory(job))
+        if job.average.auto and memory.alphas is None and chain:
+            problem = "--alpha auto reads the whole series many times, which --dask does not do"
+            raise OptionError(problem, "find the weight in a sample first: ema-smooth SAMPLE --alpha auto")
+        stack.callback(_sweep, parts)
+        stack.enter_context(warnings.catch_warnings())
+        # The state of a million keys goes to a part that has them all: that is what there is to send.
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        client = stack.enter_context(connected(address, partial(_sweep, parts)))
+        outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
+        return count_outcomes(outcomes, len(parts), report)
+
+
+def _chained(client: Client, memory: Memory, parts: Sequence[Job]) -> Iterator[Outcome]:
+    """What became of each part, in order; a bad one is the last. After all of them the state is saved."""
+    choice = _choose(client, memory, parts)
+    first = choice.part if isinstance(choice, Choice) else choice
+    for outcome in _each(client, finish_staged, parts[:first], None):
+        yield outcome
+        if outcome.problem is not None:
+            return
+    if not isinstance(choice, Choice):
+        return
+    chain = Chain(client, memory, choice, parts[first:])
+    for outcome in chain.outcomes():
+        yield outcome
+        if outcome.problem is not None:
+            return
+    with memory.saving() as keep:
+        keep(choice.chosen, chain.trends, chain.keys)
+
+
+def _each(
+    client: Client, what: Callable[..., Outcome], parts: Sequence[Job], *more: Any
+) -> Iterator[Outcome]:
+    """What became of parts that have nothing to do with each other, in order."""
+    key = f"each-{os.urandom(4).hex()}"
+    futures = [client.submit(what, part, *more, key=(key, k), priority=-k) for k, part in enumerate(parts)]
+    for part, future in zip(parts, futures, strict=True):
+        try:
+            yield future.result()
+        except Exception as error:  # whatever a worker sends: it may lack this package
+            yield unexpected(part, error)
+
+
+def _choose(client: Client, memory: Memory, parts: Sequence[Job]) -> Choice | int:
+    """What is to be smoothed, as a worker finds it; checked against the state."""
+    found = client.submit(_choose_staged, parts, memory.columns, memory.places, pure=False)
+    choice: Choice | int = found.result()
+    if not isinstance(choice, Choice):
+        return choice
+    memory.check(choice.chosen)
+    return replace(choice, alphas=memory.alphas)
+
+
+def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list[int] | None) -> Choice | int:
+    """What the first part that tells settles for all; else how many parts there are to be done without it.
+
+    An error ends the search: the part will say for itself what is wrong.
+    """
+    for number, part in enumerate(parts):
+        try:
+            with staged(part) as here:
+                choice = choose(here, columns, places)
+        except EmaError:
+            return number + 1
+        if choice is not None:
+            return replace(choice, part=number)
+    return len(parts)
+
+
+def _smooth(part: Job) -> Outcome:
+    return outcome_staged(part, run)
+
+
+class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
+    """Makes the processes of a cluster of our own as quick as the command's."""
+
+    name = "ema-smooth"
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's signature
+        settle()
+
+
+@contextmanager
+def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Client]:
+    """A client of the scheduler there; `local` and `local:N` are a cluster for the length of the block.
+
+    at_interrupt_too: done when Ctrl-C has ended the processes of such a cluster. Raises FileTrouble where no
+    scheduler answers, OptionError for an address that is none.
+    """
+    if address.split(":", maxsplit=1)[0] != "local":
+        try:
+            client = Client(address, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            hint = "start one: dask scheduler; or use this machine: --dask local"
+            raise FileTrouble(address, f"no Dask scheduler answers ({error})", hint) from None
+        with client:
+            yield client
+        return
+    with (
+        _quiet(),
+        LocalCluster(
+            n_workers=_workers(address),
+            threads_per_worker=1,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+
+        def end() -> None:
+            for nanny in cluster.workers.values():
+                with suppress(OSError, TypeError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+            at_interrupt_too()
+
+        with at_interrupt(end):
+            client.register_plugin(Settled())
+            yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Processes that are started meanwhile keep what Python warns of, as Dask's leftovers, to themselves."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _workers(address: str) -> int:
+    number = address.removeprefix("local").removeprefix(":")
+    if not number:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not number.isdigit() or not int(number):
+        raise OptionError(f"--dask {address}: not a number of processes", "--dask local:4")
+    return int(number)
+
+
+def _sweep(parts: Sequence[Job]) -> None:
+    """Remove what workers that were killed have left."""
+    for part in parts:
+        if part.output is not None and not is_remote(part.output):
+            remove_temporaries_of(part.output)

@@ -1,0 +1,180 @@
+"""A chain of parts on a Dask cluster: the workers do what can be done to a part by itself, we the rest.
+
+What is done one after the other is tiny, and it is the thread of the run: kept here, a worker that dies
+takes nothing with it but the parts that it had in hand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, as_completed
+
+from ema_cli.cluster.chain import Choice, finish, load
+from ema_cli.cluster.parted import Loaded, Series, Spot, begin, carried_of, carry, cut_out, digest, measure
+from ema_cli.cluster.remote import staged
+from ema_cli.engine.summary import Summary
+from ema_cli.errors import EmaError
+from ema_cli.job import Job
+from ema_cli.job import Summary as Account
+from ema_cli.run.memory import Memory
+from ema_cli.run.outcome import Outcome, outcome_of
+
+# Parts in hand for each thread of the cluster: one is worked on, others wait for a place or for their state.
+IN_HAND = 3
+SAME = "the same versions of ema-smooth and its packages on all workers"
+
+
+class Chain:
+    """The parts of one series, from the first that has something to smooth.
+
+    trends, keys: where the parts that have been carried over have brought the state; at the end, all.
+    """
+
+    def __init__(self, client: Client, memory: Memory, choice: Choice, parts: Sequence[Job]) -> None:
+        self.client, self.choice, self.parts = client, choice, parts
+        self.series = choice.series(memory.job)
+        self.trends, self.keys = memory.carry_on(choice.chosen)
+        self.position, _ = begin(self.series, self.trends, self.keys)
+        self.token = os.urandom(4).hex()
+        self.arrivals = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        self.loads: dict[int, Future] = {}
+        self.sizes: dict[int, Any] = {}
+        self.spots: dict[int, tuple[Spot, Sequence[Any]]] = {}
+        self.digests: dict[int, list[Summary]] = {}
+        self.bad: dict[int, BaseException] = {}
+        self.done: dict[int, Outcome] = {}
+        # How many parts, counted from the first, have got so far.
+        self.begun = self.placed = self.asked = self.carried = self.finished = 0
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What became of each part, in order; a bad one is the last."""
+        self._begin_more()
+        for future, result in self.arrivals:
+            step, k = future.key
+            self._take(step.split("-")[0], k, result, _error_of(future))
+            while (outcome := self.done.pop(self.finished, None)) is not None:
+                yield outcome
+                if outcome.problem is not None:
+                    return
+                self.finished += 1
+            self._begin_more()
+
+    def _begin_more(self) -> None:
+        """Have more parts read, but not more than there are hands for."""
+        if self.begun == len(self.parts) or self.bad:
+            return
+        most = IN_HAND * max(1, sum(self.client.nthreads().values()))
+        for k in range(self.begun, min(self.finished + most, len(self.parts))):
+            self.loads[k] = self._ask(load_staged, "load", k, self.parts[k], self.choice)
+            self.arrivals.add(self._ask(_size, "measure", k, self.series, self.loads[k]))
+            self.begun = k + 1
+
+    def _ask(self, what: Callable[..., Any], step: str, k: int, *given: Any) -> Future:
+        """Have a step done; earlier parts go first."""
+        key = (f"{step}-{self.token}", k)
+        return self.client.submit(what, *given, key=key, priority=-k, pure=False)
+
+    def _take(self, step: str, k: int, result: Any, error: BaseException | None) -> None:
+        """Note what has arrived, and do what that allows."""
+        if step == "finish":
+            self.done[k] = result if error is None else unexpected(self.parts[k], error)
+            if k in self.bad and self.done[k].problem is None:
+                self.done[k] = unexpected(self.parts[k], self.bad[k])
+            return
+        if error is not None:
+            self.bad[k] = error
+            del self.loads[k]
+        elif step == "measure":
+            self.sizes[k] = result
+        else:
+            self.digests[k] = result
+            del self.loads[k]
+        self._place()
+        self._carry_over()
+
+    def _place(self) -> None:
+        """Say where parts begin, as far as all before them are counted."""
+        while (size := self.sizes.pop(self.placed, None)) is not None:
+            k, (counts, texts) = self.placed, size
+            self.spots[k] = self.position.advance(counts, texts), texts
+            self.arrivals.add(self._ask(digest, "digest", k, self.series, self.loads[k], self.spots[k][0]))
+            self.placed += 1
+
+    def _carry_over(self) -> None:
+        """Finish parts, and carry the state past them, as far as it is known."""
+        while True:
+            k = self.carried
+            if k == self.asked and (k in self.spots or k in self.bad):
+                self._finish(k)
+            if k not in self.digests or k in self.bad:
+                return
+            spot, _ = self.spots.pop(k)
+            try:
+                carry(self.trends, self.digests.pop(k), spot)
+            except EmaError as error:
+                self.bad[k] = error
+                return
+            self.carried += 1
+
+    def _finish(self, k: int) -> None:
+        """Have a part written; one that is bad says best itself what is wrong with it."""
+        if k in self.spots:
+            spot, texts = self.spots[k]
+            before = cut_out(self.trends, spot)
+        else:
+            before, texts = carried_of(self.trends), self.keys.texts()
+        self.arrivals.add(self._ask(finish_staged, "finish", k, self.parts[k], self.choice, before, texts))
+        self.asked += 1
+
+
+def _error_of(future: Future) -> BaseException | None:
+    if future.status == "finished":
+        return None
+    error: BaseException | None = future.exception() if future.status == "error" else None
+    return error or RuntimeError("the cluster has dropped it")
+
+
+def _size(series: Series, loaded: Loaded) -> tuple[Any, Any]:
+    """The counts and the keys: all that is to be known of a part to say where the next one begins."""
+    return measure(series, loaded), loaded.texts
+
+
+def load_staged(part: Job, choice: Choice) -> Loaded:
+    """`chain.load` wherever the part lies."""
+    try:
+        with staged(part) as here:
+            return load(here, choice)
+    except EmaError as error:  # of a kind that can travel
+        raise EmaError(error.problem, error.hint) from None
+
+
+def finish_staged(part: Job, choice: Choice | None, before: Any = None, texts: Sequence[Any] = ()) -> Outcome:
+    """`chain.finish` wherever the part lies; what goes wrong is the outcome."""
+    return outcome_staged(part, lambda here: finish(here, choice, before, texts))
+
+
+def outcome_staged(part: Job, work: Callable[[Job], Account]) -> Outcome:
+    """Do a job on files that are here; what goes wrong is the outcome."""
+
+    def with_files() -> Account:
+        with staged(part, write=True) as here:
+            account = work(here)
+            account.notes = [note.replace(here.inputs[0], part.inputs[0]) for note in account.notes]
+            return account
+
+    return outcome_of(part, with_files)
+
+
+def unexpected(part: Job, error: BaseException) -> Outcome:
+    """The outcome of a part that no worker could say anything about."""
+    source, target = part.inputs[0], str(part.output)
+    problem, hint = f"{source}: {type(error).__name__}: {error}", SAME
+    if isinstance(error, KilledWorker):
+        problem = f"{source}: {error.allowed_failures + 1} workers died of it; is there too little memory?"
+        hint = "smaller parts"
+    elif isinstance(error, EmaError):
+        problem, hint = error.problem, error.hint
+    return Outcome(source, target, problem=problem, hint=hint, exit_code=1)

@@ -1,0 +1,102 @@
+"""`smooth` for Dask's own DataFrames and Series: partitions are parts of one series, smoothed lazily."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dask.dataframe as dd
+from dask.delayed import delayed
+
+from ema_cli.api.arrays import smooth as smooth_at_once
+from ema_cli.api.chunks import Chunk, fold, read_chunk
+from ema_cli.api.options import Options, Settings, read_options
+from ema_cli.cluster.graph import stages
+from ema_cli.cluster.parted import Carried, Gatherer, Loaded, Position, Series, begin
+from ema_cli.engine.engine import TILE
+from ema_cli.errors import DataError, EmaError, OptionError
+from ema_cli.keys import KeyTable
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How partitions are read: columns or index levels that are the times and the keys, by name."""
+
+    times: Any
+    by: Any
+    settings: Settings
+
+    def chunk(self, partition: Any) -> Chunk:
+        return read_chunk(partition, self.times, self.by, self.settings)
+
+
+def smooth(x: Any, *, times: Any = None, by: Any = None, **options: Unpack[Options]) -> Any:
+    """The exponential moving average of a Dask DataFrame or Series, with its divisions and labels.
+
+    Lazy: partitions are read when the result is computed, each twice, and are what `ema_cli.smooth` would
+    make of the whole table, bit for bit. times, by: names of columns or index levels, which are not
+    smoothed; by may be a list of them. options: as for `ema_cli.smooth`, but for `alpha="auto"`.
+
+    Raises ValueError for options that are out of range or contradict each other, and for names that are not
+    there; what is wrong with the values is raised when they are computed. TypeError for what is not Dask's.
+    """
+    if not isinstance(x, dd.DataFrame | dd.Series):
+        raise TypeError(f"a Dask DataFrame or Series, not {type(x).__name__}; ema_cli.smooth takes others")
+    for option, given in (("times", times), ("by", by)):
+        for name in given if isinstance(given, list) else [given]:
+            if not isinstance(name, Hashable) or hasattr(name, "dtype"):
+                raise OptionError(f"{option}={type(name).__name__}: not a name", f"{option}='COLUMN'")
+    reading = Reading(times, by, read_options(options, timed=times is not None))
+    if reading.settings.average.auto:
+        problem = "alpha='auto' reads the whole series many times, which a Dask DataFrame should not be"
+        raise OptionError(problem, "find the weight in a sample first: ema_cli.smooth(sample, alpha='auto')")
+    like = x._meta_nonempty
+    meta = smooth_at_once(like, times=times, by=by, **options).iloc[:0]
+    series = Series(reading.settings.average, reading.chunk(like).table.values.shape[1])
+    partitions = x.to_delayed()
+    smoothed = _smoothed(partitions, series, reading)
+    return dd.from_delayed(smoothed, meta=meta, divisions=x.divisions, verify_meta=False, prefix="ema")
+
+
+def _smoothed(partitions: Sequence[Any], series: Series, reading: Reading) -> list[Any]:
+    """Each partition's result, to be worked out."""
+    token = os.urandom(8).hex()
+    loads = [
+        delayed(partial(_load, reading, k), pure=False)(one, dask_key_name=(f"load-{token}", k))
+        for k, one in enumerate(partitions)
+    ]
+    befores = stages(series, loads, begin(series, series.trends(), KeyTable()), token)[:-1]
+    return [
+        delayed(partial(_finish, reading, series, k), pure=False)(
+            one, stage.carried, stage.position, dask_key_name=(f"finish-{token}", k)
+        )
+        for k, (one, stage) in enumerate(zip(partitions, befores, strict=True))
+    ]
+
+
+def _load(reading: Reading, number: int, partition: Any) -> Loaded:
+    try:
+        chunk = reading.chunk(partition)
+    except EmaError as error:
+        raise DataError(f"partition {number}: {error.problem}", hint=error.hint) from None
+    gathered = Gatherer(chunk.table.values.shape[1])
+    for at in range(0, len(chunk), TILE):
+        rows = slice(at, at + TILE)
+        times = None if chunk.times is None else chunk.times[rows]
+        gathered.add(chunk.table.values[rows], times, [key[rows] for key in chunk.keys])
+    return gathered.loaded()
+
+
+def _finish(
+    reading: Reading, series: Series, number: int, partition: Any, carried: Carried, position: Position
+) -> Any:
+    try:
+        return fold(reading.chunk(partition), carried.trends(series), position.keys.copy())
+    except EmaError as error:
+        raise DataError(f"partition {number}: {error.problem}", hint=error.hint) from None

@@ -1,0 +1,202 @@
+"""One series in many parts, worked out in many places: what is done to a part, step by step.
+
+    load      read a part's values, times and keys                  every part by itself
+    measure   count its observations                                every part by itself
+    advance   add the counts up: where each part begins             one after the other, tiny
+    digest    fold the part's whole blocks                          every part by itself
+    carry     take up a digest: the state at the end of a part      one after the other, tiny
+    finish    smooth the part as ever, from the state before it     every part by itself
+
+What is done to every part by itself changes nothing that it is given, so that it can be done anywhere, and
+again. Nothing here knows who does it; `client.py` has it done by a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.batch import BATCH_ROWS, Floats, Ints
+from ema_cli.engine.absorb import absorb
+from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
+from ema_cli.engine.progress import Counts, Progress, count
+from ema_cli.engine.rows import Tile
+from ema_cli.engine.scratch import Scratch
+from ema_cli.engine.summary import Summary, summarise
+from ema_cli.errors import DataError
+from ema_cli.keys import KeyTable
+from ema_cli.trends import Trends
+
+BACKWARDS = "the time goes backwards"
+
+
+@dataclass(frozen=True)
+class Series:
+    """What all parts are smoothed by. alphas: one a column where the average was to find them."""
+
+    average: Average
+    columns: int
+    alphas: Sequence[float] | None = None
+
+    def trends(self) -> Trends:
+        """Averages that have seen nothing."""
+        return Trends(self.average, self.columns, self.alphas)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A part's numbers. values: (rows, columns) float64. times: int64 nanoseconds. codes: each row's key.
+
+    texts: the keys that codes count, in order of appearance, one Arrow array a key column.
+    """
+
+    values: Floats
+    times: Ints | None = None
+    codes: Ints | None = None
+    texts: Sequence[Any] = ()
+
+    @property
+    def keys(self) -> KeyedRows | None:
+        """The rows' keys by the part's own numbers."""
+        if self.codes is None:
+            return None
+        return KeyedRows(self.codes, np.arange(len(self.texts[0])))
+
+    def tiles(self, series: Series) -> Iterator[Tile]:
+        """All rows, once for each engine that there is."""
+        engines = series.trends().engines
+        if not len(self.values):
+            return
+        for k, engine in enumerate(engines):
+            values = self.values if len(engines) == 1 else self.values[:, k : k + engine.columns]
+            yield Tile(values, self.times, self.keys, Scratch())
+
+
+class Gatherer:
+    """Collects the batches of a part."""
+
+    def __init__(self, columns: int) -> None:
+        self.values: list[Floats] = [np.empty((0, columns))]
+        self.times: list[Ints] = []
+        self.codes: list[Ints] = []
+        self.table = KeyTable()
+
+    def add(self, values: Floats, times: Ints | None, keys: Sequence[Any]) -> None:
+        """keys: one Arrow array a key column."""
+        if not len(values):
+            return
+        self.values.append(values)
+        if times is not None:
+            self.times.append(times)
+        if keys:
+            rows = self.table.encode(keys)
+            self.codes.append(rows.slots[rows.codes])
+
+    def loaded(self) -> Loaded:
+        times = np.concatenate(self.times) if self.times else None
+        codes = np.concatenate(self.codes) if self.codes else None
+        return Loaded(np.concatenate(self.values), times, codes, self.table.texts())
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a part begins. slots: for good, of its keys; before: observations of its series, by engine."""
+
+    slots: Ints
+    before: list[Ints] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far all series are before a part: progress of each engine, and the keys so far."""
+
+    progress: list[Progress]
+    keys: KeyTable
+
+    def copy(self) -> Position:
+        """One that goes on by itself."""
+        return Position([one.copy() for one in self.progress], self.keys.copy())
+
+    def advance(self, counts: Sequence[Counts], texts: Sequence[Any]) -> Spot:
+        """Go past a part; where it begins."""
+        if not counts:
+            return Spot(np.empty(0, np.int64))
+        slots = numbered(self.keys, texts) if texts else np.zeros(1, np.int64)
+        both = zip(self.progress, counts, strict=True)
+        return Spot(slots, [progress.advance(one, slots) for progress, one in both])
+
+
+def numbered(table: KeyTable, texts: Sequence[Any]) -> Ints:
+    """The slots of keys, of which there may be any number; new ones get theirs."""
+    slots = []
+    for at in range(0, len(texts[0]), BATCH_ROWS):
+        rows = table.encode([column[at : at + BATCH_ROWS] for column in texts])
+        slots.append(rows.slots[rows.codes])
+    return np.concatenate(slots)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The state between two parts, as `Trends.state` has it."""
+
+    arrays: dict[str, Any]
+    keys: int
+
+    def trends(self, series: Series) -> Trends:
+        """Averages that go on from here."""
+        trends = series.trends()
+        trends.restore(self.arrays, self.keys)
+        return trends
+
+
+def begin(series: Series, trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
+    """Before the first part: what earlier runs have left in these, or nothing."""
+    progress = [Progress(series.average, engine.state) for engine in trends.engines]
+    return Position(progress, keys), carried_of(trends)
+
+
+def carried_of(trends: Trends) -> Carried:
+    return Carried(trends.state(), trends.engines[0].state.keys)
+
+
+def measure(series: Series, loaded: Loaded) -> list[Counts]:
+    """What the part adds to the position of its series. Raises DataError where a time goes backwards."""
+    if loaded.times is not None and len(loaded.times):
+        tile = next(loaded.tiles(series))
+        times = tile.sorted(loaded.times)
+        steps = np.diff(times)
+        steps[tile.first[1:] - 1] = 0
+        if (steps < 0).any():
+            raise DataError(BACKWARDS)
+    return [count(series.average, tile) for tile in loaded.tiles(series)]
+
+
+def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Summary]:
+    """The part folded by itself, a summary for each engine."""
+    return [
+        summarise(series.average, tile, before)
+        for tile, before in zip(loaded.tiles(series), spot.before, strict=True)
+    ]
+
+
+def carry(trends: Trends, summaries: Sequence[Summary], spot: Spot) -> None:
+    """Move `trends` past the part. Raises DataError where it begins before the one above it ended."""
+    try:
+        for engine, summary in zip(trends.engines, summaries, strict=bool(summaries)):
+            absorb(engine, summary, spot.slots)
+    except BackwardsTimeError:
+        raise DataError(BACKWARDS) from None
+
+
+def cut_out(trends: Trends, spot: Spot) -> Carried:
+    """What a part that begins there has to know of the state: its own keys', by its own numbers."""
+    arrays = {
+        f"{k}.{name}": array
+        for k, engine in enumerate(trends.engines)
+        for name, array in engine.state.pick(spot.slots).items()
+    }
+    return Carried(arrays, len(spot.slots))

@@ -1,0 +1,47 @@
+"""One job of a batch and what became of it, as plain data that travels between processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ema_cli.errors import EmaError
+from ema_cli.job import Job, Summary
+from ema_cli.run.pipeline import run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: a summary, or what was wrong (`exit_code` is that of the error)."""
+
+    source: str
+    target: str
+    summary: Summary = field(default_factory=Summary)
+    problem: str | None = None
+    hint: str = ""
+    exit_code: int = 0
+
+
+def smooth_file(job: Job) -> Outcome:
+    """Do a job of one input and one output; what goes wrong is the outcome."""
+    return outcome_of(job, lambda: run(job))
+
+
+def outcome_of(job: Job, work: Callable[[], Summary]) -> Outcome:
+    """Do this work for a job of one input, whatever comes of it."""
+    source, target = job.inputs[0], str(job.output)
+    try:
+        return Outcome(source, target, work())
+    except EmaError as error:
+        problem, hint, code = error.problem, error.hint, error.exit_code
+    except MemoryError:
+        problem, hint, code = "not enough memory", "", 1
+    except Exception as error:  # the others of the batch are to be done all the same
+        if os.environ.get("EMA_TRACEBACK"):
+            raise
+        problem = f"internal error, {type(error).__name__}: {error}"
+        hint, code = "EMA_TRACEBACK=1 shows where; please report it", 1
+    if source not in problem:
+        problem = f"{source}: {problem}"
+    return Outcome(source, target, problem=problem, hint=hint, exit_code=code)

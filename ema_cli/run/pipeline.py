@@ -1,0 +1,190 @@
+"""The road: source → trends → sink → state, one batch after another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+
+import numpy as np
+
+from ema_cli.batch import Batch, Floats, Source, Wanted
+from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
+from ema_cli.errors import DataError, OptionError
+from ema_cli.formats import open_sink, open_source
+from ema_cli.formats.parts import Parts, check_header
+from ema_cli.formats.streams import open_output, open_raw
+from ema_cli.job import Job, Summary
+from ema_cli.keys import KeyTable
+from ema_cli.run.memory import Keep, Memory, open_memory
+from ema_cli.run.overlap import Ahead, Behind
+from ema_cli.run.selection import Selection, nothing_to_smooth, select
+from ema_cli.run.watcher import NOBODY, Watcher
+
+
+def run(job: Job, watcher: Watcher = NOBODY) -> Summary:
+    """Do the job; the watcher is told of every step.
+
+    Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
+    """
+    # The state changes last, but all of it has been written before the output is renamed.
+    with open_memory(job) as memory, memory.saving() as keep:
+        return run_part(job, memory, keep, watcher)
+
+
+def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) -> Summary:
+    """Do the job, carrying on from `memory`, and leave in it what the next part carries on from.
+
+    keep: called with all that is remembered when everything is written, but not yet in its place.
+    """
+    with ExitStack() as stack:
+        start = 0
+        if job.average.auto and memory.alphas is None:
+            stack.enter_context(rewindable_stdin(job))
+            start = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
+        source = open_inputs(job)
+        opened = stack.enter_context(ExitStack())
+        opened.callback(source.close)
+        if memory.header is not None and source.columns:
+            check_header(source.columns, memory.header, source.name)
+        chosen = select(source, job, memory.find_columns(source.columns, source.name))
+        if chosen is None:
+            return pass_through(job, source)
+        memory.header = source.columns
+        memory.check(chosen)
+        if job.average.auto and memory.alphas is None:
+            memory.alphas = find_alphas(memory.job, chosen, start)
+        work = Work(job, chosen, memory)
+        watcher.begin(chosen)
+        with open_output(job.output) as out:
+            sink = open_sink(job, out, source, chosen.wanted, chosen.new)
+            # From here on the thread that reads the source closes it.
+            opened.pop_all()
+            ahead = Ahead(source.batches(chosen.wanted), source.close)
+            stack.callback(ahead.stop)
+            with Behind(sink, ahead.fail) as writer:
+                for batch in ahead:
+                    watcher.saw(batch, work.write(batch, writer))
+            sink.finish()
+            watcher.end(work.summary)
+            keep(chosen, work.trends, work.keys)
+        return work.summary
+
+
+class Work:
+    """What happens to a batch between source and sink."""
+
+    def __init__(self, job: Job, chosen: Selection, memory: Memory) -> None:
+        self.job, self.chosen = job, chosen
+        self.trends, self.keys = memory.carry_on(chosen)
+        self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
+
+    def write(self, batch: Batch, writer: Behind) -> Floats:
+        """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
+        above it."""
+        fields = self.fields(batch)
+        if len(fields) < batch.rows:
+            writer.write(batch.head(len(fields)), fields)
+            raise self.fault(batch, len(fields))
+        writer.write(batch, fields)
+        return fields
+
+    def fields(self, batch: Batch) -> Floats:
+        """The new fields of a batch's rows; of those above it only, where a row is at fault."""
+        blank = np.isnan(batch.values)
+        missing = int(np.count_nonzero(blank))
+        if missing and self.job.average.missing == "error":
+            batch = batch.head(int(np.flatnonzero(blank.any(axis=1))[0]))
+        try:
+            fields = self._fold(batch)
+        except BackwardsTimeError as error:
+            batch = batch.head(error.row)
+            fields = self._fold(batch)
+        self.summary.rows += batch.rows
+        self.summary.missing += missing - batch.invalid
+        self.summary.invalid += batch.invalid
+        return fields
+
+    def _fold(self, batch: Batch) -> Floats:
+        keys = self.keys.encode(batch.keys) if batch.keys and batch.rows else None
+        return self.trends.update(batch.values, batch.times, keys)
+
+    def fault(self, batch: Batch, row: int) -> DataError:
+        """What is wrong with the row that `fields` stopped at."""
+        wanted = self.chosen.wanted
+        blank = np.flatnonzero(np.isnan(batch.values[row]))
+        if blank.size and self.job.average.missing == "error":
+            where = batch.place(row, wanted.values[int(blank[0])])
+            return DataError("a missing value", where, "--missing skip (or decay) to go on without it")
+        hint = f"sort the rows by {self.job.time}"
+        hint += "" if wanted.keys else ", or name the key column with --by where several series interleave"
+        return DataError("the time goes backwards", batch.place(row, wanted.time), hint)
+
+
+def open_inputs(job: Job) -> Source:
+    """The rows of all inputs, one after another."""
+    opener = partial(open_source, job)
+    return opener(job.inputs[0]) if len(job.inputs) == 1 else Parts(job.inputs, opener)
+
+
+def pass_through(job: Job, source: Source) -> Summary:
+    """Pass on an input without rows as it is. Raises DataError where there are rows."""
+    wanted = Wanted(())
+    batches = list(_until_rows(source.batches(wanted) if source.columns else iter(()), source))
+    with open_output(job.output) as out:
+        sink = open_sink(job, out, source, wanted, [])
+        for batch in batches:
+            sink.write(batch, batch.values)
+        sink.finish()
+    what = "no rows" if source.columns else "empty"
+    return Summary(notes=[f"{source.name}: {what}, passed on as it is"])
+
+
+def _until_rows(batches: Iterator[Batch], source: Source) -> Iterator[Batch]:
+    for batch in batches:
+        if batch.rows:
+            raise nothing_to_smooth(source)
+        yield batch
+
+
+@contextmanager
+def rewindable_stdin(job: Job) -> Iterator[None]:
+    """Where stdin is to be read more than once, put a temporary file with its contents in its place."""
+    if job.inputs.count("-") > 1:
+        raise OptionError("stdin is named twice", "each input once")
+    if "-" not in job.inputs or stat.S_ISREG(os.fstat(0).st_mode):
+        yield
+        return
+    with tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(open_raw("-"), spool)
+        spool.seek(0)
+        os.dup2(spool.fileno(), 0)
+        yield
+
+
+def find_alphas(job: Job, chosen: Selection, start: int) -> list[float]:
+    """The weights that predict each column best; reads the inputs several times.
+
+    start: where in stdin the input begins, if stdin is an input.
+    """
+    from ema_cli.auto import best_alphas
+
+    def tiles() -> Iterator[tuple[Floats, KeyedRows | None]]:
+        keys = KeyTable()
+        if "-" in job.inputs:
+            os.lseek(0, start, os.SEEK_SET)
+        with closing(open_inputs(job)) as source:
+            for batch in source.batches(chosen.wanted):
+                if batch.rows:
+                    yield batch.values, keys.encode(batch.keys) if batch.keys else None
+
+    here = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
+    try:
+        return best_alphas(tiles, job.average, len(chosen.smoothed))
+    finally:
+        if "-" in job.inputs:
+            os.lseek(0, here, os.SEEK_SET)

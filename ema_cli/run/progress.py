@@ -1,0 +1,146 @@
+"""How far a long run has come, in one line on stderr that is gone when it ends."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from ema_cli.batch import Batch, Floats
+from ema_cli.job import Summary
+from ema_cli.run.watcher import Watcher
+
+LARGE = 50 << 20  # bytes of input that are announced at once
+PATIENCE = 2.0  # seconds after which any run is
+REDRAW = 0.1  # seconds between two drawings
+LOG_EVERY = 10.0  # seconds between two lines where lines can't be drawn over
+BAR = 24  # characters
+
+
+class Progress(Watcher):
+    """Draws itself on `out` as bytes of input go by.
+
+    total: how many there will be, if known. redraws: `out` is a terminal, on which a line can be drawn over;
+    otherwise every drawing is a line of its own, and they are few. at_once: don't wait until it takes long.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        total: int | None,
+        redraws: bool = True,
+        at_once: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.out, self.total, self.redraws, self.clock = out, total, redraws, clock
+        self.started = clock()
+        self.due = self.started if at_once or (total or 0) > LARGE else self.started + PATIENCE
+        self.visible = False
+        self.done = self.rows = self.files = 0
+
+    def saw(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - a watcher's
+        self.done = max(self.done, batch.size)
+        self.rows += batch.rows
+        self._draw_if_due()
+
+    def finished(self, name: str) -> None:
+        """One file of a batch is done; several may be at once."""
+        with suppress(OSError):
+            self.done += Path(name).stat().st_size
+        self.files += 1
+        self._draw_if_due()
+
+    def end(self, summary: Summary) -> None:  # noqa: ARG002 - a watcher's
+        if not self.redraws:
+            self.draw(self.clock())
+        self.erase()
+
+    def _draw_if_due(self) -> None:
+        now = self.clock()
+        if now >= self.due:
+            self.draw(now)
+            self.due = now + (REDRAW if self.redraws else LOG_EVERY)
+
+    def draw(self, now: float) -> None:
+        """One line, never longer than the terminal is wide."""
+        text = self.text(now - self.started)
+        if not self.redraws:
+            self.out.write(text + "\n")
+            return
+        self.out.write("\r\x1b[K" + text[: width_of(self.out) - 1])
+        self.out.flush()
+        self.visible = True
+
+    def erase(self) -> None:
+        """Leave the line as if nothing had been there."""
+        if self.visible:
+            self.out.write("\r\x1b[K")
+            self.out.flush()
+            self.visible = False
+
+    def text(self, elapsed: float) -> str:
+        """What the line says after so many seconds."""
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        count = f"{self.files:,} file{'s' * (self.files != 1)}" if self.files else f"{self.rows:,} rows"
+        so_far = f"{size_text(self.done)}, {count}, {size_text(rate)}/s"
+        if not self.total:
+            return f"{so_far}, {time_text(elapsed)}"
+        share = min(self.done / self.total, 1.0)
+        full = int(share * BAR)
+        left = f", {time_text(elapsed / share - elapsed)} left" if 0 < share < 1 else ""
+        return f"{share:4.0%} [{'#' * full}{'.' * (BAR - full)}] {so_far}{left}"
+
+
+def make_progress(inputs: Sequence[str], out: TextIO | None, wanted: bool | None) -> Progress | None:
+    """A bar for these inputs on `out`; None where there is to be none.
+
+    wanted: None is where `out` is a terminal, and the data does not run over the same one.
+    """
+    if out is None or wanted is False:
+        return None
+    terminal = out.isatty() and os.environ.get("TERM") != "dumb"
+    if wanted is None and (not terminal or os.isatty(1)):
+        return None
+    return Progress(out, total_size(inputs), redraws=terminal, at_once=wanted is True)
+
+
+def total_size(inputs: Sequence[str]) -> int | None:
+    """The bytes of all inputs; None where one is a pipe, or is not there (which the run will say)."""
+    total = 0
+    for name in inputs:
+        try:
+            status = os.fstat(0) if name == "-" else os.stat(name)  # noqa: PTH116 - stdin beside it
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return total
+
+
+def width_of(out: TextIO) -> int:
+    """The columns of a terminal; 80 where it doesn't say."""
+    try:
+        return os.get_terminal_size(out.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def size_text(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+def time_text(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    return f"{minutes}:{whole % 60:02} min" if minutes < 60 else f"{hours}:{minutes % 60:02} h"

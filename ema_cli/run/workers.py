@@ -1,0 +1,112 @@
+"""Jobs of a batch in several processes at once, each of which is started once and does one after another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from ema_cli.files import at_interrupt, forget_litter
+from ema_cli.interrupts import PROMPT, let_interrupts, mind_interrupts, uninterrupted
+from ema_cli.job import Job
+from ema_cli.run.outcome import Outcome, smooth_file
+
+# Seconds for a worker to remove its temporary files in when it is told to end.
+GRACE = 10
+
+
+class Worker:
+    """A process that does jobs as they are handed to it; `job` is the one it has now."""
+
+    def __init__(self, others: Sequence[Worker]) -> None:
+        # Forking spares every worker the imports; safe as long as no thread is at work here.
+        forks = sys.platform == "linux" and threading.active_count() == 1
+        context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+        self.connection, theirs = context.Pipe()
+        # A forked worker has copies of these; with them open it would not notice that its parent is gone.
+        inherited = [self.connection, *(other.connection for other in others)] if forks else []
+        self.process = context.Process(target=_work, args=(theirs, inherited), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+
+    def hand(self, job: Job | None) -> None:
+        """Give it a job; None ends it."""
+        self.job = job
+        with suppress(OSError):  # it has died, which `outcome` will find
+            self.connection.send(job)
+
+    def outcome(self) -> Outcome | None:
+        """What became of its job; None if it has died of it."""
+        try:
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        return outcome
+
+    def end(self) -> None:
+        """Make it remove its temporary files and go, whatever it is doing."""
+        if self.process.is_alive():
+            self.process.terminate()
+        self.process.join(GRACE)
+
+
+def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+    """The outcomes of all jobs as they come, `workers` being done at a time."""
+    waiting = list(reversed(jobs))
+    team: list[Worker] = []
+
+    def end_all() -> None:
+        for worker in team:
+            worker.end()
+
+    with ExitStack() as stack:
+        stack.enter_context(at_interrupt(end_all))
+        stack.callback(end_all)
+        for _ in range(workers):
+            _start(team).hand(waiting.pop())
+        while busy := {worker.connection: worker for worker in team if worker.job is not None}:
+            for connection in wait(list(busy), PROMPT):
+                worker = busy[connection]
+                job, outcome = worker.job, worker.outcome()
+                if outcome is None and job is not None:
+                    worker.end()
+                    outcome = _died(job, worker.process.exitcode)
+                    team.remove(worker)
+                    worker = _start(team)
+                worker.hand(waiting.pop() if waiting else None)
+                if outcome is not None:
+                    yield outcome
+
+
+def _start(team: list[Worker]) -> Worker:
+    """One more worker in the team; no signal until it is there to be ended, and minds signals itself."""
+    with uninterrupted():
+        team.append(Worker(team))
+    return team[-1]
+
+
+def _died(job: Job, code: int | None) -> Outcome:
+    source = job.inputs[0]
+    problem = f"{source}: its process was killed (exit code {code}); is there too little memory?"
+    return Outcome(source, str(job.output), problem=problem, hint="a smaller -j", exit_code=1)
+
+
+def _work(connection: Connection, inherited: Sequence[Connection]) -> None:
+    """What a worker does: jobs until it is told to end, or its parent is gone."""
+    forget_litter()
+    mind_interrupts()
+    let_interrupts()
+    for other in inherited:
+        other.close()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while (job := connection.recv()) is not None:
+            connection.send(smooth_file(job))
+    # As the command itself does: Arrow sometimes aborts while Python takes itself down.
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,1 @@
+"""Averages of model parameters: in the training loop (`parameters`) and over checkpoints (`fold`)."""

@@ -57,7 +57,9 @@ def test_pandas(seed: int, weight: tuple[str, str, float], periods: int) -> None
     theirs = pd.Series(x).ewm(**option, min_periods=periods)
     ours = smooth(pd.Series(x, name="x"), like="pandas", std=True, min_periods=periods, **option)
     assert_same(ours["x_ema"], theirs.mean(), x)
-    assert_same(ours["x_std"], theirs.std(), x, 1e-9)
+    # One value has no deviation. On the rows that hold it, pandas' rounded weights may leave a 0 instead.
+    some = np.cumsum(~np.isnan(x)) > 1
+    assert_same(ours["x_std"], theirs.std().where(some), x, 1e-9)
 
 
 @settings(deadline=None, max_examples=40)

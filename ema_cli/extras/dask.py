@@ -196,6 +196,5 @@ def _workers(address: str) -> int:
 
 def _sweep(parts: Sequence[Job]) -> None:
     """Remove what workers that were killed have left."""
-    for part in parts:
-        if part.output is not None and not is_remote(part.output):
-            remove_temporaries_of(part.output)
+    outputs = [part.output for part in parts if part.output is not None]
+    remove_temporaries_of(name for name in outputs if not is_remote(name))

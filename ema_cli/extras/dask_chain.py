@@ -46,6 +46,7 @@ class Chain:
         self.digests: dict[int, list[Summary]] = {}
         self.bad: dict[int, BaseException] = {}
         self.done: dict[int, Outcome] = {}
+        self.most = self.next_look = 0
         # How many parts, counted from the first, have got so far.
         self.begun = self.placed = self.asked = self.carried = self.finished = 0
 
@@ -66,8 +67,10 @@ class Chain:
         """Have more parts read, but not more than there are hands for."""
         if self.begun == len(self.parts) or self.bad:
             return
-        most = IN_HAND * max(1, sum(self.client.nthreads().values()))
-        for k in range(self.begun, min(self.finished + most, len(self.parts))):
+        if self.begun >= self.next_look:  # a cluster may grow
+            self.most = IN_HAND * max(1, sum(self.client.nthreads().values()))
+            self.next_look = self.begun + self.most
+        for k in range(self.begun, min(self.finished + self.most, len(self.parts))):
             self.loads[k] = self._ask(load_staged, "load", k, self.parts[k], self.choice)
             self.arrivals.add(self._ask(_size, "measure", k, self.series, self.loads[k]))
             self.begun = k + 1

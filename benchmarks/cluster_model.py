@@ -120,12 +120,12 @@ def main() -> None:
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as room:
         few, many = steps(Path(room), rows // 10), steps(Path(room), rows)
+        part = part_seconds(Path(room))
     print("| step | where | ns a row | ms a part of " + f"{rows:,} rows |\n|---|---|---|---|")
     for name, seconds in many.items():
         if name != "bytes":
             where = "worker" if name in ("load", "measure", "digest", "finish") else "client"
             print(f"| {name} | {where} | {seconds / rows * 1e9:.2f} | {seconds * 1e3:.2f} |")
-        part = part_seconds(Path(room))
     print(f"\na part's digest and state: {many['bytes'] / 1e3:.0f} KB")
     grows = sum(many[name] - few[name] for name in ("advance", "cut out", "carry"))
     worker = sum(many[name] for name in ("load", "measure", "digest", "finish")) / rows

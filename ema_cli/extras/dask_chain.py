@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
@@ -174,10 +175,23 @@ def outcome_staged(part: Job, work: Callable[[Job], Account]) -> Outcome:
 def unexpected(part: Job, error: BaseException) -> Outcome:
     """The outcome of a part that no worker could say anything about."""
     source, target = part.inputs[0], str(part.output)
-    problem, hint = f"{source}: {type(error).__name__}: {error}", SAME
     if isinstance(error, KilledWorker):
         problem = f"{source}: {error.allowed_failures + 1} workers died of it; is there too little memory?"
         hint = "smaller parts"
     elif isinstance(error, EmaError):
         problem, hint = error.problem, error.hint
+    else:
+        problem, hint = f"{source}: {type(error).__name__}: {error}", SAME
     return Outcome(source, target, problem=problem, hint=hint, exit_code=1)
+
+
+def as_typed(outcome: Outcome, part: Job, typed: Job) -> Outcome:
+    """The outcome with the names that the user gave, which need not be those that the workers had."""
+
+    def said(text: str) -> str:
+        return text.replace(part.inputs[0], typed.inputs[0]).replace(str(part.output), str(typed.output))
+
+    outcome.summary.notes = [said(note) for note in outcome.summary.notes]
+    problem = None if outcome.problem is None else said(outcome.problem)
+    source, target = typed.inputs[0], str(typed.output)
+    return replace(outcome, source=source, target=target, problem=problem, hint=said(outcome.hint))

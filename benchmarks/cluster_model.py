@@ -3,9 +3,9 @@
     python benchmarks/cluster_model.py [--rows 1000000]
 
 Measures the CPU seconds of each step on CSV parts of two columns to smooth (one series, plain averages), and
-what a task costs Dask; then works out runs of 10¹² rows. What a worker does with a part is its own affair
-and grows with the rows alone; what goes one after the other — the client's thread of the run and the
-scheduler — has a price a part and a price a row.
+what a part costs client and scheduler whatever is in it; then works out runs of 10¹² rows. What a worker does
+with a part is its own affair and grows with the rows alone; what goes one after the other — the client's
+thread of the run and the scheduler — has a price a part and a price a row.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from distributed import Client, LocalCluster, as_completed
+from distributed import LocalCluster
 
 from ema_cli.average import make_average
 from ema_cli.cluster.chain import choose, finish, load
+from ema_cli.cluster.client import run_on_cluster
 from ema_cli.cluster.parted import begin, carry, cut_out, digest, measure
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
 
 TRILLION = 1e12
-TASKS = 2_000
+PARTS = 300
 
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds. row: of a worker. thread_part, thread_row: of the client, one after the other. task: of
-    the scheduler and the client, for one that does nothing."""
+    """CPU seconds. row: of a worker. part: of client and scheduler together. thread: of the client, a row,
+    one after the other."""
 
     row: float
-    thread_part: float
-    thread_row: float
-    task: float
+    part: float
+    thread: float
 
 
 def timed(work: Callable[[], Any], times: int = 3) -> tuple[float, Any]:
@@ -84,23 +84,18 @@ def steps(folder: Path, rows: int) -> dict[str, float]:
     return took
 
 
-def nothing(number: int) -> int:
-    """A task that costs only what Dask costs."""
-    return number
-
-
-def task_seconds() -> float:
-    """CPU seconds of client and scheduler, which here are one process, for a task that does nothing."""
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        client.submit(nothing, -1).result()
-        begin_at = time.process_time()
-        futures = [client.submit(nothing, k, pure=False) for k in range(TASKS)]
-        for _ in as_completed(futures, with_results=True):
-            pass
-        return (time.process_time() - begin_at) / TASKS
+def part_seconds(folder: Path) -> float:
+    """CPU seconds of client and scheduler, which here are one process, for a part of next to nothing."""
+    names = []
+    for number in range(PARTS):
+        (folder / f"{number}.csv").write_text("x\n1\n2\n")
+        names.append(str(folder / f"{number}.csv"))
+    job = Job(make_average({"alpha": ("0.1",)}), inputs=tuple(names))
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        run_on_cluster(job, str(folder / "out"), cluster.scheduler_address, chain=True)
+        start = time.process_time()
+        run_on_cluster(job, str(folder / "out"), cluster.scheduler_address, chain=True)
+        return (time.process_time() - start) / PARTS
 
 
 def table(costs: Costs) -> None:
@@ -111,7 +106,7 @@ def table(costs: Costs) -> None:
         for rows in (1e6, 1e7, 1e8):
             parts = TRILLION / rows
             work = TRILLION * costs.row / workers
-            thread = parts * (costs.thread_part + 4 * costs.task) + TRILLION * costs.thread_row
+            thread = parts * costs.part + TRILLION * costs.thread
             # The first part goes through alone, and so does the last.
             whole = max(work, thread) + 2 * rows * costs.row
             ideal = TRILLION * costs.row / workers
@@ -125,18 +120,17 @@ def main() -> None:
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as room:
         few, many = steps(Path(room), rows // 10), steps(Path(room), rows)
+        part = part_seconds(Path(room))
     print("| step | where | ns a row | ms a part of " + f"{rows:,} rows |\n|---|---|---|---|")
     for name, seconds in many.items():
         if name != "bytes":
             where = "worker" if name in ("load", "measure", "digest", "finish") else "client"
             print(f"| {name} | {where} | {seconds / rows * 1e9:.2f} | {seconds * 1e3:.2f} |")
-    task = task_seconds()
-    print(f"\na task: {task * 1e3:.2f} ms; a part's digest and state: {many['bytes'] / 1e3:.0f} KB")
-    thread = {name: few[name] for name in ("advance", "cut out", "carry")}
-    slope = max(0.0, sum(many[name] - few[name] for name in thread) / (rows - rows // 10))
+    print(f"\na part's digest and state: {many['bytes'] / 1e3:.0f} KB")
+    grows = sum(many[name] - few[name] for name in ("advance", "cut out", "carry"))
     worker = sum(many[name] for name in ("load", "measure", "digest", "finish")) / rows
-    costs = Costs(worker, sum(thread.values()) - slope * (rows // 10), slope, task)
-    print(f"the thread: {costs.thread_part * 1e3:.2f} ms a part and {costs.thread_row * 1e9:.3f} ns a row")
+    costs = Costs(worker, part, max(0.0, grows) / (rows - rows // 10))
+    print(f"client and scheduler: {costs.part * 1e3:.1f} ms a part and {costs.thread * 1e9:.3f} ns a row")
     table(costs)
 
 

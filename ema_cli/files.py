@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,12 +74,19 @@ def _temporary_name(name: str, token: str) -> str:
     return f".{name[:40]}.{token}.part"
 
 
-def remove_temporaries_of(name: str) -> None:
-    """Remove what processes that were killed have left of their attempts to write `name`."""
-    path = Path(os.path.realpath(name))
-    with contextlib.suppress(OSError):
-        for left in path.parent.glob(_temporary_name(glob.escape(path.name[:40]), "?" * 8)):
-            left.unlink(missing_ok=True)
+def remove_temporaries_of(names: Iterable[str]) -> None:
+    """Remove what processes that were killed have left of their attempts to write these files."""
+    by_folder: dict[Path, set[str]] = {}
+    for name in names:
+        path = Path(os.path.realpath(name))
+        by_folder.setdefault(path.parent, set()).add(path.name)
+    for folder, files in by_folder.items():
+        begins = {_temporary_name(name, "") for name in files}
+        with contextlib.suppress(OSError):
+            for left in list(folder.glob(".*.part")):
+                # A token has eight digits, and after it comes `.part`.
+                if left.name[:-13] + ".part" in begins:
+                    left.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

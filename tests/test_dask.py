@@ -173,6 +173,15 @@ def test_another_header_and_no_columns(cluster: Any, inputs: tuple[str, ...], tm
         assert len(contents(tmp_path / f"{written}")) == written
 
 
+def test_a_part_that_kills_its_workers() -> None:
+    from ema_cli.cluster.dask_chain import unexpected
+
+    error = distributed.KilledWorker("finish", None, 3)
+    outcome = unexpected(make_job(("a.csv",), MODES[0], output="out/a.csv"), error)
+    assert outcome.problem == "a.csv: 4 workers died of it; is there too little memory?"
+    assert outcome.exit_code == 1
+
+
 def test_options_that_do_not_go_with_it(
     cluster: Any, inputs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,12 +219,14 @@ def lenient(shop: Workshop) -> dict[str, str]:
     return {name: value for name, value in shop.environment.items() if name != "PYTHONWARNINGS"}
 
 
-def test_ctrl_c_leaves_nothing_behind(shop: Workshop) -> None:
+@pytest.mark.parametrize("own", [True, False], ids=["a cluster of its own", "another's cluster"])
+def test_ctrl_c_leaves_nothing_behind(own: bool, cluster: Any, shop: Workshop) -> None:
     rows = "".join(f"{k % 97}\n" for k in range(200_000))
     names = [f"p{part}.csv" for part in range(40)]
     for name in names:
         shop.write(name, "x\n" + rows)
-    command = shop.command(*names, "--alpha", "0.1", "--output-dir", "out", "--chain", "--dask", "local:2")
+    address = "local:2" if own else cluster.scheduler_address
+    command = shop.command(*names, "--alpha", "0.1", "--output-dir", "out", "--chain", "--dask", address)
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         command, cwd=shop.folder, env=lenient(shop), stderr=pipe, start_new_session=True
@@ -227,6 +238,8 @@ def test_ctrl_c_leaves_nothing_behind(shop: Workshop) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err == b""
+    if not own:  # what a worker had begun it ends
+        time.sleep(1)
     assert 1 <= len(contents(out)) < len(names)
     assert all(name.startswith("p") for name in contents(out))
     for _ in range(100):  # the workers go when they find that nobody is there

@@ -13,6 +13,7 @@ from ema_cli.average import make_average
 from ema_cli.cluster.chain import Choice, choose, finish, load
 from ema_cli.cluster.parted import begin, carry, cut_out, digest, measure
 from ema_cli.errors import DataError
+from ema_cli.files import remove_temporaries_of
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
 from ema_cli.run.folder import plan, run_folder
@@ -64,6 +65,20 @@ def test_a_part_that_begins_too_early(shop: Workshop) -> None:
     (shop.folder / "out").mkdir()
     with pytest.raises(DataError, match="backwards"):
         in_steps(job, str(shop.folder / "out"))
+
+
+def test_what_killed_workers_leave_is_removed(shop: Workshop) -> None:
+    long = "x" * 60 + ".csv"
+    for name in (
+        ".a.csv.0123abcd.part",
+        f".{long[:40]}.0123abcd.part",
+        ".b.csv.0123abcd.part",
+        "a.csv",
+        ".part",
+    ):
+        shop.write(name, "")
+    remove_temporaries_of([str(shop.folder / name) for name in ("a.csv", long, "c.csv")])
+    assert shop.names() == [".b.csv.0123abcd.part", ".part", "a.csv"]
 
 
 def test_without_dask_the_option_says_what_to_install(shop: Workshop) -> None:

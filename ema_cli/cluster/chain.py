@@ -15,7 +15,7 @@ from ema_cli.formats import open_source
 from ema_cli.formats.parts import check_header
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
-from ema_cli.run.memory import Memory
+from ema_cli.run.memory import Memory, keep_nothing
 from ema_cli.run.pipeline import run_part
 from ema_cli.run.selection import Selection, select
 
@@ -72,8 +72,4 @@ def load(part: Job, choice: Choice) -> Loaded:
 def finish(part: Job, choice: Choice | None, carried: Carried | None, texts: Sequence[Any]) -> Summary:
     """Smooth a part from the state before it into its output. Raises EmaError for what is wrong with it."""
     memory = Memory(part) if choice is None else choice.memory(part, carried, texts)
-    return run_part(part, memory, _keep_nothing)
-
-
-def _keep_nothing(*_: object) -> None:
-    """The state is saved once, when all parts are written."""
+    return run_part(part, memory, keep_nothing)

@@ -19,8 +19,8 @@ from typing import Any
 from distributed import Client, LocalCluster, WorkerPlugin
 
 from ema_cli.cluster.chain import Choice, choose
-from ema_cli.cluster.dask_chain import Chain, finish_staged, outcome_staged, unexpected
-from ema_cli.cluster.remote import expand, is_remote, make_folder, staged
+from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
+from ema_cli.cluster.remote import anywhere, expand, is_remote, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
 from ema_cli.files import at_interrupt, remove_temporaries_of
 from ema_cli.job import Job
@@ -47,7 +47,8 @@ def run_on_cluster(
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")
     job = replace(job, inputs=expand(job.inputs))
-    parts = plan(job, folder)
+    typed = plan(job, folder)
+    parts = [anywhere(part) for part in typed]
     make_folder(folder) if is_remote(folder) else make_local_folder(folder)
     with ExitStack() as stack:
         memory = stack.enter_context(open_memory(job))
@@ -60,7 +61,8 @@ def run_on_cluster(
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         client = stack.enter_context(connected(address, partial(_sweep, parts)))
         outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
-        return count_outcomes(outcomes, len(parts), report)
+        named = (as_typed(outcome, *both) for outcome, *both in zip(outcomes, parts, typed, strict=False))
+        return count_outcomes(named, len(parts), report)
 
 
 def _chained(client: Client, memory: Memory, parts: Sequence[Job]) -> Iterator[Outcome]:
@@ -196,6 +198,5 @@ def _workers(address: str) -> int:
 
 def _sweep(parts: Sequence[Job]) -> None:
     """Remove what workers that were killed have left."""
-    for part in parts:
-        if part.output is not None and not is_remote(part.output):
-            remove_temporaries_of(part.output)
+    outputs = [part.output for part in parts if part.output is not None]
+    remove_temporaries_of(name for name in outputs if not is_remote(name))

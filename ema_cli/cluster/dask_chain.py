@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
@@ -46,6 +47,7 @@ class Chain:
         self.digests: dict[int, list[Summary]] = {}
         self.bad: dict[int, BaseException] = {}
         self.done: dict[int, Outcome] = {}
+        self.most = self.next_look = 0
         # How many parts, counted from the first, have got so far.
         self.begun = self.placed = self.asked = self.carried = self.finished = 0
 
@@ -66,8 +68,10 @@ class Chain:
         """Have more parts read, but not more than there are hands for."""
         if self.begun == len(self.parts) or self.bad:
             return
-        most = IN_HAND * max(1, sum(self.client.nthreads().values()))
-        for k in range(self.begun, min(self.finished + most, len(self.parts))):
+        if self.begun >= self.next_look:  # a cluster may grow
+            self.most = IN_HAND * max(1, sum(self.client.nthreads().values()))
+            self.next_look = self.begun + self.most
+        for k in range(self.begun, min(self.finished + self.most, len(self.parts))):
             self.loads[k] = self._ask(load_staged, "load", k, self.parts[k], self.choice)
             self.arrivals.add(self._ask(_size, "measure", k, self.series, self.loads[k]))
             self.begun = k + 1
@@ -171,10 +175,23 @@ def outcome_staged(part: Job, work: Callable[[Job], Account]) -> Outcome:
 def unexpected(part: Job, error: BaseException) -> Outcome:
     """The outcome of a part that no worker could say anything about."""
     source, target = part.inputs[0], str(part.output)
-    problem, hint = f"{source}: {type(error).__name__}: {error}", SAME
     if isinstance(error, KilledWorker):
         problem = f"{source}: {error.allowed_failures + 1} workers died of it; is there too little memory?"
         hint = "smaller parts"
     elif isinstance(error, EmaError):
         problem, hint = error.problem, error.hint
+    else:
+        problem, hint = f"{source}: {type(error).__name__}: {error}", SAME
     return Outcome(source, target, problem=problem, hint=hint, exit_code=1)
+
+
+def as_typed(outcome: Outcome, part: Job, typed: Job) -> Outcome:
+    """The outcome with the names that the user gave, which need not be those that the workers had."""
+
+    def said(text: str) -> str:
+        return text.replace(part.inputs[0], typed.inputs[0]).replace(str(part.output), str(typed.output))
+
+    outcome.summary.notes = [said(note) for note in outcome.summary.notes]
+    problem = None if outcome.problem is None else said(outcome.problem)
+    source, target = typed.inputs[0], str(typed.output)
+    return replace(outcome, source=source, target=target, problem=problem, hint=said(outcome.hint))

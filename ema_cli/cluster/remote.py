@@ -44,6 +44,15 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
+def anywhere(part: Job) -> Job:
+    """The job by names that are the same for processes that work in another folder."""
+    return replace(part, inputs=(_absolute(part.inputs[0]),), output=_absolute(str(part.output)))
+
+
+def _absolute(name: str) -> str:
+    return name if is_remote(name) else os.path.abspath(name)  # noqa: PTH100 - links stay links
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key to sort by: `part-9` comes before `part-10`."""
     return [

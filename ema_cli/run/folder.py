@@ -14,7 +14,7 @@ from ema_cli.files import same_file, syncing_once, system_words
 from ema_cli.formats import KINDS
 from ema_cli.formats.streams import SUFFIXES
 from ema_cli.job import Job
-from ema_cli.run.memory import open_memory
+from ema_cli.run.memory import keep_nothing, open_memory
 from ema_cli.run.outcome import Outcome, outcome_of, smooth_file
 from ema_cli.run.pipeline import run_part
 
@@ -155,11 +155,7 @@ def _chained(job: Job, parts: Sequence[Job]) -> Iterator[Outcome]:
     ):
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
-            outcome = outcome_of(part, partial(run_part, part, memory, keep if last else _keep_nothing))
+            outcome = outcome_of(part, partial(run_part, part, memory, keep if last else keep_nothing))
             yield outcome
             if outcome.problem is not None:
                 raise _BrokenChainError
-
-
-def _keep_nothing(*_: object) -> None:
-    """Between the parts of a chain the state is not saved: a rerun begins with the first part."""

@@ -41,6 +41,10 @@ UNREADABLE = (
 Keep = Callable[[Selection, Trends, KeyTable], None]
 
 
+def keep_nothing(*_: object) -> None:
+    """Between the parts of a chain the state is not saved: a rerun begins with the first part."""
+
+
 class Memory:
     """What goes from one run to the next: by a state file, or within the process from part to part.
 

@@ -231,3 +231,14 @@ def test_workers_that_are_started_afresh(shop: Workshop, monkeypatch: pytest.Mon
     assert (tally.written, tally.failed) == (4, 1)
     shop.run(*names, *ALPHA, "-c", "v", "--output-dir", "one")
     assert contents(shop.folder / "out") == contents(shop.folder / "one")
+
+
+def test_an_empty_part_of_a_chain_passes_and_breaks_nothing(shop: Workshop) -> None:
+    for name, text in (("a.csv", "v\n1\n2\n"), ("b.csv", ""), ("c.csv", "v\n3\n")):
+        shop.write(name, text)
+    for _ in range(2):  # the second time from a state
+        shop.run(
+            "a.csv", "b.csv", "c.csv", "--alpha", "0.5", "--output-dir", "out", "--chain", "--state", "s"
+        )
+    assert shop.read("out/b.csv") == b""
+    assert shop.read("out/c.csv") == b"v,v_ema\n3,2.40625\n"

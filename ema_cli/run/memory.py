@@ -71,7 +71,7 @@ class Memory:
 
         Raises StateError where one is not there.
         """
-        if self.columns is None or self.places is None:
+        if self.columns is None or self.places is None or not columns:  # none: an empty file
             return None
         found = []
         for name, place in zip(self.columns, self.places, strict=True):

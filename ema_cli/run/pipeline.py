@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -17,7 +15,8 @@ from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats import open_sink, open_source
 from ema_cli.formats.parts import Parts, check_header
-from ema_cli.formats.streams import open_output, open_raw
+from ema_cli.formats.spool import spool
+from ema_cli.formats.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.memory import Keep, Memory, open_memory
@@ -44,8 +43,7 @@ def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) ->
     with ExitStack() as stack:
         start = 0
         if job.average.auto and memory.alphas is None:
-            stack.enter_context(rewindable_stdin(job))
-            start = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
+            start = stack.enter_context(rewindable_stdin(job))
         source = open_inputs(job)
         opened = stack.enter_context(ExitStack())
         opened.callback(source.close)
@@ -152,18 +150,22 @@ def _until_rows(batches: Iterator[Batch], source: Source) -> Iterator[Batch]:
 
 
 @contextmanager
-def rewindable_stdin(job: Job) -> Iterator[None]:
-    """Where stdin is to be read more than once, put a temporary file with its contents in its place."""
+def rewindable_stdin(job: Job) -> Iterator[int]:
+    """Where stdin is to be read more than once, put a temporary file with its contents in its place.
+
+    Gives the place in stdin where the input begins.
+    """
     if job.inputs.count("-") > 1:
         raise OptionError("stdin is named twice", "each input once")
-    if "-" not in job.inputs or stat.S_ISREG(os.fstat(0).st_mode):
-        yield
+    if "-" not in job.inputs:
+        yield 0
         return
-    with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(open_raw("-"), spool)
-        spool.seek(0)
-        os.dup2(spool.fileno(), 0)
-        yield
+    if stat.S_ISREG(os.fstat(0).st_mode):
+        yield os.lseek(0, 0, os.SEEK_CUR)
+        return
+    with spool(Pushback(open_raw("-"), "stdin")) as spooled:
+        os.dup2(spooled.fileno(), 0)
+        yield os.lseek(0, 0, os.SEEK_SET)
 
 
 def find_alphas(job: Job, chosen: Selection, start: int) -> list[float]:

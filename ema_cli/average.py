@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, parse_duration
+from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import resolve_like
 
@@ -123,15 +123,8 @@ def _family(options: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """The one family that is given, and its weights."""
     chosen = {name: _many(options[name]) for name in FAMILIES if options.get(name) is not None}
     chosen = {name: weights for name, weights in chosen.items() if weights}
-    if not chosen:
-        raise OptionError(
-            "no weight given: how fast should the average forget?",
-            "--alpha 0.1 (weight of the newest value), --span 20, --halflife 10, --com 9.5 or --decay 0.9",
-        )
-    if len(chosen) > 1:
-        both = " and ".join(f"--{name}" for name in chosen)
-        raise OptionError(f"{both} say the same thing in two ways", f"only --{next(iter(chosen))}")
-    return next(iter(chosen.items()))
+    hint = "--alpha 0.1 (weight of the newest value), --span 20, --halflife 10, --com 9.5 or --decay 0.9"
+    return one_family(chosen, hint)
 
 
 def _many(given: Any) -> list[Any]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from ema_cli.errors import OptionError
 
+T = TypeVar("T")
 FAMILIES = ("alpha", "span", "halflife", "com", "decay")
 
 _UNITS = {
@@ -102,6 +103,16 @@ def number_in(given: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def one_family(chosen: Mapping[str, T], hint: str) -> tuple[str, T]:
+    """The one family that is given, and what it was given. Raises OptionError where none or several are."""
+    if not chosen:
+        raise OptionError("no weight given: how fast should the average forget?", hint)
+    if len(chosen) > 1:
+        both = " and ".join(f"--{name}" for name in chosen)
+        raise OptionError(f"{both} say the same thing in two ways", f"only --{next(iter(chosen))}")
+    return next(iter(chosen.items()))
 
 
 def make_decay(family: str, given: Any) -> Decay:

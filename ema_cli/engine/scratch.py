@@ -41,9 +41,6 @@ class Scratch:
             return np.empty(shape)
         return self._room[begin : begin + size].reshape(shape)
 
-    def ints(self, size: int) -> Ints:
-        return self.floats(size).view(np.int64)
-
     def bools(self, *shape: int) -> Bools:
         size = prod(shape)
         return self.floats(-(-size // 8)).view(np.bool_)[:size].reshape(shape)

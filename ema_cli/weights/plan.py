@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ema_cli.decay import Decay, make_decay, number_in, parse_duration
+from ema_cli.decay import Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import DataError, OptionError
 from ema_cli.weights.checkpoints import Checkpoint
 from ema_cli.weights.checkpoints.naming import step_of
@@ -57,15 +57,10 @@ def fold_decay(given: Mapping[str, str | float | None]) -> Decay:
     Raises OptionError where none or several are given, or the value makes no sense here.
     """
     chosen = {name: given[name] for name in _FAMILIES if given.get(name) is not None}
-    if not chosen:
-        raise OptionError(
-            "no weight given: how fast should the average forget?",
-            "--decay 0.9 (weight of the old average), --alpha 0.1 (of the new) or --halflife 5 (checkpoints)",
-        )
-    if len(chosen) > 1:
-        both = " and ".join(f"--{name}" for name in chosen)
-        raise OptionError(f"{both} say the same thing in two ways", f"only --{next(iter(chosen))}")
-    family, value = next(iter(chosen.items()))
+    family, value = one_family(
+        chosen,
+        "--decay 0.9 (weight of the old average), --alpha 0.1 (of the new) or --halflife 5 (checkpoints)",
+    )
     assert value is not None  # those were left out above
     if family == "halflife" and (number_in(value) or 0.0) <= 0.0 and parse_duration(value) is None:
         raise OptionError(f"--halflife {value}: must be a number of checkpoints above 0", "--halflife 5")

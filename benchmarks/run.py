@@ -24,6 +24,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FOLDER = HERE / "data"
 PYTHON = sys.executable
+# An installed package has its bytecode beside it, as ours has once it ran where Python may write it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 EMA = [str(Path(PYTHON).parent / "ema-smooth")]
 
 

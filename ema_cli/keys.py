@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import Ints
 from ema_cli.engine.engine import TILE, KeyedRows
 from ema_cli.errors import DataError
@@ -137,21 +138,21 @@ def _texts_of(column: Any) -> Any:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return column
     try:
-        return column.cast(pa.large_string()).cast(pa.large_binary())
+        return pc.cast(pc.cast(column, pa.large_string()), pa.large_binary())
     except pa.ArrowException:
         raise DataError(f"values of type {kind} can't be keys", hint="a column of text or numbers") from None
 
 
 def _uniques(column: Any, numbering: _Numbering) -> tuple[NDArray[np.integer[Any]], Ints]:
     """Each row's code among the column's distinct things, and the rank of each of those."""
-    encoded = column.dictionary_encode(null_encoding="encode")
+    encoded = pc.dictionary_encode(column)
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     return codes, numbering.rank(encoded.dictionary.to_pylist())
 
 
 def _column(numbering: _Numbering, ranks: Ints | None) -> Any:
     texts = pa.array(numbering.ranks, pa.large_binary(), size=len(numbering.ranks))
-    return texts if ranks is None else texts.take(pa.array(ranks))
+    return texts if ranks is None else pc.take(texts, ranks)
 
 
 def _from_arrays(arrays: Mapping[str, Any], k: int) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import Dialect
 from ema_cli.errors import DataError, Place
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import LARGEST, Dialect, Floats
 from ema_cli.formats.records import QUOTE, Records
 
@@ -67,7 +67,7 @@ class NumberReader:
         values = _cast(data, bounds, filled)
         if values is None or not _all_finite_or(values, ~filled):
             texts = _slots(data, bounds, filled)
-            is_number = pc.match_substring_regex(texts, NUMBER).fill_null(False)
+            is_number = pc.matches(texts, NUMBER)
             number = np.append(is_number.to_numpy(zero_copy_only=False), False).reshape(len(bounds), -1)[
                 :, ::2
             ]
@@ -144,7 +144,7 @@ def _cast(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> Floats | Non
     except pa.ArrowInvalid:
         return None
     flat = np.frombuffer(numbers.buffers()[1], np.float64, 2 * count * width - 1)
-    values = np.empty((count, width))
+    values = np.empty((width, count)).T  # column after column, as the engine folds them
     for k in range(width):
         values[:, k] = flat[2 * k :: 2 * width]
     if not wanted.all():

@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import Dialect, Floats
 from ema_cli.formats.records import Records
 
@@ -23,7 +24,7 @@ def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
     every = pa.Array.from_buffers(
         pa.binary(), 2 * count - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)]
     )
-    return every.take(pa.array(np.arange(0, 2 * count - 1, 2)))
+    return pc.take(every, np.arange(0, 2 * count - 1, 2))
 
 
 def raw_fields(records: Records, column: int) -> pa.Array:
@@ -83,18 +84,24 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
     """
     rows, width = fields.shape
     if digits is None:
-        flat = np.ascontiguousarray(fields).reshape(-1)
-        text = b"," + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-        if np.isnan(flat).any():
+        # orjson opens with a bracket and puts a comma before every field but the first; so that the first one
+        # has a comma too, a blank goes before it.
+        flat = np.empty(fields.size + 1)
+        flat[0] = np.nan
+        flat[1:].reshape(rows, width)[...] = fields
+        text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+        if np.isnan(fields).any():
             text = text.replace(b"null", b"")
+        end = len(text) - 1  # without the closing bracket
     else:
         template = f",%.{digits}f" * (rows * width)
         text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")
+        end = len(text)
     commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
-    offsets = np.append(commas[::width], len(text)).astype(np.int32)
+    offsets = np.append(commas[::width], end).astype(np.int32)
     delimiter, decimal = dialect.delimiter, b"," if dialect.decimal_comma else b"."
     if decimal == delimiter:
-        text, offsets = _all_quoted(text, rows, width)
+        text, offsets = _all_quoted(text[:end], rows, width)
     elif decimal + delimiter != b".,":
         text = text.translate(bytes.maketrans(b",.", delimiter + decimal))
     if alone:

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import BATCH_ROWS, LARGEST, Batch, Dialect, Floats, Ints, Sample, Wanted
 from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.files import system_words
@@ -275,7 +275,7 @@ def _values(columns: Sequence[Any], count: int, wanted: Wanted, rows: Rows) -> t
 
     Integers beyond 2**53 and long decimals are rounded to the nearest float64.
     """
-    values = np.empty((count, len(columns)))
+    values = np.empty((len(columns), count)).T  # column after column, as the engine folds them
     for k, column in enumerate(columns):
         values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.

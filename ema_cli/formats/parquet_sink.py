@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import Batch, Floats
 from ema_cli.formats import pandas_index
 from ema_cli.formats.parquet_footer import MAGIC, Footer, Struct, split

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import Dialect, Floats, Ints, Wanted
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import fields
@@ -63,7 +63,7 @@ class TextBody:
                 ]
                 field = pa.array(said, pa.binary()).take(coded.indices)
             parts.append(field)
-        return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))
+        return pc.join(*parts)
 
     def arrow(self) -> pa.RecordBatch:
         values, times = self.read

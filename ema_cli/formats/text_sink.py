@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from ema_cli import arrow_compute as pc
 from ema_cli.batch import Batch, Dialect, Floats
 from ema_cli.formats.fields import quoted, texts_of
 
@@ -44,7 +43,7 @@ class TextSink:
         own, tail = batch.body.texts(self.dialect)
         if batch.rows:
             new = texts_of(fields, self.dialect, self.digits, self.alone)
-            joined = pc.binary_join_element_wise(own, new, pa.scalar(b"", pa.binary()))
+            joined = pc.join(own, new)
             offsets = np.frombuffer(joined.buffers()[1], np.int32, batch.rows + 1)
             self.out.write(memoryview(joined.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
         self.out.write(tail)

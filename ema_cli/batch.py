@@ -131,7 +131,12 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where rows and their new fields go; made with the names of the new columns."""
+    """Where rows and their new fields go; made with the names of the new columns.
+
+    needs_bodies: whether `write` looks at the body of a batch.
+    """
+
+    needs_bodies: bool
 
     def write(self, batch: Batch, fields: Floats) -> None:
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""

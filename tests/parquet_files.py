@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ema_cli.batch import Dialect, Wanted
+from ema_cli.formats import open_parquet_sink
 from ema_cli.formats.parquet import ParquetSource
-from ema_cli.formats.parquet_sink import ParquetSink
 
 PLAIN = Dialect()
 MOMENT = datetime.datetime(2013, 1, 1, 6, 0, 0, 500000)
@@ -28,8 +29,8 @@ def saved(table: pa.Table, path: Path, **options: Any) -> ParquetSource:
 def converted(source: ParquetSource, wanted: Wanted, names: list[str]) -> bytes:
     """The input with new columns, each a tenth of a wanted one."""
     out = io.BytesIO()
-    sink = ParquetSink(out, source.schema(wanted), names, source.compression)
-    for batch in source.batches(wanted):
+    sink = open_parquet_sink(out, source, wanted, names)
+    for batch in source.batches(wanted if sink.needs_bodies else replace(wanted, keep=())):
         sink.write(batch, batch.values[:, : len(names)] / 10)
     sink.finish()
     source.close()

@@ -87,14 +87,26 @@ def is_parquet(reader: Pushback) -> bool:
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Wanted, names: list[str]) -> Sink:
     """Where the rows of `source` go, with new columns of these names."""
     if output_kind(job) == "parquet":
-        from ema_cli.formats.parquet_sink import ParquetSink
-        from ema_cli.formats.text_body import utf8_name
-
-        names = [utf8_name(name) for name in names]
-        return ParquetSink(out, source.schema(wanted), names, getattr(source, "compression", "zstd"))
+        return open_parquet_sink(out, source, wanted, names)
     from ema_cli.formats.text_sink import TextSink
 
     dialect = output_dialect(job)
     return TextSink(
         out, source.header(wanted, dialect), names, dialect, digits=job.digits, alone=wanted.keep == ()
     )
+
+
+def open_parquet_sink(out: BinaryIO, source: Source, wanted: Wanted, names: list[str]) -> Sink:
+    """From Parquet, the chunks of the columns kept are copied where that can be done."""
+    from ema_cli.formats.pandas_index import adding
+    from ema_cli.formats.parquet import ParquetSource
+    from ema_cli.formats.parquet_copy import ParquetCopySink
+    from ema_cli.formats.parquet_sink import ParquetSink
+    from ema_cli.formats.text_body import utf8_name
+
+    names = [utf8_name(name) for name in names]
+    schema = source.schema(wanted)
+    if isinstance(source, ParquetSource) and (original := source.original(len(names))) is not None:
+        kept = range(len(source.columns)) if wanted.keep is None else wanted.keep
+        return ParquetCopySink(out, original, adding(schema, names), kept, names)
+    return ParquetSink(out, schema, names, getattr(source, "compression", "zstd"))

@@ -17,7 +17,9 @@ from ema_cli.batch import BATCH_ROWS, LARGEST, Batch, Dialect, Floats, Ints, Sam
 from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.files import system_words
 from ema_cli.formats import arrow_text
+from ema_cli.formats.arrow_types import is_number, leaves, nests_dictionary
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.formats.parquet_copy import Original, original_of
 from ema_cli.formats.parquet_footer import first_codec
 from ema_cli.times import BadTimeError, to_nanoseconds
 
@@ -89,17 +91,19 @@ class ParquetSource:
                 self._file = _parquet_file(self._handle)
                 self._schema = self._file.schema_arrow
                 self.columns: list[str] = list(self._schema.names)
-                self.compression = first_codec(_footer(self._handle)) or "zstd"
+                self._footer = _footer(self._handle)
+                self.compression = first_codec(self._footer) or "zstd"
         except FileTrouble:
             self._handle.close()
             raise
-        self._leaves = _leaves(self._schema)
+        self._leaves = leaves(self._schema)
+        self._lent = False
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:  # noqa: ARG002 - types need no rows
         """Those candidates whose type is a number's; pandas' index is no column of the table."""
         index = index_columns(self._schema)
         found = [
-            k for k in candidates if _is_number(self._schema.field(k).type) and self.columns[k] not in index
+            k for k in candidates if is_number(self._schema.field(k).type) and self.columns[k] not in index
         ]
         return Sample(found, [])
 
@@ -114,8 +118,15 @@ class ParquetSource:
             return b"", b""
         return arrow_text.header([self.columns[k] for k in self._kept(wanted)], dialect.delimiter), b"\n"
 
+    def original(self, new: int) -> Original | None:
+        """The file for a sink that copies it beside so many new columns, and closes it; None if it can't."""
+        original = original_of(self._handle, self.name, self._footer, new)
+        self._lent = original is not None
+        return original
+
     def close(self) -> None:
-        self._handle.close()
+        if not self._lent:
+            self._handle.close()
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """All rows, `BATCH_ROWS` at a time (fewer in very wide tables).
@@ -125,7 +136,7 @@ class ParquetSource:
         """
         for column in wanted.values:
             kind = self._schema.field(column).type
-            if not _is_number(kind):
+            if not is_number(kind):
                 place = Place(self.name, column=self.columns[column])
                 raise DataError(
                     f"values of type {kind} are no numbers", place, "choose numeric columns with -c"
@@ -180,7 +191,7 @@ class ParquetSource:
         """As pyarrow cuts them: dictionaries end with their row group."""
         leaves = [leaf for column in read for leaf in self._leaves[column]]
         groups = list(range(self._file.num_row_groups))
-        apart = any(_nests_dictionary(self._schema.field(column).type) for column in read)
+        apart = any(nests_dictionary(self._schema.field(column).type) for column in read)
         for run in [[group] for group in groups] if apart else [groups]:
             with _trouble(self.name):
                 # By leaf number and not by name, which need not be unique.
@@ -230,38 +241,6 @@ def _footer(handle: Any) -> bytes:
     size = handle.size()
     length = int.from_bytes(handle.read_at(8, size - 8)[:4], "little")
     return bytes(handle.read_at(length, size - 8 - length))
-
-
-def _leaves(schema: Any) -> list[range]:
-    """For each column the numbers of its Parquet leaf columns: one, but for nested types."""
-    leaves, first = [], 0
-    for field in schema:
-        last = first + _leaf_count(field.type)
-        leaves.append(range(first, last))
-        first = last
-    return leaves
-
-
-def _leaf_count(kind: Any) -> int:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _leaf_count(kind.storage_type)
-    if not pa.types.is_nested(kind):
-        return 1
-    return sum(_leaf_count(kind.field(k).type) for k in range(kind.num_fields))
-
-
-def _nests_dictionary(kind: Any) -> bool:
-    """True for a nested type with a dictionary in it, which pyarrow does not read across row groups."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return _nests_dictionary(kind.storage_type)
-    if not pa.types.is_nested(kind):
-        return False
-    inner = [kind.field(k).type for k in range(kind.num_fields)]
-    return any(pa.types.is_dictionary(child) or _nests_dictionary(child) for child in inner)
-
-
-def _is_number(kind: Any) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _joined(batches: list[Any], name: str) -> list[Any]:

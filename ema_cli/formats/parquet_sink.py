@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from ema_cli import arrow_compute as pc
 from ema_cli.batch import Batch, Floats
 from ema_cli.formats import pandas_index
-from ema_cli.formats.parquet_footer import MAGIC, Footer, Struct, split
+from ema_cli.formats.parquet_footer import MAGIC, File, Footer, Group, moved, split
+from ema_cli.formats.thrift import Struct, items
 
 # Two batches: enough to compress well, little enough to hold a few of them.
 GROUP_ROWS = 131_072
@@ -33,28 +34,26 @@ class ParquetSink:
     were cut into batches, nor on the number of cores. `out` is only touched by the caller's thread.
     """
 
+    needs_bodies = True
+
     def __init__(self, out: BinaryIO, schema: Any, names: Sequence[str], compression: str = "zstd") -> None:
-        self._out, self._compression = out, compression
+        self._out, self._compression = Appender(out), compression
         self._input_columns = len(schema)
         self.schema = pandas_index.adding(schema, names)
         self._group_rows = group_rows(len(self.schema))
         self._parts: list[Any] = []
         self._waiting = 0
         self._dictionary: list[str] | None = None
-        workers = min(os.cpu_count() or 1, MOST_WORKERS)
-        self._pool = ThreadPoolExecutor(workers, "parquet")
-        self._most_pending = workers
+        self._most_pending = workers()
+        self._pool = ThreadPoolExecutor(self._most_pending, "parquet")
         self._pending: deque[Future[tuple[memoryview, Struct]]] = deque()
-        self._position = 0
-        self._footer = Footer(_file(self.schema, None, self._options([])))
-        self._append(MAGIC)
+        self._footer = Footer(split(file_of(self.schema, None, self._options([])))[1])
+        self._out.append(MAGIC)
 
     def write(self, batch: Batch, fields: Floats) -> None:
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""
-        new = [pa.array(column, from_pandas=True) for column in np.ascontiguousarray(fields.T)]
-        self._parts.append(
-            pa.RecordBatch.from_arrays([*batch.body.arrow().columns, *new], schema=self.schema)
-        )
+        columns = [*batch.body.arrow().columns, *new_columns(np.ascontiguousarray(fields.T))]
+        self._parts.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
         self._waiting += batch.rows
         if self._waiting >= self._group_rows:
             table = pa.Table.from_batches(self._parts, self.schema)
@@ -70,7 +69,7 @@ class ParquetSink:
             self._begin(pa.Table.from_batches(self._parts, self.schema))
         self._drain(0)
         self._pool.shutdown()
-        self._append(self._footer.text())
+        self._out.append(self._footer.text())
 
     def _begin(self, group: Any) -> None:
         """Let a row group be encoded; write those that are ready before it, in order."""
@@ -78,22 +77,41 @@ class ParquetSink:
             self._dictionary = _repetitive(group, self._input_columns)
         self._drain(self._most_pending)
         options = {**self._options(self._dictionary), "store_schema": False}
-        self._pending.append(self._pool.submit(_encoded, group, options))
+        self._pending.append(self._pool.submit(encoded, group, options))
 
     def _drain(self, most: int) -> None:
         while len(self._pending) > most:
             chunks, footer = self._pending.popleft().result()
-            self._footer.add(footer, self._position)
-            self._append(chunks)
+            shift = self._out.position - len(MAGIC)
+            for group in items(footer, File.GROUPS):
+                self._footer.add(group, [moved(chunk, shift) for chunk in items(group, Group.CHUNKS)])
+            self._out.append(chunks)
 
-    def _append(self, data: bytes | memoryview) -> None:
-        self._position += len(data)
+    def _options(self, dictionary: list[str]) -> dict[str, Any]:
+        return {"compression": self._compression, "use_dictionary": dictionary or False}
+
+
+class Appender:
+    """Writes to the end of a file, and knows how far it is."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self.position = out, 0
+
+    def append(self, data: bytes | memoryview) -> None:
+        self.position += len(data)
         rest = memoryview(data)
         while rest:  # an unbuffered file may take less than it is given
             rest = rest[self._out.write(rest) :]
 
-    def _options(self, dictionary: list[str]) -> dict[str, Any]:
-        return {"compression": self._compression, "use_dictionary": dictionary or False}
+
+def workers() -> int:
+    """Threads that encode."""
+    return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def new_columns(fields: Floats) -> list[Any]:
+    """New fields, (new columns, rows), as Arrow columns with null where blank."""
+    return [pa.array(column, from_pandas=True) for column in fields]
 
 
 def group_rows(columns: int) -> int:
@@ -104,15 +122,15 @@ def group_rows(columns: int) -> int:
     return rows
 
 
-def _encoded(group: Any, options: dict[str, Any]) -> tuple[memoryview, Struct]:
+def encoded(group: Any, options: dict[str, Any]) -> tuple[memoryview, Struct]:
     """The column chunks and the footer of a file of one row group."""
     # Without the schema's metadata, which only the whole file's footer needs. One dictionary a column: where
     # a second one begins pyarrow gives dictionaries up; categories that pandas ordered stay in their order.
     plain = group.replace_schema_metadata(None).unify_dictionaries()
-    return split(_file(plain.schema, plain, options))
+    return split(file_of(plain.schema, plain, options))
 
 
-def _file(schema: Any, group: Any, options: dict[str, Any]) -> memoryview:
+def file_of(schema: Any, group: Any, options: dict[str, Any]) -> memoryview:
     out = pa.BufferOutputStream()
     with pq.ParquetWriter(out, schema, **options) as writer:
         if group is not None:

@@ -19,6 +19,8 @@ class TextSink:
     alone: no column of the input is kept, so there is nothing to put the first delimiter after.
     """
 
+    needs_bodies = True
+
     def __init__(
         self,
         out: BinaryIO,

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -62,7 +63,8 @@ def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) ->
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
             # From here on the thread that reads the source closes it.
             opened.pop_all()
-            ahead = Ahead(source.batches(chosen.wanted), source.close)
+            reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
+            ahead = Ahead(source.batches(reading), source.close)
             stack.callback(ahead.stop)
             with Behind(sink, ahead.fail) as writer:
                 for batch in ahead:

@@ -28,7 +28,11 @@ STAGES = {
     "the average": ["trends:Trends.update"],
     "numbers to text": ["formats.text_sink:texts_of"],
     "splice": ["formats.text_sink:TextSink.write"],
-    "encode Parquet": ["formats.parquet_sink:ParquetSink.write", "formats.parquet_sink:encoded"],
+    "encode Parquet": [
+        "formats.parquet_sink:ParquetSink.write",
+        "formats.parquet_sink:encoded",
+        "formats.parquet_copy:encoded",
+    ],
     "write the output": ["formats.streams:Output.write"],
     "sync the output": ["files:os.fsync"],
 }

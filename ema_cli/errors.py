@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class EmaError(ValueError):
@@ -20,8 +21,18 @@ class EmaError(ValueError):
         self.problem = problem
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, as between processes, it is the same error: not all take their message as an argument."""
+        return _remade, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         return f"{self.problem}\n  try: {self.hint}" if self.hint else self.problem
+
+
+def _remade(kind: type[EmaError], args: tuple[Any, ...], attributes: dict[str, Any]) -> EmaError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class OptionError(EmaError):

@@ -27,6 +27,22 @@ def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
     return pc.take(every, np.arange(0, 2 * count - 1, 2))
 
 
+def binary_array(offsets: NDArray[np.int32], data: Any) -> pa.Array:
+    """The pieces of `data` between one offset and the next, as an Arrow binary array."""
+    return pa.Array.from_buffers(
+        pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def offsets_and_bytes(array: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """What `binary_array` makes the same array of."""
+    if not len(array):
+        return np.zeros(1, np.int32), np.empty(0, np.uint8)
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
+    return bounds - bounds[0], np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+
+
 def raw_fields(records: Records, column: int) -> pa.Array:
     """One column's fields as they stand, quotes and all, as an Arrow binary array."""
     return spans(records.data, *records.bounds(column))
@@ -106,7 +122,7 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
         text = text.translate(bytes.maketrans(b",.", delimiter + decimal))
     if alone:
         return spans(text, offsets[:-1] + 1, offsets[1:])
-    return pa.Array.from_buffers(pa.binary(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+    return binary_array(offsets, text)
 
 
 def _all_quoted(text: bytes, rows: int, width: int) -> tuple[bytes, NDArray[np.int32]]:

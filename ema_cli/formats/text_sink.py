@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -42,11 +42,14 @@ class TextSink:
             out.write(text)
 
     def write(self, batch: Batch, fields: Floats) -> None:
-        own, tail = batch.body.texts(self.dialect)
-        if batch.rows:
+        self.append(*batch.body.texts(self.dialect), fields)
+
+    def append(self, own: Any, tail: memoryview, fields: Floats) -> None:
+        """Append records, their texts as `Body.texts` gives them, with their new fields."""
+        if len(own):
             new = texts_of(fields, self.dialect, self.digits, self.alone)
             joined = pc.join(own, new)
-            offsets = np.frombuffer(joined.buffers()[1], np.int32, batch.rows + 1)
+            offsets = np.frombuffer(joined.buffers()[1], np.int32, len(own) + 1)
             self.out.write(memoryview(joined.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
         self.out.write(tail)
 

@@ -3,19 +3,76 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from queue import Empty, Full, Queue
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ema_cli.batch import Batch, Floats, Sink
+from ema_cli.formats.streams import Output
+from ema_cli.formats.text_sink import TextSink
 from ema_cli.interrupts import PROMPT
 
 # Batches that may wait between two threads: enough to keep both busy, few enough to keep memory small.
 DEPTH = 2
+# Bytes of input from which a process of its own pays: to fork one takes as long as to smooth a megabyte.
+LARGE_INPUT = 16 << 20
 # Hundredths of a second that `stop` waits for a thread which may be reading from a silent pipe.
 PATIENCE = 20
+
+
+class Writer(Protocol):
+    """Takes batches and their new fields, and writes them meanwhile."""
+
+    def write(self, batch: Batch, fields: Floats) -> None: ...
+
+
+@contextlib.contextmanager
+def overlapped(
+    batches: Iterator[Batch], close: Callable[[], None], sink: Sink, inputs: Sequence[str]
+) -> Iterator[tuple[Iterable[Batch], Writer]]:
+    """The batches, and a writer that has written all at the end of the block, each beside the other.
+
+    In three threads, or where it pays with the writer in a process of its own, which leaves this one so
+    little to do that reading ahead does not. close: called once nobody reads any more.
+    """
+    if isinstance(sink, TextSink) and pays_apart(inputs, sink):
+        from ema_cli.run.apart import Apart
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(close)
+            yield batches, stack.enter_context(Apart(sink))
+        return
+    ahead = Ahead(batches, close)
+    try:
+        with Behind(sink, ahead.fail) as writer:
+            yield ahead, writer
+    finally:
+        ahead.stop()
+
+
+def pays_apart(inputs: Sequence[str], sink: TextSink) -> bool:
+    """Whether a process of its own may be, and is worth, made for a sink."""
+    if sys.platform != "linux" or not isinstance(sink.out, Output):
+        return False  # a compressor would have to be ended where it is
+    with contextlib.suppress(OSError):
+        sizes = [os.stat(0 if name == "-" else name).st_size for name in inputs]  # noqa: PTH116 - stdin too
+        return sum(sizes) >= LARGE_INPUT and len(os.sched_getaffinity(0)) > 1 and _is_alone()
+    return False
+
+
+def _is_alone() -> bool:
+    """Whether no other thread is at work, for a fork would not take it along, nor what it holds.
+
+    Arrow's allocator has one, which looks after itself.
+    """
+    threads = Path("/proc/self/task").iterdir()
+    others = {(thread / "comm").read_text() for thread in threads if int(thread.name) != os.getpid()}
+    return others <= {"jemalloc_bg_thd\n"}
 
 
 class Ahead:

@@ -21,7 +21,7 @@ from ema_cli.formats.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.memory import Keep, Memory, open_memory
-from ema_cli.run.overlap import Ahead, Behind
+from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.selection import Selection, nothing_to_smooth, select
 from ema_cli.run.watcher import NOBODY, Watcher
 
@@ -61,13 +61,10 @@ def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) ->
         watcher.begin(chosen)
         with open_output(job.output) as out:
             sink = open_sink(job, out, source, chosen.wanted, chosen.new)
-            # From here on the thread that reads the source closes it.
-            opened.pop_all()
             reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
-            ahead = Ahead(source.batches(reading), source.close)
-            stack.callback(ahead.stop)
-            with Behind(sink, ahead.fail) as writer:
-                for batch in ahead:
+            opened.pop_all()  # from here on the source is closed by whoever reads it
+            with overlapped(source.batches(reading), source.close, sink, job.inputs) as (batches, writer):
+                for batch in batches:
                     watcher.saw(batch, work.write(batch, writer))
             sink.finish()
             watcher.end(work.summary)
@@ -83,7 +80,7 @@ class Work:
         self.trends, self.keys = memory.carry_on(chosen)
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
 
-    def write(self, batch: Batch, writer: Behind) -> Floats:
+    def write(self, batch: Batch, writer: Writer) -> Floats:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
         above it."""
         fields = self.fields(batch)

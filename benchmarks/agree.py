@@ -1,4 +1,4 @@
-"""Do two outputs agree? `agree.py OURS THEIRS TOLERANCE COLUMN...` exits with 1 if not."""
+"""Do two outputs, or folders of them, agree? `agree.py OURS THEIRS TOLERANCE COLUMN...`: exit code 1 if not."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ def new_columns(path: Path, names: list[str]) -> list[np.ndarray]:
 
 def main() -> None:
     ours, theirs, tolerance, *names = sys.argv[1:]
-    pairs = zip(new_columns(Path(ours), names), new_columns(Path(theirs), names), strict=True)
-    for name, (a, b) in zip(names, pairs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=float(tolerance), atol=float(tolerance), err_msg=name)
+    for one in sorted(Path(ours).iterdir()) if Path(ours).is_dir() else [Path(ours)]:
+        other = Path(theirs, one.name) if Path(theirs).is_dir() else Path(theirs)
+        pairs = zip(new_columns(one, names), new_columns(other, names), strict=True)
+        for name, (a, b) in zip(names, pairs, strict=True):
+            message = f"{one.name}, {name}"
+            np.testing.assert_allclose(a, b, rtol=float(tolerance), atol=float(tolerance), err_msg=message)
 
 
 if __name__ == "__main__":

@@ -64,13 +64,22 @@ def write(table: pa.Table, path: Path) -> None:
         pa.csv.write_csv(table, path, pa.csv.WriteOptions(quoting_style="none"))
 
 
+def many(path: Path) -> None:
+    """A folder of 500 files of 200 rows."""
+    path.mkdir()
+    for k in range(500):
+        narrow(path / f"{k:03d}.csv", 200)
+
+
 MAKERS = {
     "narrow-5M.csv": lambda path: narrow(path, 5_000_000),
     "narrow-5M.parquet": lambda path: narrow(path, 5_000_000),
     "narrow-1M.csv": lambda path: narrow(path, 1_000_000),
+    "narrow-20M.csv": lambda path: narrow(path, 20_000_000),
     "narrow-50M.csv": lambda path: narrow(path, 50_000_000),
     "narrow-100.csv": lambda path: narrow(path, 100),
     "wide-1M.csv": wide,
+    "many-500": many,
     "keys-2M.csv": keyed,
     "times-1M.csv": timed,
 }

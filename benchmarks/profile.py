@@ -1,14 +1,16 @@
 """Where a run's time goes: `python benchmarks/profile.py FILE [OPTIONS of ema-smooth]`.
 
-Each stage of the road is a handful of functions. Every call of them is timed by the wall and by the CPU
-clock of its thread, less what it spends in another stage. Reading, computing and writing overlap, so the CPU
-times add up to more than the run takes; where a stage's wall time exceeds its CPU time, it waits: for the
-interpreter's lock, a free core or the disk.
+Each stage of the road is a handful of functions. Every call of them is timed by the wall clock and by the CPU
+clock of its thread, less what it spends in another stage. Reading, computing and writing overlap, so together
+they take more than the run. Where a stage's wall time exceeds its CPU time it waits: for the interpreter's
+lock, a free core or the disk; or Arrow's own threads work for it.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import pickle
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ from functools import wraps
 from typing import Any
 
 BEGUN = time.perf_counter()
-# By stage the functions that make it up; a name with (…) gives an iterator, whose steps are timed.
+# By stage the functions that make it up; a name with () gives an iterator, whose steps are timed.
 STAGES = {
     "read the input": ["formats.streams:InputFile.read"],
     "find the records": ["formats.text:index_records", "formats.text:TextSource._next_block"],
@@ -26,39 +28,34 @@ STAGES = {
     "keys and times": ["keys:KeyTable.encode", "formats.text:to_nanoseconds", "formats.fields:contents"],
     "decode Parquet": ["formats.parquet:ParquetSource._record_batches()", "formats.parquet:_values"],
     "the average": ["trends:Trends.update"],
+    "hand over": ["run.apart:Apart.write"],
     "numbers to text": ["formats.text_sink:texts_of"],
-    "splice": ["formats.text_sink:TextSink.write"],
-    "encode Parquet": [
-        "formats.parquet_sink:ParquetSink.write",
-        "formats.parquet_sink:encoded",
-        "formats.parquet_copy:encoded",
-    ],
+    "splice": ["formats.text_sink:TextSink.append"],
+    "encode Parquet": ["formats.parquet_sink:encoded", "formats.parquet_copy:encoded"],
+    "join Parquet": ["formats.parquet_sink:ParquetSink.write", "formats.parquet_copy:ParquetCopySink.write"],
     "write the output": ["formats.streams:Output.write"],
     "sync the output": ["files:os.fsync"],
 }
 
 
 class Clock:
-    """Adds up by stage the time that calls take, less that of the stages they call."""
+    """Adds up by stage the (wall, CPU) seconds that calls take, less those of the stages they call."""
 
     def __init__(self) -> None:
-        self.wall: dict[str, float] = defaultdict(float)
-        self.cpu: dict[str, float] = defaultdict(float)
+        self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._local = threading.local()
 
     def call(self, stage: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        above = getattr(self._local, "inner", None)
-        self._local.inner = [0.0, 0.0]
-        wall, cpu = time.perf_counter(), time.thread_time()
+        above = getattr(self._local, "inner", [0.0, 0.0])
+        self._local.inner = inner = [0.0, 0.0]
+        begun = time.perf_counter(), time.thread_time()
         try:
             return function(*args, **options)
         finally:
-            took = time.perf_counter() - wall, time.thread_time() - cpu
-            self.wall[stage] += took[0] - self._local.inner[0]
-            self.cpu[stage] += took[1] - self._local.inner[1]
-            if above is not None:
-                above[0] += took[0]
-                above[1] += took[1]
+            ended = time.perf_counter(), time.thread_time()
+            for k in range(2):
+                self.spent[stage][k] += ended[k] - begun[k] - inner[k]
+                above[k] += ended[k] - begun[k]
             self._local.inner = above
 
     def steps(self, stage: str, items: Iterator[Any]) -> Iterator[Any]:
@@ -82,6 +79,41 @@ class Clock:
 
         setattr(owner, name, timed)
 
+    def watch_writer(self) -> Callable[[], float]:
+        """Have the process that writes, if there is one, report too; what is given takes in its report."""
+        from ema_cli.run.apart import Apart
+
+        read, write = os.pipe()
+        serve = Apart._serve
+
+        def served(*args: Any) -> None:
+            begun = time.process_time()
+            self.spent.clear()
+
+            def leave(code: int) -> None:
+                report = dict(self.spent), time.process_time() - begun
+                os.write(write, pickle.dumps(report))
+                left(code)
+
+            left, os._exit = os._exit, leave  # type: ignore[assignment]  # which never returns either
+            serve(*args)
+
+        Apart._serve = served  # type: ignore[assignment,method-assign]
+
+        def take_in() -> float:
+            os.close(write)
+            with os.fdopen(read, "rb") as pipe:
+                report = pipe.read()
+            if not report:
+                return 0.0
+            spent, cpu = pickle.loads(report)
+            for stage, (wall, part) in spent.items():
+                self.spent[stage][0] += wall
+                self.spent[stage][1] += part
+            return float(cpu)
+
+        return take_in
+
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
@@ -93,24 +125,24 @@ def main() -> None:
     from ema_cli.run.pipeline import run
 
     job = make_job(command.make_context("profile", sys.argv[1:]).params)
+    imported, cpu = time.perf_counter() - BEGUN, time.process_time()
     clock = Clock()
     for stage, functions in STAGES.items():
         for function in functions:
             clock.watch(stage, function)
-    started, cpu = time.perf_counter(), time.process_time()
+    take_in = clock.watch_writer()
+    begun, before = time.perf_counter(), time.process_time()
     run(job)
-    wall, all_cpu = time.perf_counter() - started, time.process_time() - cpu
-    print(f"{'start and imports':18} {started - BEGUN:8.3f} s wall {cpu:8.3f} s CPU", file=sys.stderr)
-    print(f"{'the run':18} {wall:8.3f} s wall {all_cpu:8.3f} s CPU, of which", file=sys.stderr)
+    wall, spent = time.perf_counter() - begun, time.process_time() - before
+    spent += take_in()
+    lines = [f"{'start and imports':18}{imported:8.3f}{cpu:8.3f}", f"{'the run':18}{wall:8.3f}{spent:8.3f}"]
     for stage in STAGES:
-        if clock.wall[stage] > 0.0005:
-            share = clock.cpu[stage] / all_cpu
-            print(
-                f"  {stage:16} {clock.wall[stage]:8.3f} s wall {clock.cpu[stage]:8.3f} s CPU {share:6.1%}",
-                file=sys.stderr,
-            )
-    rest = all_cpu - sum(clock.cpu.values())
-    print(f"  {'all else':16} {'':15} {rest:8.3f} s CPU {rest / all_cpu:6.1%}", file=sys.stderr)
+        took, part = clock.spent[stage]
+        if took > 0.0005:
+            lines.append(f"  {stage:16}{took:8.3f}{part:8.3f}{part / spent:7.0%}")
+    rest = spent - sum(part for _, part in clock.spent.values())
+    lines.append(f"  {'all else':16}{'':8}{rest:8.3f}{rest / spent:7.0%}")
+    print(f"{'':18}{'wall s':>8}{'CPU s':>8}", *lines, sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

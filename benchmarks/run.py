@@ -3,9 +3,10 @@
     python benchmarks/run.py [--rounds N] [--case NAME] [--long]
 
 Every case is run by ema-smooth and by each peer that is installed, as their users would write it (`peers/`).
-What they write is compared before a ratio counts. The table gives medians of wall time, CPU time and peak
-memory, and the median of the ratios ema-smooth / peer taken round by round, so that a machine whose speed
-drifts does not matter.
+What they write is compared before a ratio counts. The table gives medians of wall and CPU time, and the
+median of the ratios ema-smooth / peer taken round by round, so that a machine whose speed drifts does not
+matter; each round begins with another contender. Peak memory is of all processes of a command together, from
+a run of its own that is watched, which takes time. --long adds what takes minutes: ever larger inputs.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -37,7 +39,7 @@ class Case:
     source: str
     commands: dict[str, list[str]]
     new: list[str] = field(default_factory=list)
-    suffix: str = ".csv"
+    suffix: str = ".csv"  # of the output; "/" for a folder
     differ: tuple[str, ...] = ()  # contenders whose numbers are other ones by definition
     long: bool = False
 
@@ -49,6 +51,7 @@ def peer(script: str, source: str, *arguments: str) -> list[str]:
 def cases() -> list[Case]:
     plain = str(FOLDER / "narrow-5M.csv")
     wide, keys, times = (str(FOLDER / name) for name in ("wide-1M.csv", "keys-2M.csv", "times-1M.csv"))
+    many = str(FOLDER / "many-500")
     parquet, small = str(FOLDER / "narrow-5M.parquet"), str(FOLDER / "narrow-100.csv")
     chosen = ["-c", "b", "-c", "c", "--alpha", "0.1", "-o", "OUT"]
     miller = ["sh", "-c", f"mlr --csv step -a ewma -d 0.1 -f b,c {plain} > OUT"]
@@ -78,6 +81,13 @@ def cases() -> list[Case]:
         Case("--help", small, {
             "ema-smooth": [*EMA, "--help"], "import numpy": [PYTHON, "-c", "import numpy"]},
             differ=("import numpy",)),
+        Case("500 files of 200 rows", many, {
+            "ema-smooth": ["sh", "-c", f"{EMA[0]} {many}/*.csv -c b -c c --alpha 0.1 --output-dir OUT 2>&1"],
+            "Miller": ["sh", "-c", f"for f in {many}/*.csv; do mlr --csv step -a ewma -d 0.1 -f b,c $f"
+                       " > OUT/${f##*/}; done"]}, b_c, "/"),
+        *(Case(f"{size} rows × 4 columns, for the memory", str(FOLDER / f"narrow-{size}.csv"), {
+            "ema-smooth": [*EMA, str(FOLDER / f"narrow-{size}.csv"), *chosen]}, long=True)
+          for size in ("1M", "5M", "20M", "50M")),
     ]  # fmt: skip
 
 
@@ -101,6 +111,50 @@ def measure(command: list[str], out: Path) -> Run:
     if process.returncode:
         raise SystemExit(f"failed: {' '.join(arguments)}")
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def peak_of_all(command: list[str], out: Path) -> float:
+    """The most memory (MB) that a command's processes have at one time; pages they share count once."""
+    arguments = [word.replace("OUT", str(out)) for word in command]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    done, found = threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            found.append(sum(map(memory_of, tree(process.pid))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, status, used = os.wait4(process.pid, 0)
+    done.set()
+    watcher.join()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return max(used.ru_maxrss, *found) / 1024
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(one for child in children for one in tree(int(child)))]
+
+
+def memory_of(pid: int) -> int:
+    """A process's share (kB) of the pages it has."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def fresh(out: Path) -> None:
+    """Clear the place of an output; a folder is made for outputs that go into one."""
+    shutil.rmtree(out, ignore_errors=True) if out.is_dir() else out.unlink(missing_ok=True)
+    if not out.suffix:
+        out.mkdir()
 
 
 def helper(script: str, *arguments: str) -> None:
@@ -127,18 +181,25 @@ def compare(case: Case, rounds: int) -> dict[str, list[Run]]:
     """All contenders in turn, so many rounds after one that is not counted."""
     helper("data.py", Path(case.source).name)
     contenders = {name: command for name, command in case.commands.items() if installed(command)}
-    outputs = {name: FOLDER / f"out-{name.replace(' ', '-')}{case.suffix}" for name in contenders}
+    outputs = {name: FOLDER / f"out-{name.replace(' ', '-')}{case.suffix.rstrip('/')}" for name in contenders}
     runs: dict[str, list[Run]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
-        for name, command in contenders.items():
-            outputs[name].unlink(missing_ok=True)
-            run = measure(command, outputs[name])
+        order = [*contenders][turn % len(contenders) :] + [*contenders][: turn % len(contenders)]
+        for name in order:
+            fresh(outputs[name])
+            run = measure(contenders[name], outputs[name])
             if turn:
                 runs[name].append(run)
         if not turn:
             check(case, outputs)
+    for name, command in contenders.items():
+        fresh(outputs[name])
+        peak = peak_of_all(command, outputs[name])
+        runs[name] = [replace(run, memory=peak) for run in runs[name]]
     for path in outputs.values():
-        path.unlink(missing_ok=True)
+        fresh(path)
+        if path.is_dir():
+            path.rmdir()
     return runs
 
 
@@ -165,12 +226,13 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--case", help="only cases whose name holds this")
+    parser.add_argument("--long", action="store_true", help="the long cases too")
     given = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| case | command | wall s | CPU s | peak MB | wall ratio | CPU ratio | memory ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for case in cases():
-        if given.case is None or given.case in case.name:
+        if (given.case is None or given.case in case.name) and (given.long or not case.long):
             print("\n".join(rows(case, compare(case, given.rounds))), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Do two outputs, or folders of them, agree? `agree.py OURS THEIRS TOLERANCE COLUMN...`: exit code 1 if not."""
+"""Do two outputs, or folders of them, agree? `agree.py OURS THEIRS TOLERANCE COLUMN...`; else exit code 1."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ def settle() -> None:
     # Reading, computing and writing hand the interpreter's lock on often; the usual 5 ms is most of a batch.
     sys.setswitchinterval(0.0005)
     sys.meta_path.insert(0, NoPandas())
+    # To import makes a hundred thousand objects and no garbage to look for.
+    gc.set_threshold(50_000)
     # Buffers of a few MB come and go with every batch: by default glibc gives each back to the system
     # and fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes.
     with contextlib.suppress(AttributeError, OSError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class Records:
 
     starts, ends: (records,), the end being before the line ending. seps: (records, columns), the position
     just after each field. length: bytes of `data` these records take, line endings and blank lines included.
+    lines: the physical lines they take, if that is known without counting.
     """
 
     data: bytes
@@ -39,6 +40,7 @@ class Records:
     ends: Ints
     seps: Ints
     length: int
+    lines: int | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -93,7 +95,8 @@ def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Rec
     if lines * columns == len(separators):
         table = separators.reshape(-1, columns)
         if (bytes_[table[:, -1]] == NEWLINE).all():
-            return _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
+            records = _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
+            return replace(records, lines=lines) if newline is None else records
     if newline is None:
         newline = bytes_[separators] == NEWLINE
     return _irregular(data, bytes_, separators, newline, columns)
@@ -109,7 +112,8 @@ def _make(data: bytes, bytes_: Bytes, table: Ints, starts: Ints, most: int) -> R
         return Records(data, starts[:0], newlines, table, 0)
     length = min(int(newlines[-1]) + 1, most)
     # A return just before the newline belongs to the line ending.
-    return Records(data, starts, _before_return(bytes_, starts, newlines), table, length)
+    ends = _before_return(bytes_, starts, newlines) if b"\r" in data else newlines
+    return Records(data, starts, ends, table, length)
 
 
 def _before_return(bytes_: Bytes, starts: Ints, newlines: Ints) -> Ints:

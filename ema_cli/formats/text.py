@@ -98,9 +98,11 @@ class TextSource:
         self.size += len(chunk)
         self.rest += chunk
 
-    def _consume(self, taken: int) -> None:
-        # NumPy lets other threads run meanwhile, which bytes.count does not.
-        self.line += int(np.count_nonzero(np.frombuffer(self.rest, np.uint8, taken) == NEWLINE))
+    def _consume(self, taken: int, lines: int | None = None) -> None:
+        if lines is None:
+            # NumPy lets other threads run meanwhile, which bytes.count does not.
+            lines = int(np.count_nonzero(np.frombuffer(self.rest, np.uint8, taken) == NEWLINE))
+        self.line += lines
         if taken:
             self.unfinished = self.rest[taken - 1] != NEWLINE
         self.rest = self.rest[taken:]
@@ -133,7 +135,7 @@ class TextSource:
                 records = error.records
             if records.length:
                 block = Block(records, self.line)
-                self._consume(records.length)
+                self._consume(records.length, records.lines)
                 return block
             if self.ended:
                 raise self._never_closed()

@@ -24,7 +24,7 @@ import sys
 from ema_cli.process import settle
 settle()
 from ema_cli.run import apart, overlap
-overlap.LARGE_INPUT = 0
+overlap.LARGE_INPUT = overlap.SMALL_INPUT = 0
 apart.SLOT_BYTES = int(sys.argv.pop(1))
 forks = []
 made = apart.Apart.__init__

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Full, Queue
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ema_cli.batch import Batch, Floats, Sink
 from ema_cli.formats.streams import Output
 from ema_cli.formats.text_sink import TextSink
 from ema_cli.interrupts import PROMPT
 
+if TYPE_CHECKING:
+    from ema_cli.run.apart import Apart
+
 # Batches that may wait between two threads: enough to keep both busy, few enough to keep memory small.
 DEPTH = 2
 # Bytes of input from which a process of its own pays: to fork one takes as long as to smooth a megabyte.
 LARGE_INPUT = 16 << 20
+# And below which threads only get in each other's way.
+SMALL_INPUT = 1 << 18
 # Hundredths of a second that `stop` waits for a thread which may be reading from a silent pipe.
 PATIENCE = 20
 
@@ -37,15 +43,15 @@ def overlapped(
 ) -> Iterator[tuple[Iterable[Batch], Writer]]:
     """The batches, and a writer that has written all at the end of the block, each beside the other.
 
-    In three threads, or where it pays with the writer in a process of its own, which leaves this one so
-    little to do that reading ahead does not. close: called once nobody reads any more.
+    A small file is not worth a thread. For a large one the writer is a process of its own, where it may be,
+    which leaves this one so little to do that reading ahead does not pay. All else, pipes first of all, goes
+    through three threads. close: called once nobody reads any more.
     """
-    if isinstance(sink, TextSink) and pays_apart(inputs, sink):
-        from ema_cli.run.apart import Apart
-
+    size = _size_of(inputs)
+    if size is not None and (size < SMALL_INPUT or (size >= LARGE_INPUT and may_be_apart(sink))):
         with contextlib.ExitStack() as stack:
             stack.callback(close)
-            yield batches, stack.enter_context(Apart(sink))
+            yield batches, sink if size < SMALL_INPUT else stack.enter_context(_apart(sink))
         return
     ahead = Ahead(batches, close)
     try:
@@ -55,14 +61,31 @@ def overlapped(
         ahead.stop()
 
 
-def pays_apart(inputs: Sequence[str], sink: TextSink) -> bool:
-    """Whether a process of its own may be, and is worth, made for a sink."""
-    if sys.platform != "linux" or not isinstance(sink.out, Output):
+def _size_of(inputs: Sequence[str]) -> int | None:
+    """Bytes of all inputs; None where one is no file that lies still."""
+    size = 0
+    for name in inputs:
+        try:
+            found = os.stat(0 if name == "-" else name)  # noqa: PTH116 - stdin too
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        size += found.st_size
+    return size
+
+
+def may_be_apart(sink: Sink) -> bool:
+    """Whether a sink can be run in a process of its own, and there is a core for it."""
+    if sys.platform != "linux" or not isinstance(sink, TextSink) or not isinstance(sink.out, Output):
         return False  # a compressor would have to be ended where it is
-    with contextlib.suppress(OSError):
-        sizes = [os.stat(0 if name == "-" else name).st_size for name in inputs]  # noqa: PTH116 - stdin too
-        return sum(sizes) >= LARGE_INPUT and len(os.sched_getaffinity(0)) > 1 and _is_alone()
-    return False
+    return len(os.sched_getaffinity(0)) > 1 and _is_alone()
+
+
+def _apart(sink: Sink) -> Apart:
+    from ema_cli.run.apart import Apart
+
+    return Apart(cast(TextSink, sink))
 
 
 def _is_alone() -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -30,6 +30,20 @@ _unsynced: set[Path] | None = None
 def system_words(error: OSError) -> str:
     """The system's own words for what went wrong, without the number and the path."""
     return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def total_size(inputs: Sequence[str]) -> int | None:
+    """The bytes of all inputs; None where one is a pipe, or is not there (which the run will say)."""
+    total = 0
+    for name in inputs:
+        try:
+            status = os.fstat(0) if name == "-" else os.stat(name)  # noqa: PTH116 - stdin beside it
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return total
 
 
 def is_special(path: Path) -> bool:

@@ -169,7 +169,7 @@ def doctored(path: Path, change: Callable[[Any], object]) -> Original | None:
     data = path.read_bytes()
     footer = split(memoryview(data))[1]
     change(footer)
-    return original_of(source._handle, "t", encode(footer), 1)
+    return original_of(source._handle, "t", source._leaves, "zstd", encode(footer), 1)
 
 
 def test_chunks_that_are_elsewhere_or_beyond_the_end_are_not_copied(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 from ema_cli.batch import Batch
 from ema_cli.errors import Place
+from ema_cli.files import total_size
 from ema_cli.job import Summary
-from ema_cli.run.progress import Progress, make_progress, size_text, time_text, total_size
+from ema_cli.run.progress import Progress, make_progress, size_text, time_text
 from tests.conftest import SAMPLES, Workshop
 
 ERASE = "\r\x1b[K"

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 def leaves(schema: Any) -> list[range]:
     """For each column the numbers of its Parquet leaf columns: one, but for nested types."""
-    leaves, first = [], 0
+    found, first = [], 0
     for field in schema:
         last = first + leaf_count(field.type)
-        leaves.append(range(first, last))
+        found.append(range(first, last))
         first = last
-    return leaves
+    return found
 
 
 def leaf_count(kind: Any) -> int:

@@ -21,9 +21,7 @@ def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
         return pa.array([], pa.binary())
     # Arrow wants offsets without gaps, so the gaps are values too, and left out at the end.
     bounds = np.stack((starts, ends), axis=1).astype(np.int32)
-    every = pa.Array.from_buffers(
-        pa.binary(), 2 * count - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)]
-    )
+    every = binary_array(bounds.reshape(-1), data)
     return pc.take(every, np.arange(0, 2 * count - 1, 2))
 
 

@@ -120,7 +120,7 @@ class ParquetSource:
 
     def original(self, new: int) -> Original | None:
         """The file for a sink that copies it beside so many new columns, and closes it; None if it can't."""
-        original = original_of(self._handle, self.name, self._footer, new)
+        original = original_of(self._handle, self.name, self._leaves, self.compression, self._footer, new)
         self._lent = original is not None
         return original
 

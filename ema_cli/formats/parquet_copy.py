@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,7 +22,6 @@ import pyarrow as pa
 from ema_cli.batch import Batch, Floats
 from ema_cli.errors import FileTrouble
 from ema_cli.formats.parquet_footer import (
-    CODECS,
     MAGIC,
     Chunk,
     File,
@@ -52,10 +52,15 @@ Encoded = Future[tuple[memoryview, Struct]]
 
 @dataclass(frozen=True)
 class Original:
-    """An open Parquet file and its footer."""
+    """An open Parquet file and its footer.
+
+    leaves: for each column the numbers of its leaf columns. compression: for columns that are added.
+    """
 
     handle: Any
     name: str
+    leaves: Sequence[range]
+    compression: str
     footer: Struct
 
     @property
@@ -64,21 +69,24 @@ class Original:
         return [group for group in items(self.footer, File.GROUPS) if rows_of(group)]
 
     def can_be_copied(self, new: int) -> bool:
-        """Whether its chunks are in the file as the format has it, and its row groups of a good size."""
+        """Whether its row groups are of a good size, and its chunks in the file as the format has it."""
+        if not self._is_well_cut(new) or _MISCOUNTS.match(self.footer.get(File.CREATED_BY, (0, b""))[1]):
+            return False
+        leaves = sum(map(len, self.leaves))
+        if len(schema_of(self.footer).columns) != len(self.leaves):
+            return False
+        if len(items(self.footer, File.COLUMN_ORDERS)) not in (0, leaves):
+            return False
+        chunks = [items(group, Group.CHUNKS) for group in self.groups]
+        return all(len(each) == leaves and all(map(self._is_here, each)) for each in chunks)
+
+    def _is_well_cut(self, new: int) -> bool:
         rows = [rows_of(group) for group in self.groups]
         if len(rows) > FEW_GROUPS and sum(rows) < FEWEST_ROWS * len(rows):
             return False
         if min(rows, default=0) < 0 or max(rows, default=0) * new > MOST_CELLS:
             return False
-        if sum(rows) != self.footer[File.ROWS][1]:
-            return False
-        if _MISCOUNTS.match(self.footer.get(File.CREATED_BY, (0, b""))[1]):
-            return False
-        leaves = sum(map(len, schema_of(self.footer).leaves()))
-        if len(items(self.footer, File.COLUMN_ORDERS)) not in (0, leaves):
-            return False
-        chunks = [items(group, Group.CHUNKS) for group in self.groups]
-        return all(len(each) == leaves and all(map(self._is_here, each)) for each in chunks)
+        return bool(sum(rows) == self.footer[File.ROWS][1])
 
     def _is_here(self, chunk: Struct) -> bool:
         elsewhere = {Chunk.FILE_PATH, Chunk.CRYPTO, Chunk.ENCRYPTED_META}
@@ -100,12 +108,14 @@ class Original:
         return FileTrouble(self.name, "is no sound Parquet file (its row groups have not the rows they say)")
 
 
-def original_of(handle: Any, name: str, footer: bytes, new: int) -> Original | None:
+def original_of(
+    handle: Any, name: str, leaves: Sequence[range], compression: str, footer: bytes, new: int
+) -> Original | None:
     """The file that can be copied, with so many new columns; None where it is better read and written."""
     if len(footer) > MOST_FOOTER:
         return None
     try:
-        original = Original(handle, name, Decoder(footer).struct())
+        original = Original(handle, name, leaves, compression, Decoder(footer).struct())
         return original if original.can_be_copied(new) else None
     except (KeyError, IndexError, ValueError, TypeError, RecursionError):  # which Arrow has read all the same
         return None
@@ -124,13 +134,11 @@ class ParquetCopySink:
         self, out: BinaryIO, original: Original, schema: Any, kept: Sequence[int], names: Sequence[str]
     ) -> None:
         self._original, self._out = original, Appender(out)
-        leaves = schema_of(original.footer).leaves()
-        self._leaves = [leaf for column in kept for leaf in leaves[column]]
+        self._leaves = [leaf for column in kept for leaf in original.leaves[column]]
         self._new = pa.schema([pa.field(name, pa.float64()) for name in names])
         self._groups = deque(original.groups)
-        first = items(self._groups[0], Group.CHUNKS)[0] if self._groups else None
-        codec = "zstd" if first is None else CODECS.get(meta_of(first)[Meta.CODEC][1], "zstd")
-        self._options = {"compression": codec, "use_dictionary": False, "store_schema": False}
+        how = {"compression": original.compression, "use_dictionary": False, "store_schema": False}
+        self._encode = partial(encoded, options=how)
         self._footer = Footer(_fields(original, split(file_of(schema, None, {}))[1], kept, len(names)))
         self._left = rows_of(self._groups[0]) if self._groups else 0  # of the row group that is under way
         self._piece, self._filled = np.empty((len(names), 0)), 0
@@ -167,7 +175,7 @@ class ParquetCopySink:
         """Let a piece of the new columns be encoded; with the last one of a row group, write those before."""
         if len(self._new):
             group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
-            self._pieces.append(self._pool.submit(encoded, group, self._options))
+            self._pieces.append(self._pool.submit(self._encode, group))
         self._left -= self._filled
         if not self._left:
             self._pending.append((self._groups.popleft(), self._pieces))
@@ -211,8 +219,7 @@ def _fields(original: Original, new_footer: Struct, kept: Sequence[int], new: in
     begin = len(full.columns) - new
     fields[File.SCHEMA] = Schema(old.root, [old.columns[k] for k in kept] + full.columns[begin:]).field()
     if orders := items(fields, File.COLUMN_ORDERS):
-        leaves = old.leaves()
-        own = [orders[leaf] for column in kept for leaf in leaves[column]]
+        own = [orders[leaf] for column in kept for leaf in original.leaves[column]]
         all_orders = items(new_footer, File.COLUMN_ORDERS)
         fields[File.COLUMN_ORDERS] = a_list(own + all_orders[len(all_orders) - new :])
     # Arrow's and pandas' notes on the columns are those on the new schema, where there were any.

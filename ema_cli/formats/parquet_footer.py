@@ -163,15 +163,6 @@ class Schema:
     root: Struct
     columns: list[list[Struct]]
 
-    def leaves(self) -> list[range]:
-        """For each column the numbers of its leaf columns: one, but for nested types."""
-        out, first = [], 0
-        for elements in self.columns:
-            count = sum(_children(element) == 0 for element in elements)
-            out.append(range(first, first + count))
-            first += count
-        return out
-
     def field(self) -> tuple[int, object]:
         """The footer's field for it."""
         root = {**self.root, CHILDREN: (I32, len(self.columns))}

@@ -38,8 +38,7 @@ class TextBody:
         tail = memoryview(records.data)[end : records.length]
         if self.wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
             offsets = np.append(self.begin, records.ends).astype(np.int32)
-            buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records.data)]
-            return pa.Array.from_buffers(pa.binary(), len(records), buffers), tail
+            return fields.binary_array(offsets, records.data), tail
         return self._chosen(dialect), tail
 
     def head(self, rows: int) -> TextBody:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Full, Queue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ema_cli.batch import Batch, Floats, Sink
+from ema_cli.files import total_size
 from ema_cli.formats.streams import Output
 from ema_cli.formats.text_sink import TextSink
 from ema_cli.interrupts import PROMPT
@@ -47,45 +47,35 @@ def overlapped(
     which leaves this one so little to do that reading ahead does not pay. All else, pipes first of all, goes
     through three threads. close: called once nobody reads any more.
     """
-    size = _size_of(inputs)
-    if size is not None and (size < SMALL_INPUT or (size >= LARGE_INPUT and may_be_apart(sink))):
-        with contextlib.ExitStack() as stack:
-            stack.callback(close)
-            yield batches, sink if size < SMALL_INPUT else stack.enter_context(_apart(sink))
-        return
+    size = total_size(inputs)
+    writer: Writer | None = None
+    with contextlib.ExitStack() as stack:
+        stack.callback(close)
+        if size is not None and size < SMALL_INPUT:
+            writer = sink
+        elif size is not None and size >= LARGE_INPUT and (apart := _apart(sink)) is not None:
+            writer = stack.enter_context(apart)
+        if writer is not None:
+            yield batches, writer
+            return
+        stack.pop_all()  # the thread that reads is who closes
     ahead = Ahead(batches, close)
     try:
-        with Behind(sink, ahead.fail) as writer:
-            yield ahead, writer
+        with Behind(sink, ahead.fail) as behind:
+            yield ahead, behind
     finally:
         ahead.stop()
 
 
-def _size_of(inputs: Sequence[str]) -> int | None:
-    """Bytes of all inputs; None where one is no file that lies still."""
-    size = 0
-    for name in inputs:
-        try:
-            found = os.stat(0 if name == "-" else name)  # noqa: PTH116 - stdin too
-        except OSError:
-            return None
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        size += found.st_size
-    return size
-
-
-def may_be_apart(sink: Sink) -> bool:
-    """Whether a sink can be run in a process of its own, and there is a core for it."""
+def _apart(sink: Sink) -> Apart | None:
+    """The sink in a process of its own; None where it can't be in one, or there is no core for it."""
     if sys.platform != "linux" or not isinstance(sink, TextSink) or not isinstance(sink.out, Output):
-        return False  # a compressor would have to be ended where it is
-    return len(os.sched_getaffinity(0)) > 1 and _is_alone()
-
-
-def _apart(sink: Sink) -> Apart:
+        return None  # a compressor would have to be ended where it is
+    if len(os.sched_getaffinity(0)) < 2 or not _is_alone():
+        return None
     from ema_cli.run.apart import Apart
 
-    return Apart(cast(TextSink, sink))
+    return Apart(sink)
 
 
 def _is_alone() -> bool:

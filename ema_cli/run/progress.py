@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ema_cli.batch import Batch, Floats
+from ema_cli.files import total_size
 from ema_cli.job import Summary
 from ema_cli.run.watcher import Watcher
 
@@ -106,20 +106,6 @@ def make_progress(inputs: Sequence[str], out: TextIO | None, wanted: bool | None
     if wanted is None and (not terminal or os.isatty(1)):
         return None
     return Progress(out, total_size(inputs), redraws=terminal, at_once=wanted is True)
-
-
-def total_size(inputs: Sequence[str]) -> int | None:
-    """The bytes of all inputs; None where one is a pipe, or is not there (which the run will say)."""
-    total = 0
-    for name in inputs:
-        try:
-            status = os.fstat(0) if name == "-" else os.stat(name)  # noqa: PTH116 - stdin beside it
-        except OSError:
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        total += status.st_size
-    return total
 
 
 def width_of(out: TextIO) -> int:

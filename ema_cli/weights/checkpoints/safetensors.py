@@ -10,14 +10,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ema_cli.errors import DataError, FileTrouble
 from ema_cli.files import system_words
-from ema_cli.weights.checkpoints.stream import WholeWrites
+from ema_cli.weights.checkpoints.stream import NothingToClose, WholeWrites
 from ema_cli.weights.tensors import Array, TensorInfo, dtype_named
 
 MOST_DIMENSIONS = 64  # NumPy's
@@ -43,7 +42,7 @@ _CODES = {name: code for code, name in _DTYPES.items()}
 _LONGEST_HEADER = 100_000_000
 
 
-class SafetensorsFile:
+class SafetensorsFile(NothingToClose):
     """One safetensors file. Nothing stays open between reads, so any number can be read side by side."""
 
     def __init__(self, name: str) -> None:
@@ -59,14 +58,6 @@ class SafetensorsFile:
             info, offset = _entry(name, tensor, entry, size - begin)
             self.tensors[tensor] = info
             self._offsets[tensor] = begin + offset
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""
@@ -150,7 +141,7 @@ def _entry(name: str, tensor: str, entry: Any, available: int) -> tuple[TensorIn
     return info, begin
 
 
-class SafetensorsWriter:
+class SafetensorsWriter(NothingToClose):
     """Writes a safetensors file: the header first, as all shapes are known, then slice after slice.
 
     Tensors written in `order` need no seeking; in any other order they go to their places all the same.
@@ -182,14 +173,6 @@ class SafetensorsWriter:
         self._begin = 8 + len(text)
         self._at = 0
         self._out.write(len(text).to_bytes(8, "little") + text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def write(self, info: TensorInfo, values: Array) -> None:
         """The next values of the tensor, in C order whatever their strides. Raises FileTrouble."""

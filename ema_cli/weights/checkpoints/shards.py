@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from ema_cli.errors import FileTrouble
 from ema_cli.files import system_words
 from ema_cli.weights.checkpoints.safetensors import SafetensorsFile
+from ema_cli.weights.checkpoints.stream import NothingToClose
 from ema_cli.weights.tensors import Array, TensorInfo
 
 
-class ShardedSafetensors:
+class ShardedSafetensors(NothingToClose):
     """The tensors of all shards as one checkpoint; the metadata is the first shard's."""
 
     def __init__(self, name: str) -> None:
@@ -35,14 +35,6 @@ class ShardedSafetensors:
             tensor: shard.tensors[tensor] for tensor, shard in self._shards.items()
         }
         self.metadata: dict[str, str] = next(iter(shards.values())).metadata if shards else {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""

@@ -62,6 +62,18 @@ class CheckpointWriter(Protocol):
     ) -> None: ...
 
 
+class NothingToClose:
+    """The context manager of a reader or writer that holds no file open between its calls."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
 class WholeWrites(io.RawIOBase):
     """A raw file whose `write` writes all it is given, and whose troubles name the file."""
 

@@ -123,6 +123,8 @@ class Engine:
     def _early(self, rows: Rows) -> Ints | None:
         """The rows before `min_periods` values, or while an SMA gathers its seed: they are blank."""
         needed = max(self.average.min_periods, self.average.seed_rows)
+        if needed <= 1:
+            return None
         seen = np.where(rows.fresh, 0, self.state.arrays["seen"][rows.series])
         few = np.clip(needed - 1 - seen, 0, rows.counts)
         if not few.any():

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import numpy as np
 
 from ema_cli.engine.kernel import Mix, bias_of, blend, mix, sides, spread_of
-from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
+from ema_cli.engine.lanes import BLOCK, FEW, Dense, Floats, Ints, Ragged, make_lanes
 from ema_cli.engine.moments import Moments, join, join_adjusted
 from ema_cli.engine.scratch import Scratch
 from ema_cli.engine.state import BLANK, CARRY, DECAYS, LEVELS, MOMENTS, Memory
@@ -83,7 +83,7 @@ class Folding:
         weights = tables[level] if tables else weigh(floor.lanes, decays, self._begin(level, DECAYS))
         local = walk_blocks(floor.lanes, values, weights, self._begin(level, MOMENTS), std=self.kind.std)
         carry = self._begin(level, CARRY)
-        if floor.lanes.full.size:
+        if level + 1 < len(self.floors):
             ends = Moments(**{n: floor.lanes.at_ends(part, floor.lanes.full) for n, part in local.given()})
             self._hand_down(level, carry, self.totals(ends, ends_of(floor.lanes, weights), None, level + 1))
         self._remember(level, local, weights)
@@ -112,16 +112,11 @@ class Folding:
         """The totals of the level above are the carries of the lanes after them, and what is remembered."""
         lanes, above = self.floors[level].lanes, self.floors[level + 1]
         assert lanes is not None
-        later: slice | Ints = slice(1, None)
-        if len(lanes.counts) > 1:
-            later = np.delete(np.arange(lanes.count), lanes.first_lane)
-        rank = (np.cumsum(lanes.end == BLOCK - 1) - 1)[:-1]  # of the lane before, among the full ones
-        before = rank if isinstance(later, slice) else rank[later - 1]
         last = np.cumsum(above.counts) - 1
         moments, mass = totals
         for name, total in zip(CARRY, (moments.mean, moments.std, moments.bias, mass), strict=True):
             if total is not None:
-                carry[name][later] = total[before]
+                lanes.hand_on(carry[name], total)
                 self.memory[name][level, above.who] = total[last]
 
     def _remember(self, level: int, local: Moments, weights: Weights) -> None:
@@ -129,13 +124,12 @@ class Folding:
         floor = self.floors[level]
         lanes = floor.lanes
         assert lanes is not None
-        full = lanes.end[lanes.last_lane] == BLOCK - 1
         parts = local.given()
         if not weights.even:
             parts += [(name, getattr(weights, name)) for name in DECAYS if name in self.memory]
         for name, part in parts:
             ends = lanes.at_ends(part, lanes.last_lane)
-            ends[full] = BLANK[name]
+            ends[~lanes.open] = BLANK[name]
             self.memory[name][level, floor.who] = ends
 
     def _join_all(
@@ -145,20 +139,23 @@ class Folding:
         masses = lanes.empty() if self.kind.adjusted else None
         before = [carry[name] for name in CARRY if name in carry]
         for at, how, mass, values in _steps(lanes, weights, before):
-            into = local.at(at)
             older = Moments(*values[: 3 if self.kind.std else 1])
             if masses is None:
-                join(older, into, how, into)
+                both = join(older, local.at(at), how)
             else:
-                masses[at] = join_adjusted(older, values[-1], into, how, mass, into)
+                both, masses[at] = join_adjusted(older, values[-1], local.at(at), how, mass)
+            local.put(at, both)
         target = {} if out is None else dict(out.given())
         flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
         return Moments(*flat), None if masses is None else lanes.collect(masses)
 
     def _chain(self, values: Moments, decays: Decays | None) -> tuple[Moments, Floats | None]:
-        """Join the elements one after the other to the carry of the last level, all segments at once."""
+        """Join the elements one after the other to the carry of the last level."""
         floor, n = self.floors[LEVELS], len(values.mean)
-        # First elements first, and of these the ones of the longest segments: those that go on are a slice.
+        if self.kind.tables and not (self.kind.std or self.kind.adjusted) and n < FEW * floor.counts.max():
+            return self._chain_numbers(values.mean.tolist()), None
+        # All segments at once: first elements first, and of these the ones of the longest segments, so that
+        # those that go on are a slice.
         longest = np.argsort(-floor.counts, kind="stable")
         place = np.empty_like(longest)
         place[longest] = np.arange(len(longest))
@@ -166,20 +163,32 @@ class Folding:
         order = np.lexsort((np.repeat(place, floor.counts), rank))
         who = floor.who[longest]
         begin = [self.memory[name][LEVELS - 1, who] for name in CARRY if name in self.memory]
-        out = [np.empty(n) for _ in begin]
-        mass, masses = (begin.pop(), out.pop()) if self.kind.adjusted else (None, None)
-        older, totals, values = Moments(*begin), Moments(*out), values.at(order)
+        mass, masses = (begin.pop(), np.empty(n)) if self.kind.adjusted else (None, None)
+        older, totals = Moments(*begin), values.at(order)
         link = self._links(decays, order)
         for first, end in pairwise([0, *np.cumsum(np.bincount(rank)).tolist()]):
             at, going = slice(first, end), slice(0, end - first)
-            (how, gain), older, new = link(at), older.at(going), totals.at(at)
+            (how, gain), older = link(at), older.at(going)
             if mass is None or masses is None:
-                join(older, values.at(at), how, new)
+                older = join(older, totals.at(at), how)
             else:
-                mass = masses[at] = join_adjusted(older, mass[going], values.at(at), how, gain, new)
-            older = new
+                older, mass = join_adjusted(older, mass[going], totals.at(at), how, gain)
+                masses[at] = mass
+            totals.put(at, older)
         back = np.argsort(order)
         return totals.at(back), None if masses is None else masses[back]
+
+    def _chain_numbers(self, values: list[float]) -> Moments:
+        """Where each step is one number, Python's own are faster, and have the same bits."""
+        assert self.kind.tables
+        floor, how = self.floors[LEVELS], self.kind.tables[LEVELS].outer[0]
+        numbers = iter(values)
+        totals: list[float] = []
+        carries = self.memory["carry_mean"][LEVELS - 1, floor.who]
+        for carry, count in zip(carries.tolist(), floor.counts.tolist(), strict=True):
+            steps = accumulate(islice(numbers, count), lambda old, new: blend(old, new, how), initial=carry)
+            totals += islice(steps, 1, None)
+        return Moments(np.array(totals))
 
     def _links(self, decays: Decays | None, order: Ints) -> Callable[[slice], tuple[Mix, Any]]:
         """How a carry and the elements at a place above the last level blend, and what those weigh."""
@@ -197,10 +206,13 @@ def walk_blocks(
     lanes: Dense | Ragged, flat: Moments, weights: Weights, begin: Memory, *, std: bool
 ) -> Moments:
     """The local moments of blocks up to and including each element."""
-    x = lanes.spread(flat.mean)
-    mean = lanes.empty() if std else x
+    mean = lanes.spread(flat.mean)
+    x = mean
+    if std:  # which also needs the values, where the averages are to be
+        x = lanes.empty()
+        x[...] = mean
     for j, at, before in lanes.walk(mean, begin["mean"]):
-        blend(before, x[at], weights.inner[j], mean[at])
+        blend(before, mean[at], weights.inner[j])
     if not std:
         return Moments(mean)
     spread, bias = lanes.empty(), lanes.empty()
@@ -221,7 +233,7 @@ def fold_blocks(
 ) -> tuple[Moments, Decays | None]:
     """Complete blocks of a level, one after the other, as the elements of the level above.
 
-    What came before them plays no part, which is why this can be done anywhere. The arrays are `scratch`'s.
+    What came before them plays no part, which is why this can be done anywhere.
     """
     lanes = Dense(np.array([len(values.mean)]), np.zeros(1, np.int64), scratch)
     begin = {name: np.full(lanes.count, blank) for name, blank in BLANK.items()}
@@ -239,7 +251,7 @@ def _steps(
     All at once where the lanes are few: then the calls are what takes time.
     """
     if weights.whole is not None and isinstance(lanes, Dense) and lanes.count <= WIDE:
-        yield slice(None), *weights.whole, [np.broadcast_to(v, (BLOCK, lanes.count)) for v in carry]
+        yield from ((*some, carry) for some in weights.whole)
         return
     for steps in zip(*(lanes.over(values) for values in carry), strict=True):
         j, at, _ = steps[0]

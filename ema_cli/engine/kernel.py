@@ -45,13 +45,14 @@ def mix(new: Floats | float, old: Floats, total: Floats | None = None, out: Floa
     return Mix(pull, True if newer.all() else newer)
 
 
-def blend(old: Floats, new: Floats, how: Mix, out: Floats | None = None) -> Floats:
-    """The blend of two averages; `out` may be one of them."""
+def blend(old: Any, new: Any, how: Mix) -> Any:
+    """The blend of two averages, numbers or arrays; that of an array is put in the place of `new`."""
     pull, newer = how
-    move = np.subtract(new, old)
-    np.multiply(move, pull, move)
-    base = new if newer is True else old if newer is False else np.where(newer, new, old)
-    return np.add(base, move, move if out is None else out)
+    base = old if newer is False else +new if newer is True else np.where(newer, new, old)
+    new -= old
+    new *= pull
+    new += base
+    return new
 
 
 def sides(how: Mix) -> tuple[Any, Any]:

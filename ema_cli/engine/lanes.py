@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ema_cli.engine.scratch import Floats, Ints, Scratch
+from ema_cli.engine.scratch import Bools, Floats, Ints, Scratch
 
 __all__ = ["BLOCK", "Dense", "Floats", "Ints", "Lanes", "Ragged", "make_lanes"]
 BLOCK = 16
@@ -43,8 +43,25 @@ class Lanes:
         self.count = int(self.last_lane[-1]) + 1
         self.end: Ints = np.full(self.count, BLOCK - 1)
         self.end[self.last_lane] = (ends - 1) % BLOCK
-        # Lanes whose blocks are complete with the elements at hand.
-        self.full: Ints = np.flatnonzero(self.end == BLOCK - 1)
+        self.open: Bools = ends % BLOCK > 0  # segments whose last block these elements do not complete
+
+    @cached_property
+    def full(self) -> slice | Ints:
+        """The lanes of complete blocks: all but the last ones of open segments."""
+        if len(self.counts) == 1:
+            return slice(0, self.count - int(self.open[0]))
+        return np.delete(np.arange(self.count), self.last_lane[self.open])
+
+    def hand_on(self, carry: Floats, totals: Floats) -> None:
+        """Each lane but the first of its segment has what is there after the complete block before it.
+
+        carry: by lane; totals: after each complete block.
+        """
+        if len(self.counts) == 1:
+            carry[1:] = totals[: self.count - 1]
+            return
+        last = np.cumsum(self.last_lane - self.first_lane + 1 - self.open) - 1
+        carry[np.delete(np.arange(self.count), self.first_lane)] = np.delete(totals, last[~self.open])
 
 
 class Dense(Lanes):
@@ -122,8 +139,10 @@ class Dense(Lanes):
         """Steps with a value a lane."""
         return ((j, j, values) for j in range(*self._steps))
 
-    def at_ends(self, steps: Floats, lanes: Ints) -> Floats:
+    def at_ends(self, steps: Floats, lanes: slice | Ints) -> Floats:
         """The value at the last element of these lanes."""
+        if isinstance(lanes, slice):  # which are full
+            return steps[BLOCK - 1, lanes].copy()
         return np.asarray(steps[self.end[lanes], lanes])
 
 
@@ -172,7 +191,7 @@ class Ragged(Lanes):
     def over(self, values: Floats) -> Iterator[Step]:
         return ((j, at, values[lanes]) for j, at, lanes in self._steps)
 
-    def at_ends(self, steps: Floats, lanes: Ints) -> Floats:
+    def at_ends(self, steps: Floats, lanes: slice | Ints) -> Floats:
         return np.asarray(steps[self._ends[lanes]])
 
 

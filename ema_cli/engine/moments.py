@@ -39,26 +39,30 @@ class Moments:
             return Moments(self.mean[index])
         return Moments(self.mean[index], self.std[index], self.bias[index])
 
+    def put(self, index: Any, joined: Moments) -> None:
+        """The moments of some elements are what `join` gave, which has put the means in their place."""
+        if self.std is not None and self.bias is not None:
+            self.std[index], self.bias[index] = joined.std, joined.bias
 
-def join(older: Moments, newer: Moments, how: Mix, out: Moments) -> None:
-    """The moments of two sides taken together; a newer side without a std is a single value."""
-    if out.std is not None and out.bias is not None:
-        assert older.std is not None
-        assert older.bias is not None
-        of = sides(how)
-        out.std[...] = spread_of((older.std, newer.std), of, newer.mean - older.mean)
-        out.bias[...] = bias_of((older.bias, newer.bias), of)
-    blend(older.mean, newer.mean, how, out.mean)
+
+def join(older: Moments, newer: Moments, how: Mix) -> Moments:
+    """The moments of two sides taken together; a newer side without a std is a single value.
+
+    The mean is put in the place of the newer one.
+    """
+    if older.std is None or older.bias is None:
+        return Moments(blend(older.mean, newer.mean, how))
+    of = sides(how)
+    std = spread_of((older.std, newer.std), of, newer.mean - older.mean)
+    bias = bias_of((older.bias, newer.bias), of)
+    return Moments(blend(older.mean, newer.mean, how), std, bias)
 
 
 def join_adjusted(
-    older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float, out: Moments
-) -> Floats:
-    """`join` by what each side weighs: its mass, the older one's decayed; returns the mass of both."""
-    left = blend(mass, _NOTHING, fade)
+    older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float
+) -> tuple[Moments, Floats]:
+    """`join` by what each side weighs: its mass, the older one's decayed; also the mass of both."""
+    nothing = np.zeros(np.broadcast_shapes(np.shape(mass), np.shape(fade.pull)))
+    left = blend(mass, nothing, fade)
     total = left + gain
-    join(older, newer, mix(gain, left, total), out)
-    return total
-
-
-_NOTHING = np.zeros(1)
+    return join(older, newer, mix(gain, left, total)), total

@@ -80,7 +80,7 @@ def make_plan(rows: Rows, seen: Ints, lead: int) -> Plan:
     """Set aside the rows among each series' first `lead` ones, and lay out both lots. seen: rows before."""
     first = np.clip(lead - seen, 0, rows.counts)
     begun = (first + seen >= lead)[first > 0]
-    start = make_part(rows, np.zeros_like(first), first, seen) if lead else None
+    start = make_part(rows, np.zeros_like(first), first, seen)
     rest = make_part(rows, first, rows.counts - first, np.maximum(seen - lead, 0))
     return Plan(rows, seen == 0, seen, start, begun, rest)
 

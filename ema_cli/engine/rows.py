@@ -111,19 +111,19 @@ class Tile:
     def make_rows(self) -> Rows:
         """The values there are."""
         flat = self.values.T.reshape(-1)  # a copy if there are several columns
-        where, each = None, np.tile(self.counts, self.columns)
+        where, each, times = None, np.tile(self.counts, self.columns), self.times
         if not self.whole:
             ends = np.append(self.first, self.rows)
             each = np.concatenate([np.diff(np.searchsorted(rows, ends)) for rows in self.observed])
         if self.order is not None or not self.whole:
-            parts = self.observed if not self.whole else [slice(None)] * self.columns
-            order = [rows if self.order is None else self.order[rows] for rows in parts]
-            where = np.concatenate([rows + k * self.rows for k, rows in enumerate(order)])
+            parts: Any = self.observed if not self.whole else [slice(None)] * self.columns
+            order: list[Ints] = [rows if self.order is None else self.order[rows] for rows in parts]
+            where = _joined([rows + k * self.rows if k else rows for k, rows in enumerate(order)])
             flat = np.take(flat, where, out=self.scratch.floats(len(where)), mode="clip")
+            times = None if times is None else _joined([times[rows] for rows in order])
+        elif times is not None:
+            times = np.tile(times, self.columns)
         some = each > 0
-        times = self.times
-        if times is not None:
-            times = np.tile(times, self.columns) if where is None else times[where % self.rows]
         blank = np.zeros(int(some.sum()), bool)
         return Rows(flat, times, where, each[some], self.series[some], blank, ~blank, self.scratch)
 
@@ -164,3 +164,8 @@ class Tile:
             filled[:, held] = np.repeat(memory[:, series], self.counts, axis=1)[:, held]
             fields[:, column, slice(None) if self.order is None else self.order] = filled
             memory[:, series] = filled[:, self.first + self.counts - 1]
+
+
+def _joined(columns: list[Ints]) -> Ints:
+    """One column after the other, without a copy where there is but one."""
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)

@@ -115,8 +115,9 @@ class RecursiveClock:
             before = before.at(plan.start)
         # Each row is one step from the observation before it to the mean of its own so far.
         for some in chunks(len(plan.means)):
-            now = before.at(some)
-            join(now, Moments(plan.means[some]), mix(share[some], decay[some]), now)
+            joined = join(before.at(some), Moments(plan.means[some].copy()), mix(share[some], decay[some]))
+            before.mean[some] = joined.mean
+            before.put(some, joined)
         for (_, target), (_, values) in zip(out.given(), before.given(), strict=True):
             target[:] = values[plan.real]
 

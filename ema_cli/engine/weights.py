@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ema_cli.engine.lanes import BLOCK, Dense, Ragged
 from ema_cli.engine.scratch import Floats, Scratch
 from ema_cli.engine.state import BLANK, DECAYS, LEVELS, Memory
 
-WIDE = 512  # lanes from which a step is worth a call of its own
+WIDE = 8192  # lanes from which a step is worth a call of its own
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Weights:
     """How blocks weigh up to and including each element; step-major, or, if `even`, lists by position.
 
     decay, share, mass: of the block so far. inner: how the block so far and the next element blend, step by
-    step; outer: how the carry and the block so far do. whole: that and the mass, for all positions at once.
+    step; outer: how the carry and the block so far do. whole: that and the mass for many positions at once.
     """
 
     decay: Any
@@ -49,7 +50,7 @@ class Weights:
     mass: Any
     inner: dict[int, Mix]
     outer: dict[int, Mix]
-    whole: tuple[Mix, Any] | None
+    whole: list[tuple[slice, Mix, Any]] | None
     even: bool = False
 
 
@@ -68,8 +69,12 @@ def even_weights(decay: float, share: float, gain: float | None) -> list[Weights
             {j: Mix(how.pull.item(), bool(np.all(how.newer))) for j, how in steps.items()}
             for steps in (weights.inner, weights.outer)
         )
-        column = Mix(*(np.array([part]).T for part in zip(*outer.values(), strict=True)))
-        tables.append(Weights(decays, shares, masses, inner, outer, (column, weights.mass.copy()), True))
+        whole = []
+        for newer, alike in groupby(outer.items(), lambda step: step[1].newer):
+            pulls = {j: how.pull for j, how in alike}
+            some = slice(min(pulls), max(pulls) + 1)
+            whole.append((some, Mix(np.array([[*pulls.values()]]).T, newer), weights.mass[some]))
+        tables.append(Weights(decays, shares, masses, inner, outer, whole, True))
         decay, share, gain = decays[-1], shares[-1], None if gain is None else masses[-1]
     return tables
 
@@ -98,7 +103,8 @@ def weigh(lanes: Dense | Ragged, given: Decays | None, begin: Memory) -> Weights
         return Weights(fades, shares, masses, inner, outer, None)
     how, then = mix(gain, olds, masses, pulls), mix(shares, fades)
     inner = {j: how.at(at) for j, at in steps}
-    return Weights(fades, shares, masses, inner, {j: then.at(at) for j, at in steps}, (then, masses))
+    whole = [(slice(None), then, masses)]
+    return Weights(fades, shares, masses, inner, {j: then.at(at) for j, at in steps}, whole)
 
 
 def ends_of(lanes: Dense | Ragged, weights: Weights) -> Decays | None:

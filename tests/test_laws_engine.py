@@ -13,6 +13,7 @@ from ema_cli.engine.engine import TILE
 from tests.engine_cases import Case, cases, clock, examples, numbers, run
 
 MODES: list[dict[str, Any]] = [
+    {"alpha": ("0.1", "0.7")},
     {"alpha": ("0.1", "1e-4", "0.7"), "std": True},
     {"alpha": ("0.1",), "std": True, "adjust": True},
     {"alpha": ("0.3",), "missing": "decay", "std": True, "init": "zero", "fill": True},
@@ -94,3 +95,20 @@ def test_whole_tiles(mode: dict[str, Any], keys: int) -> None:
     (whole, state), (pieces, cut_state) = run(case, tiles), run(case, few, pauses=2)
     assert same_bits(whole, pieces)
     assert all(same_bits(state[name], cut_state[name]) for name in state)
+
+
+@pytest.mark.parametrize("alpha", ["1e-4", "0.1", "0.6"])
+def test_many_long_series_are_what_each_is_alone(alpha: str) -> None:
+    """Above the last level few series go on number by number, many side by side; the bits are the same."""
+    rng = np.random.default_rng(5)
+    rows, keys = 9_000, 40
+    values = numbers(rng, "wide", (rows * keys, 1))
+    codes = np.repeat(np.arange(keys), rows)
+    plain, full = {"alpha": (alpha,)}, {"alpha": (alpha,), "std": True}
+    together, _ = run(Case(plain, values, None, codes), [])
+    with_std, _ = run(Case(full, values, None, codes), [])
+    assert same_bits(together, np.ascontiguousarray(with_std[:, :1]))
+    for key in (0, 17, keys - 1):
+        mine = codes == key
+        alone, _ = run(Case(plain, values[mine]), [5_000])
+        assert same_bits(together[mine], alone)

@@ -84,7 +84,7 @@ class Folding:
         local = walk_blocks(floor.lanes, values, weights, self._begin(level, MOMENTS), std=self.kind.std)
         carry = self._begin(level, CARRY)
         if level + 1 < len(self.floors):
-            ends = Moments(**{n: floor.lanes.at_ends(part, floor.lanes.full) for n, part in local.given()})
+            ends = Moments(**{n: floor.lanes.at_ends(part) for n, part in local.given()})
             self._hand_down(level, carry, self.totals(ends, ends_of(floor.lanes, weights), None, level + 1))
         self._remember(level, local, weights)
         return self._join_all(floor.lanes, local, weights, carry, out)
@@ -96,7 +96,9 @@ class Folding:
         out = {}
         for name in names:
             if name in self.memory:
-                out[name] = np.full(floor.lanes.count, BLANK[name])
+                out[name] = np.zeros(floor.lanes.count)
+                if BLANK[name]:
+                    out[name][:] = BLANK[name]
                 out[name][floor.lanes.first_lane] = self.memory[name][level, floor.who]
         return out
 
@@ -128,7 +130,7 @@ class Folding:
         if not weights.even:
             parts += [(name, getattr(weights, name)) for name in DECAYS if name in self.memory]
         for name, part in parts:
-            ends = lanes.at_ends(part, lanes.last_lane)
+            ends = lanes.at_last(part)
             ends[~lanes.open] = BLANK[name]
             self.memory[name][level, floor.who] = ends
 
@@ -239,7 +241,7 @@ def fold_blocks(
     begin = {name: np.full(lanes.count, blank) for name, blank in BLANK.items()}
     weights = kind.tables[level] if kind.tables else weigh(lanes, decays, begin)
     local = walk_blocks(lanes, values, weights, begin, std=kind.std)
-    ends = Moments(*(lanes.at_ends(part, lanes.full) for _, part in local.given()))
+    ends = Moments(*(lanes.at_ends(part) for _, part in local.given()))
     return ends, ends_of(lanes, weights)
 
 

@@ -38,30 +38,27 @@ class Lanes:
         ends = starts + counts
         blocks = (ends + (BLOCK - 1)) // BLOCK
         self.counts, self.starts, self.scratch = counts, starts, scratch
-        self.last_lane: Ints = np.cumsum(blocks) - 1
+        self.last_lane: Ints = blocks.cumsum() - 1
         self.first_lane: Ints = self.last_lane - blocks + 1
         self.count = int(self.last_lane[-1]) + 1
-        self.end: Ints = np.full(self.count, BLOCK - 1)
-        self.end[self.last_lane] = (ends - 1) % BLOCK
+        self.final: Ints = (ends - 1) % BLOCK  # position in its block of each segment's last element
         self.open: Bools = ends % BLOCK > 0  # segments whose last block these elements do not complete
 
     @cached_property
-    def full(self) -> slice | Ints:
-        """The lanes of complete blocks: all but the last ones of open segments."""
-        if len(self.counts) == 1:
-            return slice(0, self.count - int(self.open[0]))
-        return np.delete(np.arange(self.count), self.last_lane[self.open])
+    def full(self) -> Bools:
+        """Which lanes are complete blocks: all but the last ones of open segments."""
+        full = np.ones(self.count, bool)
+        full[self.last_lane[self.open]] = False
+        return full
 
     def hand_on(self, carry: Floats, totals: Floats) -> None:
         """Each lane but the first of its segment has what is there after the complete block before it.
 
         carry: by lane; totals: after each complete block.
         """
-        if len(self.counts) == 1:
-            carry[1:] = totals[: self.count - 1]
-            return
-        last = np.cumsum(self.last_lane - self.first_lane + 1 - self.open) - 1
-        carry[np.delete(np.arange(self.count), self.first_lane)] = np.delete(totals, last[~self.open])
+        later, more = np.ones(self.count, bool), np.ones(self.count, bool)
+        later[self.first_lane], more[self.last_lane] = False, False
+        carry[later] = totals[more[self.full]]
 
 
 class Dense(Lanes):
@@ -70,7 +67,7 @@ class Dense(Lanes):
     def __init__(self, counts: Ints, starts: Ints, scratch: Scratch) -> None:
         super().__init__(counts, starts, scratch)
         one_lane_each = self.count == len(counts)
-        self._steps = (int(starts.min()), int(self.end.max()) + 1) if one_lane_each else (0, BLOCK)
+        self._steps = (int(starts.min()), int(self.final.max()) + 1) if one_lane_each else (0, BLOCK)
         begun = sorted({*starts.tolist()} - {0})
         self._resumed = {j: self.first_lane[starts == j] for j in begun}
 
@@ -139,11 +136,13 @@ class Dense(Lanes):
         """Steps with a value a lane."""
         return ((j, j, values) for j in range(*self._steps))
 
-    def at_ends(self, steps: Floats, lanes: slice | Ints) -> Floats:
-        """The value at the last element of these lanes."""
-        if isinstance(lanes, slice):  # which are full
-            return steps[BLOCK - 1, lanes].copy()
-        return np.asarray(steps[self.end[lanes], lanes])
+    def at_ends(self, steps: Floats) -> Floats:
+        """The value at the end of each complete block."""
+        return np.asarray(steps[BLOCK - 1][self.full])
+
+    def at_last(self, steps: Floats) -> Floats:
+        """The value at the last element of each segment."""
+        return np.asarray(steps[self.final, self.last_lane])
 
 
 class Ragged(Lanes):
@@ -166,7 +165,8 @@ class Ragged(Lanes):
         ]
         where = np.empty(total, np.int64)
         where[self._order] = np.arange(total)
-        rows_in_lane = self.end + 1
+        rows_in_lane = np.full(self.count, BLOCK)
+        rows_in_lane[self.last_lane] = self.final + 1
         rows_in_lane[self.first_lane] -= starts
         self._ends = where[np.cumsum(rows_in_lane) - 1]
 
@@ -191,8 +191,11 @@ class Ragged(Lanes):
     def over(self, values: Floats) -> Iterator[Step]:
         return ((j, at, values[lanes]) for j, at, lanes in self._steps)
 
-    def at_ends(self, steps: Floats, lanes: slice | Ints) -> Floats:
-        return np.asarray(steps[self._ends[lanes]])
+    def at_ends(self, steps: Floats) -> Floats:
+        return np.asarray(steps[self._ends[self.full]])
+
+    def at_last(self, steps: Floats) -> Floats:
+        return np.asarray(steps[self._ends[self.last_lane]])
 
 
 def make_lanes(counts: Ints, starts: Ints, scratch: Scratch) -> Dense | Ragged:

@@ -111,6 +111,6 @@ def ends_of(lanes: Dense | Ragged, weights: Weights) -> Decays | None:
     """How the complete blocks decay as elements of the level above, where there is no table."""
     if weights.even:
         return None
-    decay, share = (lanes.at_ends(part, lanes.full) for part in (weights.decay, weights.share))
-    gain = None if weights.mass is weights.share else lanes.at_ends(weights.mass, lanes.full)
+    decay, share = (lanes.at_ends(part) for part in (weights.decay, weights.share))
+    gain = None if weights.mass is weights.share else lanes.at_ends(weights.mass)
     return Decays(decay, share, gain)

@@ -62,10 +62,11 @@ class Records:
         return Records(self.data, self.starts[part], self.ends[part], self.seps[part], length)
 
     def pieces(self, rows: int) -> Iterator[tuple[int, Records]]:
-        """Runs of at most `rows` records, each with the place in `data` where its bytes begin."""
+        """Even runs of at most `rows` records, each with the place in `data` where its bytes begin."""
         begin = 0
-        for first in range(0, max(1, len(self)), rows):  # blank lines alone are a run too
-            piece = self.cut(first, first + rows)
+        count = max(1, -(-len(self) // rows))  # blank lines alone are a run too
+        for k in range(count):
+            piece = self.cut(len(self) * k // count, len(self) * (k + 1) // count)
             yield begin, piece
             begin = piece.length
 

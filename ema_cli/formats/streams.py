@@ -25,7 +25,7 @@ from ema_cli.formats.xz import Xz
 from ema_cli.interrupts import PROMPT
 
 # What is read from a file at once, and the most that is held ready from a pipe.
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 1 << 20
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowInvalid)

@@ -11,6 +11,10 @@ from ema_cli import arrow_compute as pc
 from ema_cli.batch import Batch, Dialect, Floats
 from ema_cli.formats.fields import quoted, texts_of
 
+# Records to splice at once. Their buffers differ a little in size each time; large ones would leave the heap
+# with ever more gaps.
+AT_ONCE = 16_384
+
 
 class TextSink:
     """Writes records and their new fields.
@@ -46,10 +50,10 @@ class TextSink:
 
     def append(self, own: Any, tail: memoryview, fields: Floats) -> None:
         """Append records, their texts as `Body.texts` gives them, with their new fields."""
-        if len(own):
-            new = texts_of(fields, self.dialect, self.digits, self.alone)
-            joined = pc.join(own, new)
-            offsets = np.frombuffer(joined.buffers()[1], np.int32, len(own) + 1)
+        for begin in range(0, len(own), AT_ONCE):
+            new = texts_of(fields[begin : begin + AT_ONCE], self.dialect, self.digits, self.alone)
+            joined = pc.join(own[begin : begin + AT_ONCE], new)
+            offsets = np.frombuffer(joined.buffers()[1], np.int32, len(joined) + 1)
             self.out.write(memoryview(joined.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
         self.out.write(tail)
 

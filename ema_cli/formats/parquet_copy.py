@@ -143,7 +143,7 @@ class ParquetCopySink:
         self._left = rows_of(self._groups[0]) if self._groups else 0  # of the row group that is under way
         self._piece, self._filled = np.empty((len(names), 0)), 0
         self._pieces: list[Encoded] = []
-        self._pending: deque[tuple[Struct, list[Encoded]]] = deque()
+        self._ended: tuple[Struct, list[Encoded]] | None = None
         self._pool = ThreadPoolExecutor(workers(), "parquet")
         self._out.append(MAGIC)
 
@@ -166,30 +166,32 @@ class ParquetCopySink:
         """Write what is left, and the footer."""
         if self._left:
             raise self._original.miscounts()
-        self._drain(0)
+        self._write_ended()
         self._pool.shutdown()
         self._out.append(self._footer.text())
         self._original.handle.close()
 
     def _end_piece(self) -> None:
-        """Let a piece of the new columns be encoded; with the last one of a row group, write those before."""
+        """Let a piece of the new columns be encoded, and write the row group that the one before it ended."""
         if len(self._new):
             group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
             self._pieces.append(self._pool.submit(self._encode, group))
         self._left -= self._filled
+        self._write_ended()  # whose last piece has been encoded meanwhile
         if not self._left:
-            self._pending.append((self._groups.popleft(), self._pieces))
+            self._ended = self._groups.popleft(), self._pieces
             self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []
-            self._drain(1)
 
-    def _drain(self, most: int) -> None:
-        while len(self._pending) > most:
-            group, pieces = self._pending.popleft()
-            chunks = items(group, Group.CHUNKS)
-            done = [self._copied(chunks[leaf]) for leaf in self._leaves]
-            new = [piece.result() for piece in pieces]
-            done += [self._joined(new, column) for column in range(len(self._new))]
-            self._footer.add(group, done)
+    def _write_ended(self) -> None:
+        """Write the row group that all rows of are there, if there is one."""
+        if self._ended is None:
+            return
+        (group, pieces), self._ended = self._ended, None
+        chunks = items(group, Group.CHUNKS)
+        done = [self._copied(chunks[leaf]) for leaf in self._leaves]
+        new = [piece.result() for piece in pieces]
+        done += [self._joined(new, column) for column in range(len(self._new))]
+        self._footer.add(group, done)
 
     def _copied(self, chunk: Struct) -> Struct:
         """Append a chunk of the original's."""

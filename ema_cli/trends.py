@@ -48,20 +48,21 @@ class Trends:
         average = self.average
         weights, rows, columns = mean.shape
         width = len(average.names(""))
-        out = np.empty((rows, columns, weights, width // weights))
-        mean = mean.transpose(1, 2, 0)
+        # Column after column, as they come from the engine; whoever needs rows turns them round once.
+        out = np.empty((columns, weights, width // weights, rows))
+        mean = mean.transpose(2, 0, 1)
         parts = [mean]
         if average.residual:
-            parts.append(values[:, :, np.newaxis] - mean)
+            parts.append(values.T[:, np.newaxis] - mean)
         if std is not None:
-            std = std.transpose(1, 2, 0)
+            std = std.transpose(2, 0, 1)
             parts += [std] * average.std
             if average.bands is not None:
                 with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
                     parts += [mean - average.bands * std, mean + average.bands * std]
         for k, part in enumerate(parts):
-            out[..., k] = part
-        return out.reshape(rows, columns * width)
+            out[:, :, k] = part
+        return out.reshape(columns * width, rows).T
 
     def state(self) -> dict[str, Any]:
         """All that is remembered: arrays by name, one group an engine."""

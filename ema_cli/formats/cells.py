@@ -53,8 +53,9 @@ class NumberReader:
             bounds[:, 2 * k], bounds[:, 2 * k + 1] = records.bounds(column)
         data = records.data.translate(_COMMA_TO_POINT) if self.dialect.decimal_comma else records.data
         if not self.untidy:
-            values = _cast(data, bounds, bounds[:, 1::2] > bounds[:, 0::2])
-            if values is not None and _all_finite_or(values, bounds[:, 1::2] == bounds[:, 0::2]):
+            filled = bounds[:, 1::2] > bounds[:, 0::2]
+            values = _cast(data, bounds, filled)
+            if values is not None and _are_finite(values, filled):
                 return values, 0
             self.untidy = True
         return self._read_untidy(records, data, bounds)
@@ -65,7 +66,7 @@ class NumberReader:
         starts, ends = bounds[:, 0::2], bounds[:, 1::2]
         filled = ends > starts
         values = _cast(data, bounds, filled)
-        if values is None or not _all_finite_or(values, ~filled):
+        if values is None or not _are_finite(values, filled):
             texts = _slots(data, bounds, filled)
             is_number = pc.matches(texts, NUMBER)
             number = np.append(is_number.to_numpy(zero_copy_only=False), False).reshape(len(bounds), -1)[
@@ -122,8 +123,9 @@ def tidy(cell: bytes) -> bytes:
     return cell
 
 
-def _all_finite_or(values: Floats, excused: Bools) -> bool:
-    return bool(((np.abs(values) < LARGEST) | excused).all())
+def _are_finite(values: Floats, filled: Bools) -> bool:
+    """Whether all the filled cells are finite numbers; the others are NaN."""
+    return np.count_nonzero(np.abs(values) < LARGEST) == np.count_nonzero(filled)
 
 
 def _slots(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> pa.Array:

@@ -61,7 +61,7 @@ class Apart:
 
     def write(self, batch: Batch, fields: Floats) -> None:
         own, tail = batch.body.texts(self.sink.dialect)
-        arrays: list[NDArray[Any]] = [fields, *offsets_and_bytes(own), np.frombuffer(tail, np.uint8)]
+        arrays: list[NDArray[Any]] = [fields.T, *offsets_and_bytes(own), np.frombuffer(tail, np.uint8)]
         layout: Layout = [(array.dtype.str, array.shape) for array in arrays]
         while not self.free:
             self._hear()
@@ -125,7 +125,7 @@ class Apart:
             while (job := pickle.load(jobs)) is not None:
                 slot, layout, large = job
                 fields, offsets, text, tail = _get(layout, self.shared[slot] if large is None else large)
-                self.sink.append(binary_array(offsets, text), tail.data, fields)
+                self.sink.append(binary_array(offsets, text), tail.data, fields.T)
                 _send(news, slot)
         except BaseException as error:  # raised by the parent
             message = error

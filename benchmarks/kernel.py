@@ -47,8 +47,10 @@ def engine(x: Floats, times: Any = None, codes: Any = None, **options: Any) -> R
         for begin in range(0, len(x), size):
             part = slice(begin, begin + size)
             keys = None if codes is None else KeyedRows(codes[part], np.arange(int(codes.max()) + 1))
-            mean, std = folding.update(values[part], None if times is None else times[part], keys)
-            out[part] = (mean if std is None else std)[0, :, 0]
+            room = out[part].reshape(1, 1, -1)
+            _, std = folding.update(values[part], None if times is None else times[part], keys, room)
+            if std is not None:
+                out[part] = std[0, :, 0]
         return out
 
     return run

@@ -36,12 +36,21 @@ class Trends:
         column. Raises BackwardsTimeError, before anything is folded in.
         """
         if len(self.engines) == 1:
-            return self._fields(values, *self.engines[0].update(values, times, keys))
-        parts = []
-        for k, engine in enumerate(self.engines):
-            column = values[:, k : k + 1]
-            parts.append(self._fields(column, *engine.update(column, times, keys)))
+            return self._fold(self.engines[0], values, times, keys)
+        parts = [
+            self._fold(engine, values[:, k : k + 1], times, keys) for k, engine in enumerate(self.engines)
+        ]
         return np.concatenate(parts, axis=1)
+
+    def _fold(self, engine: Engine, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
+        rows, columns = values.shape
+        weights = len(self.average.decays)
+        if len(self.average.names("")) == weights and 1 in (weights, columns):
+            # Trends alone, which the engine puts out in the order of their names.
+            out = np.empty((weights, columns, rows))
+            engine.update(values, times, keys, out)
+            return out.reshape(weights * columns, rows).T
+        return self._fields(values, *engine.update(values, times, keys))
 
     def _fields(self, values: Floats, mean: Floats, std: Floats | None) -> Floats:
         """Trend, residual, std and bands of every column and weight, in the order of their names."""

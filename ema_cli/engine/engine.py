@@ -37,17 +37,22 @@ class Engine:
         self.scratch = Scratch()
 
     def update(
-        self, values: Floats, times: Ints | None = None, keys: KeyedRows | None = None
+        self,
+        values: Floats,
+        times: Ints | None = None,
+        keys: KeyedRows | None = None,
+        out: Floats | None = None,
     ) -> tuple[Floats, Floats | None]:
         """Trend and standard deviation of each row, shape (weights, rows, columns); NaN where blank.
 
         values: (rows, columns) float64, NaN where missing. times: (rows,) int64 nanoseconds. keys: every
-        code has a row. The arrays are the engine's own and good until its next update.
+        code has a row. out: (weights, columns, rows), where the trend is to be put. Other arrays are the
+        engine's own and good until its next update.
         Raises BackwardsTimeError, before anything is folded in.
         """
         self.scratch.clear()
         shape = len(self.average.decays), self.columns, len(values)
-        mean = self.scratch.floats(*shape)
+        mean = self.scratch.floats(*shape) if out is None else out
         std = self.scratch.floats(*shape) if self.average.needs_std else None
         if len(values):
             tile = Tile(values, times, keys, self.scratch)

@@ -72,7 +72,7 @@ class Folding:
     def totals(
         self, values: Moments, decays: Decays | None, out: Moments | None = None, level: int = 0
     ) -> tuple[Moments, Floats | None]:
-        """The moments after each element of a level, and if bias-corrected the mass they stand for.
+        """The moments after each element of a level; if bias-corrected, above the first also their mass.
 
         values, decays: of the elements, segment after segment; no decays if the kind has tables.
         out: where the moments are to go, as they are on the first level.
@@ -87,7 +87,9 @@ class Folding:
             ends = Moments(**{n: floor.lanes.at_ends(part) for n, part in local.given()})
             self._hand_down(level, carry, self.totals(ends, ends_of(floor.lanes, weights), None, level + 1))
         self._remember(level, local, weights)
-        return self._join_all(floor.lanes, local, weights, carry, out)
+        masses = floor.lanes.empty() if self.kind.adjusted and level else None
+        moments = self._join_all(floor.lanes, local, weights, carry, masses, out)
+        return moments, None if masses is None else floor.lanes.collect(masses)
 
     def _begin(self, level: int, names: tuple[str, ...]) -> Memory:
         """By lane: what is remembered where a segment goes on, blank where a new block begins."""
@@ -135,21 +137,30 @@ class Folding:
             self.memory[name][level, floor.who] = ends
 
     def _join_all(
-        self, lanes: Dense | Ragged, local: Moments, weights: Weights, carry: Memory, out: Moments | None
-    ) -> tuple[Moments, Floats | None]:
-        """Carry and local moments of each element taken together, in input order. Spends `local`."""
-        masses = lanes.empty() if self.kind.adjusted else None
+        self,
+        lanes: Dense | Ragged,
+        local: Moments,
+        weights: Weights,
+        carry: Memory,
+        masses: Floats | None,
+        out: Moments | None,
+    ) -> Moments:
+        """Carry and local moments of each element taken together, in input order. Spends `local`.
+
+        masses: room for what they stand for, step-major, where that is wanted.
+        """
         before = [carry[name] for name in CARRY if name in carry]
         for at, how, mass, values in _steps(lanes, weights, before):
             older = Moments(*values[: 3 if self.kind.std else 1])
-            if masses is None:
+            if not self.kind.adjusted:
                 both = join(older, local.at(at), how)
             else:
-                both, masses[at] = join_adjusted(older, values[-1], local.at(at), how, mass)
+                both, total = join_adjusted(older, values[-1], local.at(at), how, mass)
+                if masses is not None:
+                    masses[at] = total
             local.put(at, both)
         target = {} if out is None else dict(out.given())
-        flat = [lanes.collect(part, target.get(name)) for name, part in local.given()]
-        return Moments(*flat), None if masses is None else lanes.collect(masses)
+        return Moments(*(lanes.collect(part, target.get(name)) for name, part in local.given()))
 
     def _chain(self, values: Moments, decays: Decays | None) -> tuple[Moments, Floats | None]:
         """Join the elements one after the other to the carry of the last level."""

@@ -45,8 +45,10 @@ class Lanes:
         self.open: Bools = ends % BLOCK > 0  # segments whose last block these elements do not complete
 
     @cached_property
-    def full(self) -> Bools:
+    def full(self) -> slice | Bools:
         """Which lanes are complete blocks: all but the last ones of open segments."""
+        if len(self.counts) == 1:
+            return slice(self.count - int(self.open[0]))
         full = np.ones(self.count, bool)
         full[self.last_lane[self.open]] = False
         return full
@@ -56,6 +58,9 @@ class Lanes:
 
         carry: by lane; totals: after each complete block.
         """
+        if len(self.counts) == 1:
+            carry[1:] = totals[: self.count - 1]
+            return
         later, more = np.ones(self.count, bool), np.ones(self.count, bool)
         later[self.first_lane], more[self.last_lane] = False, False
         carry[later] = totals[more[self.full]]
@@ -138,7 +143,7 @@ class Dense(Lanes):
 
     def at_ends(self, steps: Floats) -> Floats:
         """The value at the end of each complete block."""
-        return np.asarray(steps[BLOCK - 1][self.full])
+        return np.array(steps[BLOCK - 1][self.full])
 
     def at_last(self, steps: Floats) -> Floats:
         """The value at the last element of each segment."""

@@ -125,7 +125,7 @@ def tidy(cell: bytes) -> bytes:
 
 def _are_finite(values: Floats, filled: Bools) -> bool:
     """Whether all the filled cells are finite numbers; the others are NaN."""
-    return np.count_nonzero(np.abs(values) < LARGEST) == np.count_nonzero(filled)
+    return bool(np.count_nonzero(np.abs(values) < LARGEST) == np.count_nonzero(filled))
 
 
 def _slots(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> pa.Array:

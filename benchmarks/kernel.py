@@ -99,6 +99,64 @@ def cases(parts: dict[str, Any]) -> list[Case]:
     return out
 
 
+def passes() -> dict[str, Run]:
+    """What NumPy has to do for the plain average whatever is written round it, one tile at a time.
+
+    Blocks of 16 lie side by side; a step takes three operations, base + pull·(new − old).
+    """
+    x = 50.0 + np.random.default_rng(0).standard_normal(TILE)
+    some = np.random.default_rng(1).random(TILE) > 0.05
+    where, out, steps = np.flatnonzero(some), np.empty(TILE), np.empty((16, TILE // 16))
+    few, carry = x[where], x[: TILE // 16].copy()
+
+    def blend(old: Floats, new: Floats) -> Floats:
+        new -= old
+        new *= ALPHA
+        new += old
+        return new
+
+    def walk() -> Floats:
+        before = steps[0]
+        for step in steps[1:]:
+            before = blend(before, step)
+        return steps
+
+    def join() -> Floats:
+        for step in steps:
+            blend(carry, step)
+        return steps
+
+    def put(target: Floats, index: Any, values: Floats) -> Run:
+        def run() -> Floats:
+            target[index] = values
+            return target
+
+        return run
+
+    return {
+        "find missing cells": lambda: np.isnan(x),
+        "lay blocks side by side": put(steps, ..., x.reshape(-1, 16).T),
+        "walk them": walk,
+        "join what was before": join,
+        "back in order": put(out.reshape(-1, 16), ..., steps.T),
+        "only with gaps: where values are": lambda: np.flatnonzero(some),
+        "only with gaps: gather them": lambda: np.take(x, where, out=few, mode="clip"),
+        "only with gaps: blanks": put(out, ..., np.array(np.nan)),
+        "only with gaps: put them back": put(out, where, few),
+    }
+
+
+def print_passes(turns: int) -> None:
+    print(f"NumPy's own passes over {TILE:,} float64 in the cache, ns a row")
+    clean = gaps = 0.0
+    for name, run in passes().items():
+        taken, _ = measure(run, {}, 20 * turns)
+        gaps += taken / TILE * 1e9
+        clean += 0.0 if name.startswith("only") else taken / TILE * 1e9
+        print(f"  {name:34}{taken / TILE * 1e9:5.2f}")
+    print(f"  {'together':34}{clean:5.2f}   with gaps {gaps:.2f}")
+
+
 def measure(ours: Run, peers: dict[str, Run], turns: int) -> tuple[float, dict[str, tuple[float, float]]]:
     """Our median time, and of each peer its own and the median of ours ÷ its."""
     mine: list[float] = []
@@ -117,7 +175,12 @@ def measure(ours: Run, peers: dict[str, Run], turns: int) -> tuple[float, dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=15)
-    turns = parser.parse_args().turns
+    parser.add_argument("--passes", action="store_true", help="what NumPy's passes alone take")
+    given = parser.parse_args()
+    turns = given.turns
+    if given.passes:
+        print_passes(turns)
+        return
     parts: dict[str, Any] = {}
     for module in ("pandas", "polars", "scipy.signal", "numbagg"):
         try:

@@ -24,6 +24,8 @@ from ema_cli.formats.text_body import TextBody, text_schema
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 LONGEST_RECORD = 1 << 26
+# Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
+LONG = 64
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TextSource:
         self.reader, self.name, self.dialect = reader, name, dialect
         self.rest = b""  # read, but not yet a whole record
         self.line = 1  # the physical line on which `rest` begins
-        self.size = 0
+        self.size, self.block = 0, BLOCK_BYTES
         # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
@@ -93,7 +95,7 @@ class TextSource:
             hint = "is a quote that opens a field there never closed?"
             raise DataError(problem, Place(self.name, self.line), hint)
         # As much again as is waiting already, so that a long record is not looked at once for every chunk.
-        chunk = self.reader.read(max(BLOCK_BYTES, len(self.rest)))
+        chunk = self.reader.read(max(self.block, len(self.rest)))
         self.ended = not chunk
         self.size += len(chunk)
         self.rest += chunk
@@ -134,6 +136,8 @@ class TextSource:
                     raise self._ragged(error) from None
                 records = error.records
             if records.length:
+                if records.length > LONG * len(records):
+                    self.block = 2 * BLOCK_BYTES
                 block = Block(records, self.line)
                 self._consume(records.length, records.lines)
                 return block

@@ -97,14 +97,16 @@ def test_whole_tiles(mode: dict[str, Any], keys: int) -> None:
     assert all(same_bits(state[name], cut_state[name]) for name in state)
 
 
+@pytest.mark.parametrize("adjust", [False, True])
 @pytest.mark.parametrize("alpha", ["1e-4", "0.1", "0.6"])
-def test_many_long_series_are_what_each_is_alone(alpha: str) -> None:
+def test_many_long_series_are_what_each_is_alone(alpha: str, adjust: bool) -> None:
     """Above the last level few series go on number by number, many side by side; the bits are the same."""
     rng = np.random.default_rng(5)
     rows, keys = 9_000, 40
     values = numbers(rng, "wide", (rows * keys, 1))
     codes = np.repeat(np.arange(keys), rows)
-    plain, full = {"alpha": (alpha,)}, {"alpha": (alpha,), "std": True}
+    plain: dict[str, Any] = {"alpha": (alpha,), "adjust": adjust}
+    full = plain | {"std": True}
     together, _ = run(Case(plain, values, None, codes), [])
     with_std, _ = run(Case(full, values, None, codes), [])
     assert same_bits(together, np.ascontiguousarray(with_std[:, :1]))
@@ -112,3 +114,5 @@ def test_many_long_series_are_what_each_is_alone(alpha: str) -> None:
         mine = codes == key
         alone, _ = run(Case(plain, values[mine]), [5_000])
         assert same_bits(together[mine], alone)
+        alone_with_std, _ = run(Case(full, values[mine]), [5_000])
+        assert same_bits(with_std[mine], alone_with_std)

@@ -9,16 +9,16 @@ last level the elements are joined one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import numpy as np
 
+from ema_cli.engine.chain import chain
 from ema_cli.engine.kernel import Mix, bias_of, blend, mix, sides, spread_of
-from ema_cli.engine.lanes import BLOCK, FEW, Dense, Floats, Ints, Ragged, make_lanes
-from ema_cli.engine.moments import Moments, join, join_adjusted
+from ema_cli.engine.lanes import BLOCK, Dense, Floats, Ints, Ragged, make_lanes
+from ema_cli.engine.moments import Moments, distinct, join, join_adjusted
 from ema_cli.engine.scratch import Scratch
 from ema_cli.engine.state import BLANK, CARRY, DECAYS, LEVELS, MOMENTS, Memory
 from ema_cli.engine.weights import WIDE, Decays, Weights, ends_of, weigh
@@ -150,12 +150,15 @@ class Folding:
         masses: room for what they stand for, step-major, where that is wanted.
         """
         before = [carry[name] for name in CARRY if name in carry]
+        which = None
+        if self.kind.adjusted and weights.even and isinstance(lanes, Dense):
+            before[-1], which = distinct(before[-1])
         for at, how, mass, values in _steps(lanes, weights, before):
             older = Moments(*values[: 3 if self.kind.std else 1])
             if not self.kind.adjusted:
                 both = join(older, local.at(at), how)
             else:
-                both, total = join_adjusted(older, values[-1], local.at(at), how, mass)
+                both, total = join_adjusted(older, values[-1], local.at(at), how, mass, which)
                 if masses is not None:
                     masses[at] = total
             local.put(at, both)
@@ -163,56 +166,17 @@ class Folding:
         return Moments(*(lanes.collect(part, target.get(name)) for name, part in local.given()))
 
     def _chain(self, values: Moments, decays: Decays | None) -> tuple[Moments, Floats | None]:
-        """Join the elements one after the other to the carry of the last level."""
-        floor, n = self.floors[LEVELS], len(values.mean)
-        if self.kind.tables and not (self.kind.std or self.kind.adjusted) and n < FEW * floor.counts.max():
-            return self._chain_numbers(values.mean.tolist()), None
-        # All segments at once: first elements first, and of these the ones of the longest segments, so that
-        # those that go on are a slice.
-        longest = np.argsort(-floor.counts, kind="stable")
-        place = np.empty_like(longest)
-        place[longest] = np.arange(len(longest))
-        rank = np.arange(n) - np.repeat(np.cumsum(floor.counts) - floor.counts, floor.counts)
-        order = np.lexsort((np.repeat(place, floor.counts), rank))
-        who = floor.who[longest]
-        begin = [self.memory[name][LEVELS - 1, who] for name in CARRY if name in self.memory]
-        mass, masses = (begin.pop(), np.empty(n)) if self.kind.adjusted else (None, None)
-        older, totals = Moments(*begin), values.at(order)
-        link = self._links(decays, order)
-        for first, end in pairwise([0, *np.cumsum(np.bincount(rank)).tolist()]):
-            at, going = slice(first, end), slice(0, end - first)
-            (how, gain), older = link(at), older.at(going)
-            if mass is None or masses is None:
-                older = join(older, totals.at(at), how)
-            else:
-                older, mass = join_adjusted(older, mass[going], totals.at(at), how, gain)
-                masses[at] = mass
-            totals.put(at, older)
-        back = np.argsort(order)
-        return totals.at(back), None if masses is None else masses[back]
-
-    def _chain_numbers(self, values: list[float]) -> Moments:
-        """Where each step is one number, Python's own are faster, and have the same bits."""
-        assert self.kind.tables
-        floor, how = self.floors[LEVELS], self.kind.tables[LEVELS].outer[0]
-        numbers = iter(values)
-        totals: list[float] = []
-        carries = self.memory["carry_mean"][LEVELS - 1, floor.who]
-        for carry, count in zip(carries.tolist(), floor.counts.tolist(), strict=True):
-            steps = accumulate(islice(numbers, count), lambda old, new: blend(old, new, how), initial=carry)
-            totals += islice(steps, 1, None)
-        return Moments(np.array(totals))
-
-    def _links(self, decays: Decays | None, order: Ints) -> Callable[[slice], tuple[Mix, Any]]:
-        """How a carry and the elements at a place above the last level blend, and what those weigh."""
+        """Join the elements above the last level one after the other to its carry."""
+        floor = self.floors[LEVELS]
         if self.kind.tables:
             table = self.kind.tables[LEVELS]
-            even = table.outer[0], table.mass[0]
-            return lambda _: even
-        assert decays is not None
-        how = mix(decays.share[order], decays.decay[order])
-        gain = decays.share[order] if decays.gain is None else decays.gain[order]
-        return lambda at: (how.at(at), gain[at])
+            how, gain = table.outer[0], table.mass[0]
+        else:
+            assert decays is not None
+            how = mix(decays.share, decays.decay)
+            gain = decays.share if decays.gain is None else decays.gain
+        begin = [self.memory[name][LEVELS - 1, floor.who] for name in CARRY if name in self.memory]
+        return chain(floor.counts, begin, values, (how, gain), adjusted=self.kind.adjusted)
 
 
 def walk_blocks(

@@ -72,9 +72,9 @@ def norm(a: Floats, b: Floats) -> Floats:
     ratio /= np.maximum(large, TINY)
     ratio *= ratio
     ratio += 1.0
-    np.sqrt(ratio, out=ratio)
-    ratio *= large
-    return ratio
+    root = np.sqrt(ratio)
+    root *= large
+    return root
 
 
 def spread_of(spreads: tuple[Floats, Floats | None], weights: tuple[Floats, Floats], apart: Floats) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ema_cli.engine.kernel import Mix, bias_of, blend, mix, sides, spread_of
-from ema_cli.engine.scratch import Floats
+from ema_cli.engine.scratch import Floats, Ints
 from ema_cli.engine.state import MOMENTS
 
 
@@ -59,10 +59,36 @@ def join(older: Moments, newer: Moments, how: Mix) -> Moments:
 
 
 def join_adjusted(
-    older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float
+    older: Moments, mass: Floats, newer: Moments, fade: Mix, gain: Floats | float, which: Ints | None = None
 ) -> tuple[Moments, Floats]:
-    """`join` by what each side weighs: its mass, the older one's decayed; also the mass of both."""
+    """`join` by what each side weighs: its mass, the older one's decayed; also the mass of both.
+
+    which: where `mass` has only different values, the one of each column of `newer`.
+    """
     nothing = np.zeros(np.broadcast_shapes(np.shape(mass), np.shape(fade.pull)))
     left = blend(mass, nothing, fade)
     total = left + gain
-    return join(older, newer, mix(gain, left, total)), total
+    how = mix(gain, left, total)
+    if which is not None:
+        total = np.take(total, which, axis=-1)
+        newer_side = how.newer if isinstance(how.newer, bool) else np.take(how.newer, which, axis=-1)
+        how = Mix(np.take(how.pull, which, axis=-1), newer_side)
+    return join(older, newer, how), total
+
+
+def distinct(masses: Floats) -> tuple[Floats, Ints | None]:
+    """The different masses and which of them each one is; or, where they are many, the masses as they are.
+
+    Once the first rows have faded, masses differ by the rounding of the last digit only.
+    """
+    order = masses.argsort()
+    ranked = masses[order]
+    first = np.append(True, ranked[1:] != ranked[:-1])
+    if np.count_nonzero(first) * MANY > len(masses):
+        return masses, None
+    which = np.empty(len(masses), np.int64)
+    which[order] = first.cumsum() - 1
+    return ranked[first], which
+
+
+MANY = 8  # lanes to each different mass, below which it does not pay to look at the different ones alone

@@ -5,7 +5,6 @@ EMA_KILLS and EMA_KILL_MB set how often and over how large a file runs are kille
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
 import random
@@ -481,6 +480,13 @@ def test_workers_go_when_their_parent_is_killed(shop: Workshop) -> None:
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
+def has_open(process: int, path: Path) -> bool:
+    try:
+        return path in {link.readlink() for link in Path(f"/proc/{process}/fd").iterdir()}
+    except OSError:  # it is at work, or gone
+        return False
+
+
 @needs_proc
 def test_a_worker_that_is_killed_costs_its_file_only(shop: Workshop) -> None:
     fifo = shop.folder / "0.csv"
@@ -488,13 +494,13 @@ def test_a_worker_that_is_killed_costs_its_file_only(shop: Workshop) -> None:
     for k in range(1, 6):
         shop.write(f"{k}.csv", f"x\n{k}\n")
     names = [f"{k}.csv" for k in range(6)]
+    held = os.open(fifo, os.O_RDWR)  # or whoever opens it would wait, and could not be told from the other
     with shop.start(*names, "--alpha", "0.1", "--output-dir", "out", "-j", "2") as process:
         wait_for(lambda: len(list(shop.folder.glob("out/[1-5].csv"))) == 5)
-        # One waits for the fifo; the other has nothing left to do and may be gone.
-        for worker in children(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
+        (waiting,) = (worker for worker in children(process.pid) if has_open(worker, fifo))
+        os.kill(waiting, signal.SIGKILL)
         _, said = process.communicate(timeout=20)
+    os.close(held)
     assert process.returncode == 1
     assert b"0.csv: its process was killed" in said
     assert b"5 of 6 files written" in said

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.batch import Floats
+from ema_cli.batch import Floats, Ints
 from ema_cli.decay import Decay
-from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.engine.engine import TILE, Engine, KeyedRows
 from ema_cli.errors import OptionError
 
 Tiles = Callable[[], Iterator[tuple[Floats, KeyedRows | None]]]
@@ -120,7 +121,7 @@ def _errors(tiles: Tiles, average: Average, wanted: list[list[float]]) -> tuple[
     """The root of each column's squared error for each weight wanted of it; and how many keys there are."""
     columns = [(k, _Predictions(average, alphas)) for k, alphas in enumerate(wanted) if alphas]
     keys_seen = 1
-    for values, keys in tiles():
+    for values, keys in cut_anew(tiles()):
         if keys is not None:
             keys_seen = max(keys_seen, int(keys.slots.max()) + 1)
         for k, predictions in columns:
@@ -129,6 +130,32 @@ def _errors(tiles: Tiles, average: Average, wanted: list[list[float]]) -> tuple[
     for k, predictions in columns:
         found[k] = predictions.error
     return found, keys_seen
+
+
+def cut_anew(tiles: Iterator[tuple[Floats, KeyedRows | None]]) -> Iterator[tuple[Floats, KeyedRows | None]]:
+    """The same rows in tiles of `TILE`, counted from the first, so that sums over them do not depend on how
+    the rows came."""
+    waiting: list[tuple[Floats, Ints | None]] = []
+    room = TILE
+    for values, keys in tiles:
+        slots = None if keys is None else keys.slots[keys.codes]
+        for begin, end in pairwise([0, *range(room, len(values), TILE), len(values)]):
+            waiting.append((values[begin:end], None if slots is None else slots[begin:end]))
+            room -= end - begin
+            if not room:
+                yield _one_tile(waiting)
+                waiting, room = [], TILE
+    if waiting:
+        yield _one_tile(waiting)
+
+
+def _one_tile(parts: list[tuple[Floats, Ints | None]]) -> tuple[Floats, KeyedRows | None]:
+    values = np.concatenate([values for values, _ in parts])
+    slots = [slots for _, slots in parts if slots is not None]
+    if not slots:
+        return values, None
+    named, codes = np.unique(np.concatenate(slots), return_inverse=True)
+    return values, KeyedRows(codes.astype(np.uint16), named)
 
 
 class _Predictions:

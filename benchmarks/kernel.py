@@ -19,10 +19,10 @@ import numpy as np
 
 from ema_cli.average import make_average
 from ema_cli.engine.engine import TILE, Engine, KeyedRows
+from ema_cli.process import keep_buffers
 
 ROWS = 1_000_000
 ALPHA = 0.1
-ONE_GO = 8 * TILE  # without keys an update may have any number of rows
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Run = Callable[[], Floats]
 
@@ -40,7 +40,7 @@ class Case:
 def engine(x: Floats, times: Any = None, codes: Any = None, **options: Any) -> Run:
     average = make_average(options, timed=times is not None)
     values = x[:, np.newaxis]
-    size = ONE_GO if codes is times is None else TILE
+    size = TILE if codes is not None or times is not None else len(x)  # only those have to be cut
 
     def run() -> Floats:
         folding, out = Engine(average, 1), np.empty(len(x))
@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--passes", action="store_true", help="what NumPy's passes alone take")
     given = parser.parse_args()
     turns = given.turns
+    keep_buffers()  # as the commands do; the peers have it too
     if given.passes:
         print_passes(turns)
         return

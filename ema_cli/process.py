@@ -50,8 +50,15 @@ def settle() -> None:
     sys.meta_path.insert(0, NoPandas())
     # To import makes a hundred thousand objects and no garbage to look for.
     gc.set_threshold(50_000)
-    # Buffers of a few MB come and go with every batch: by default glibc gives each back to the system
-    # and fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes.
+    keep_buffers()
+
+
+def keep_buffers() -> None:
+    """Let the memory allocator keep what is freed for what comes next.
+
+    Buffers of a few MB come and go with every batch: by default glibc gives each back to the system and
+    fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes.
+    """
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)

@@ -63,7 +63,7 @@ def join_adjusted(
 ) -> tuple[Moments, Floats]:
     """`join` by what each side weighs: its mass, the older one's decayed; also the mass of both.
 
-    which: where `mass` has only different values, the one of each column of `newer`.
+    which: where `mass` holds each value but once, the place of its own for each column of `newer`.
     """
     nothing = np.zeros(np.broadcast_shapes(np.shape(mass), np.shape(fade.pull)))
     left = blend(mass, nothing, fade)
@@ -74,6 +74,9 @@ def join_adjusted(
         newer_side = how.newer if isinstance(how.newer, bool) else np.take(how.newer, which, axis=-1)
         how = Mix(np.take(how.pull, which, axis=-1), newer_side)
     return join(older, newer, how), total
+
+
+MANY = 8  # masses to each different one, on average, from which it pays to look at the different ones alone
 
 
 def distinct(masses: Floats) -> tuple[Floats, Ints | None]:
@@ -89,6 +92,3 @@ def distinct(masses: Floats) -> tuple[Floats, Ints | None]:
     which = np.empty(len(masses), np.int64)
     which[order] = first.cumsum() - 1
     return ranked[first], which
-
-
-MANY = 8  # lanes to each different mass, below which it does not pay to look at the different ones alone

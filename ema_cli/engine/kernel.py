@@ -48,10 +48,16 @@ def mix(new: Floats | float, old: Floats, total: Floats | None = None, out: Floa
 def blend(old: Any, new: Any, how: Mix) -> Any:
     """The blend of two averages, numbers or arrays; that of an array is put in the place of `new`."""
     pull, newer = how
-    base = old if newer is False else +new if newer is True else np.where(newer, new, old)
-    new -= old
-    new *= pull
-    new += base
+    if newer is False:  # the most frequent case needs no room
+        new -= old
+        new *= pull
+        new += old
+        return new
+    move = new - old
+    move *= pull
+    if newer is not True:
+        np.copyto(new, old, where=np.logical_not(newer))  # there the base is the older side
+    new += move
     return new
 
 

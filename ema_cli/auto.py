@@ -155,7 +155,7 @@ def _one_tile(parts: list[tuple[Floats, Ints | None]]) -> tuple[Floats, KeyedRow
     if not slots:
         return values, None
     named, codes = np.unique(np.concatenate(slots), return_inverse=True)
-    return values, KeyedRows(codes.astype(np.uint16), named)
+    return values, KeyedRows(codes.astype(np.uint16), named)  # which `TILE` fits
 
 
 class _Predictions:

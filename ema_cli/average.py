@@ -64,6 +64,11 @@ class Average:
         )
         return replace(self, decays=found)
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but trends is asked for."""
+        return not (self.residual or self.std or self.bands is not None)
+
     def names(self, column: str) -> list[str]:
         """The new columns' names for one input column, in output order."""
         parts = ["ema"]

@@ -45,7 +45,7 @@ class Trends:
     def _fold(self, engine: Engine, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
         rows, columns = values.shape
         weights = len(self.average.decays)
-        if len(self.average.names("")) == weights and 1 in (weights, columns):
+        if self.average.is_bare and 1 in (weights, columns):
             # Trends alone, which the engine puts out in the order of their names.
             out = np.empty((weights, columns, rows))
             engine.update(values, times, keys, out)

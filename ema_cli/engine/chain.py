@@ -12,7 +12,7 @@ from ema_cli.engine.kernel import Mix, blend, mix
 from ema_cli.engine.moments import Moments, join, join_adjusted
 from ema_cli.engine.scratch import Floats, Ints
 
-FEW = 32  # segments at a time, on average, from which a step of them all together is the faster way
+TOGETHER = 32  # segments at a time, on average, from which a step of them all together is the faster way
 
 
 def chain(
@@ -24,7 +24,7 @@ def chain(
     before them, by segment: the moments, and the mass if `adjusted`. links: how each element blends with
     what is before it, and the weight it enters with; numbers where these are the same for all.
     """
-    way = _one_by_one if len(values.mean) < FEW * counts.max() else _side_by_side
+    way = _one_by_one if len(values.mean) < TOGETHER * counts.max() else _side_by_side
     return way(counts, carries, values, links, adjusted)
 
 
@@ -37,31 +37,29 @@ def _one_by_one(
     n = len(values.mean)
     if adjusted:
         enters = zip(_each(how, n), np.broadcast_to(gain, n).tolist(), strict=True)
-        before, after = _run(counts, carries.pop(), enters, lambda mass, by: blend(mass, 0.0, by[0]) + by[1])
-        left, masses = blend(np.array(before), np.zeros(n), how), np.array(after)
+        lines = list(_lines(counts, carries.pop(), enters, lambda mass, by: blend(mass, 0.0, by[0]) + by[1]))
+        left = blend(np.array([mass for line in lines for mass in line[:-1]]), np.zeros(n), how)
+        masses = np.array([mass for line in lines for mass in line[1:]])
         how = mix(gain, left, masses)
     if values.std is None:
         means = zip(values.mean.tolist(), _each(how, n), strict=True)
-        _, after = _run(counts, carries[0], means, lambda old, by: blend(old, *by))
-        return Moments(np.array(after)), masses
+        lines = list(_lines(counts, carries[0], means, lambda old, by: blend(old, *by)))
+        return Moments(np.array([mean for line in lines for mean in line[1:]])), masses
     parts = values.given()
     elements = map(Moments, *(part.tolist() for _, part in parts))
     starts = list(map(Moments, *carries))
     steps = zip(elements, _each(how, n), strict=True)
-    _, totals = _run(counts, starts, steps, lambda older, by: join(older, *by))
+    lines = list(_lines(counts, starts, steps, lambda older, by: join(older, *by)))
+    totals = [one for line in lines for one in line[1:]]
     return Moments(*(np.array([getattr(one, name) for one in totals]) for name, _ in parts)), masses
 
 
-def _run(
+def _lines(
     counts: Ints, carries: list[Any], steps: Iterator[Any], go: Callable[[Any, Any], Any]
-) -> tuple[list[Any], list[Any]]:
-    """What is there before and after each step, segment after segment."""
-    before, after = [], []
+) -> Iterator[list[Any]]:
+    """For each segment its carry, and what is there after each of its steps."""
     for carry, count in zip(carries, counts.tolist(), strict=True):
-        line = [*accumulate(islice(steps, count), go, initial=carry)]
-        before += line[:-1]
-        after += line[1:]
-    return before, after
+        yield [*accumulate(islice(steps, count), go, initial=carry)]
 
 
 def _each(how: Mix, n: int) -> Iterable[Mix]:
@@ -97,6 +95,6 @@ def _side_by_side(
             enters = gain if alike else gain[order[at]]
             older, mass = join_adjusted(older, mass[going], totals.at(at), link, enters)
             masses[at] = mass
-        totals.put(at, older)
+        totals.put_spread(at, older)
     back = np.argsort(order)
     return totals.at(back), None if masses is None else masses[back]

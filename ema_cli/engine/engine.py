@@ -46,8 +46,8 @@ class Engine:
         """Trend and standard deviation of each row, shape (weights, rows, columns); NaN where blank.
 
         values: (rows, columns) float64, NaN where missing. times: (rows,) int64 nanoseconds. keys: every
-        code has a row. out: (weights, columns, rows), where the trend is to be put. Other arrays are the
-        engine's own and good until its next update.
+        code has a row. out: (weights, columns, rows) in one piece, where the trend is to be put. Other arrays
+        are the engine's own and good until its next update.
         Raises BackwardsTimeError, before anything is folded in.
         """
         self.scratch.clear()

@@ -72,7 +72,9 @@ class Folding:
     def totals(
         self, values: Moments, decays: Decays | None, out: Moments | None = None, level: int = 0
     ) -> tuple[Moments, Floats | None]:
-        """The moments after each element of a level; if bias-corrected, above the first also their mass.
+        """The moments after each element of a level, and what they weigh.
+
+        That is None on the first level, where nobody asks, and where nothing is bias-corrected.
 
         values, decays: of the elements, segment after segment; no decays if the kind has tables.
         out: where the moments are to go, as they are on the first level.
@@ -161,7 +163,7 @@ class Folding:
                 both, total = join_adjusted(older, values[-1], local.at(at), how, mass, which)
                 if masses is not None:
                     masses[at] = total
-            local.put(at, both)
+            local.put_spread(at, both)
         target = {} if out is None else dict(out.given())
         return Moments(*(lanes.collect(part, target.get(name)) for name, part in local.given()))
 

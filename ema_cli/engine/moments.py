@@ -39,8 +39,8 @@ class Moments:
             return Moments(self.mean[index])
         return Moments(self.mean[index], self.std[index], self.bias[index])
 
-    def put(self, index: Any, joined: Moments) -> None:
-        """The moments of some elements are what `join` gave, which has put the means in their place."""
+    def put_spread(self, index: Any, joined: Moments) -> None:
+        """All but the means of some elements, which `join` has put in their place."""
         if self.std is not None and self.bias is not None:
             self.std[index], self.bias[index] = joined.std, joined.bias
 
@@ -65,6 +65,7 @@ def join_adjusted(
 
     which: where `mass` holds each value but once, the place of its own for each column of `newer`.
     """
+    # To fade is to blend with nothing; here is where that is put.
     nothing = np.zeros(np.broadcast_shapes(np.shape(mass), np.shape(fade.pull)))
     left = blend(mass, nothing, fade)
     total = left + gain

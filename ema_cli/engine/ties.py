@@ -117,7 +117,7 @@ class RecursiveClock:
         for some in chunks(len(plan.means)):
             joined = join(before.at(some), Moments(plan.means[some].copy()), mix(share[some], decay[some]))
             before.mean[some] = joined.mean
-            before.put(some, joined)
+            before.put_spread(some, joined)
         for (_, target), (_, values) in zip(out.given(), before.given(), strict=True):
             target[:] = values[plan.real]
 

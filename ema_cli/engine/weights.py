@@ -21,7 +21,8 @@ from ema_cli.engine.lanes import BLOCK, Dense, Ragged
 from ema_cli.engine.scratch import Floats, Scratch
 from ema_cli.engine.state import BLANK, DECAYS, LEVELS, Memory
 
-WIDE = 8192  # lanes from which a step is worth a call of its own
+# Lanes from which a step is worth a call of its own: several columns, or many rows at once.
+WIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def even_weights(decay: float, share: float, gain: float | None) -> list[Weights
         for newer, alike in groupby(outer.items(), lambda step: step[1].newer):
             pulls = {j: how.pull for j, how in alike}
             some = slice(min(pulls), max(pulls) + 1)
-            whole.append((some, Mix(np.array([[*pulls.values()]]).T, newer), weights.mass[some]))
+            whole.append((some, Mix(np.array([[*pulls.values()]]).T, newer), weights.mass[some].copy()))
         tables.append(Weights(decays, shares, masses, inner, outer, whole, True))
         decay, share, gain = decays[-1], shares[-1], None if gain is None else masses[-1]
     return tables

@@ -172,12 +172,12 @@ class ParquetCopySink:
         self._original.handle.close()
 
     def _end_piece(self) -> None:
-        """Let a piece of the new columns be encoded, and write the row group that the one before it ended."""
+        """Let a piece of the new columns be encoded; meanwhile write the row group that ended before it."""
         if len(self._new):
             group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
             self._pieces.append(self._pool.submit(self._encode, group))
         self._left -= self._filled
-        self._write_ended()  # whose last piece has been encoded meanwhile
+        self._write_ended()
         if not self._left:
             self._ended = self._groups.popleft(), self._pieces
             self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []

@@ -136,7 +136,7 @@ class TextSource:
                     raise self._ragged(error) from None
                 records = error.records
             if records.length:
-                if records.length > LONG * len(records):
+                if len(records) and records.length > LONG * len(records):
                     self.block = 2 * BLOCK_BYTES
                 block = Block(records, self.line)
                 self._consume(records.length, records.lines)

@@ -19,6 +19,8 @@ import numpy as np
 
 from ema_cli.average import make_average
 from ema_cli.engine.engine import TILE, Engine, KeyedRows
+from ema_cli.engine.kernel import Mix, blend
+from ema_cli.engine.lanes import BLOCK
 from ema_cli.process import keep_buffers
 
 ROWS = 1_000_000
@@ -102,28 +104,23 @@ def cases(parts: dict[str, Any]) -> list[Case]:
 def passes() -> dict[str, Run]:
     """What NumPy has to do for the plain average whatever is written round it, one tile at a time.
 
-    Blocks of 16 lie side by side; a step takes three operations, base + pull·(new − old).
+    Blocks lie side by side; a step is a blend, base + pull·(new − old), three operations.
     """
     x = 50.0 + np.random.default_rng(0).standard_normal(TILE)
     some = np.random.default_rng(1).random(TILE) > 0.05
-    where, out, steps = np.flatnonzero(some), np.empty(TILE), np.empty((16, TILE // 16))
-    few, carry = x[where], x[: TILE // 16].copy()
-
-    def blend(old: Floats, new: Floats) -> Floats:
-        new -= old
-        new *= ALPHA
-        new += old
-        return new
+    where, out, steps = np.flatnonzero(some), np.empty(TILE), np.empty((BLOCK, TILE // BLOCK))
+    few, carry = x[where], x[: TILE // BLOCK].copy()
+    how = Mix(ALPHA, False)
 
     def walk() -> Floats:
         before = steps[0]
         for step in steps[1:]:
-            before = blend(before, step)
+            before = blend(before, step, how)
         return steps
 
     def join() -> Floats:
         for step in steps:
-            blend(carry, step)
+            blend(carry, step, how)
         return steps
 
     def put(target: Floats, index: Any, values: Floats) -> Run:
@@ -135,10 +132,10 @@ def passes() -> dict[str, Run]:
 
     return {
         "find missing cells": lambda: np.isnan(x),
-        "lay blocks side by side": put(steps, ..., x.reshape(-1, 16).T),
+        "lay blocks side by side": put(steps, ..., x.reshape(-1, BLOCK).T),
         "walk them": walk,
         "join what was before": join,
-        "back in order": put(out.reshape(-1, 16), ..., steps.T),
+        "back in order": put(out.reshape(-1, BLOCK), ..., steps.T),
         "only with gaps: where values are": lambda: np.flatnonzero(some),
         "only with gaps: gather them": lambda: np.take(x, where, out=few, mode="clip"),
         "only with gaps: blanks": put(out, ..., np.array(np.nan)),

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -100,11 +101,13 @@ class Run:
     memory: float
 
 
-def measure(command: list[str], out: Path) -> Run:
-    """Run a command as a process of its own, as the system counts it."""
+def measure(command: list[str], out: Path, watch: Callable[[int], None] | None = None) -> Run:
+    """Run a command as a process of its own, as the system counts it. watch: given its number meanwhile."""
     arguments = [word.replace("OUT", str(out)) for word in command]
     begin = time.perf_counter()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    if watch is not None:
+        watch(process.pid)
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -115,21 +118,17 @@ def measure(command: list[str], out: Path) -> Run:
 
 def peak_of_all(command: list[str], out: Path) -> float:
     """The most memory (MB) that a command's processes have at one time; pages they share count once."""
-    arguments = [word.replace("OUT", str(out)) for word in command]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
-    done, found = threading.Event(), [0]
+    found = [0]
 
-    def watch() -> None:
-        while not done.wait(0.002):
-            found.append(sum(map(memory_of, tree(process.pid))))
+    def sample(pid: int) -> None:
+        while processes := tree(pid):
+            found.append(sum(map(memory_of, processes)))
+            time.sleep(0.002)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _, status, used = os.wait4(process.pid, 0)
-    done.set()
-    watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return max(used.ru_maxrss, *found) / 1024
+    def watch(pid: int) -> None:
+        threading.Thread(target=sample, args=[pid]).start()
+
+    return max(measure(command, out, watch).memory, max(found) / 1024)
 
 
 def tree(pid: int) -> list[int]:

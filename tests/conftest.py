@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -18,6 +21,24 @@ SAMPLES = ROOT / "sample_data"
 settings.register_profile("here", deadline=None, max_examples=100)
 settings.register_profile("long", deadline=None, max_examples=10_000)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "here"))
+
+
+T = TypeVar("T")
+
+
+def wait_for(true: Callable[[], T], seconds: float = 20) -> T:
+    """What `true` gives as soon as that is something; fails where it stays nothing."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+    return found
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started, by number."""
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in text.split()]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from ema_cli.errors import DataError, EmaError, FileTrouble, OptionError, Place
-from tests.conftest import Workshop
+from tests.conftest import Workshop, children, wait_for
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores"
@@ -125,23 +124,14 @@ def test_a_reader_that_leaves_ends_it_by_sigpipe(apart: Apart) -> None:
 
 def child_of(process: subprocess.Popen[bytes]) -> int:
     """The process that a process has forked, once it has."""
-    for _ in range(600):
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if children:
-            return int(children[0])
-        time.sleep(0.01)
-    raise AssertionError("no writer was forked")
+    return wait_for(lambda: children(process.pid), 6)[0]
 
 
 def is_gone(pid: int) -> bool:
-    for _ in range(500):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.01)
-    return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def blocked(apart: Apart, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -157,7 +147,7 @@ def test_whoever_ends_the_run_ends_the_writer(number: signal.Signals, apart: Apa
     with process:
         process.send_signal(number)
         assert process.wait(60) == (130 if number == signal.SIGINT else -number)
-        assert is_gone(writer)
+        wait_for(lambda: is_gone(writer), 5)
 
 
 def test_a_writer_that_is_killed_is_an_error(apart: Apart) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Workshop
+from tests.conftest import Workshop, children, wait_for
 
 KILLS = int(os.environ.get("EMA_KILLS", "8"))
 MEGABYTES = int(os.environ.get("EMA_KILL_MB", "3"))
@@ -135,13 +135,6 @@ def test_a_live_pipe_is_interrupted_at_once(shop: Workshop, number: int, code: i
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert shop.names() == []
-
-
-def wait_for(condition: object, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.005)
 
 
 def test_an_interrupt_that_is_ignored_stays_so(shop: Workshop) -> None:
@@ -460,11 +453,6 @@ def test_a_batch_is_interrupted_with_all_its_workers(
     assert said == b""
     assert not list(shop.folder.glob("out/.*"))
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
-
-
-def children(process: int) -> list[int]:
-    text = Path(f"/proc/{process}/task/{process}/children").read_text()
-    return [int(child) for child in text.split()]
 
 
 @needs_proc

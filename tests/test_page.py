@@ -6,13 +6,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import SAMPLES, Workshop
+from tests.conftest import SAMPLES, Workshop, wait_for
 
 pytest.importorskip("bokeh", reason="the extra [plot] is not here")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not here")
@@ -65,14 +65,6 @@ def browser() -> Iterator[Any]:
         driver = webdriver.Chrome(options=options, service=Service(DRIVER))
         yield driver
         driver.quit()
-
-
-def wait_for(true: Callable[[], Any]) -> Any:
-    """What `true` gives as soon as that is something, within 20 seconds."""
-    end = time.monotonic() + 20
-    while not (found := true()) and time.monotonic() < end:
-        time.sleep(0.1)
-    return found
 
 
 def show(browser: Any, page: Path) -> None:

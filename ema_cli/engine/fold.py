@@ -86,7 +86,7 @@ class Folding:
         local = walk_blocks(floor.lanes, values, weights, self._begin(level, MOMENTS), std=self.kind.std)
         carry = self._begin(level, CARRY)
         if level + 1 < len(self.floors):
-            ends = Moments(**{n: floor.lanes.at_ends(part) for n, part in local.given()})
+            ends = local.each(floor.lanes.at_ends)
             self._hand_down(level, carry, self.totals(ends, ends_of(floor.lanes, weights), None, level + 1))
         self._remember(level, local, weights)
         masses = floor.lanes.empty() if self.kind.adjusted and level else None
@@ -101,7 +101,7 @@ class Folding:
         for name in names:
             if name in self.memory:
                 out[name] = np.zeros(floor.lanes.count)
-                if BLANK[name]:
+                if BLANK[name]:  # to fill takes as long as to compute a step
                     out[name][:] = BLANK[name]
                 out[name][floor.lanes.first_lane] = self.memory[name][level, floor.who]
         return out
@@ -218,8 +218,7 @@ def fold_blocks(
     begin = {name: np.full(lanes.count, blank) for name, blank in BLANK.items()}
     weights = kind.tables[level] if kind.tables else weigh(lanes, decays, begin)
     local = walk_blocks(lanes, values, weights, begin, std=kind.std)
-    ends = Moments(*(lanes.at_ends(part) for _, part in local.given()))
-    return ends, ends_of(lanes, weights)
+    return local.each(lanes.at_ends), ends_of(lanes, weights)
 
 
 def _steps(

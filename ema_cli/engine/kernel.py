@@ -32,6 +32,11 @@ class Mix(NamedTuple):
         """That of some rows."""
         return Mix(self.pull[index], self.newer if isinstance(self.newer, bool) else self.newer[index])
 
+    def take(self, columns: Ints) -> Mix:
+        """That of these columns (on the last axis), which may repeat."""
+        newer = self.newer if isinstance(self.newer, bool) else np.take(self.newer, columns, axis=-1)
+        return Mix(np.take(self.pull, columns, axis=-1), newer)
+
 
 def mix(new: Floats | float, old: Floats, total: Floats | None = None, out: Floats | None = None) -> Mix:
     """How a newer and an older side of these weights blend. total: their sum, where that is not 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,10 @@ class Moments:
             return Moments(self.mean[index])
         return Moments(self.mean[index], self.std[index], self.bias[index])
 
+    def each(self, change: Callable[[Floats], Floats]) -> Moments:
+        """The parts there are, each put through a function."""
+        return Moments(*(change(part) for _, part in self.given()))
+
     def put_spread(self, index: Any, joined: Moments) -> None:
         """All but the means of some elements, which `join` has put in their place."""
         if self.std is not None and self.bias is not None:
@@ -71,9 +76,7 @@ def join_adjusted(
     total = left + gain
     how = mix(gain, left, total)
     if which is not None:
-        total = np.take(total, which, axis=-1)
-        newer_side = how.newer if isinstance(how.newer, bool) else np.take(how.newer, which, axis=-1)
-        how = Mix(np.take(how.pull, which, axis=-1), newer_side)
+        total, how = np.take(total, which, axis=-1), how.take(which)
     return join(older, newer, how), total
 
 
@@ -85,7 +88,7 @@ def distinct(masses: Floats) -> tuple[Floats, Ints | None]:
 
     Once the first rows have faded, masses differ by the rounding of the last digit only.
     """
-    order = masses.argsort()
+    order = masses.argsort()  # np.unique would keep equal ones in order, which takes ten times as long
     ranked = masses[order]
     first = np.append(True, ranked[1:] != ranked[:-1])
     if np.count_nonzero(first) * MANY > len(masses):

@@ -183,7 +183,7 @@ class ParquetCopySink:
             self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []
 
     def _write_ended(self) -> None:
-        """Write the row group that all rows of are there, if there is one."""
+        """Write the row group whose rows are all there, if there is one."""
         if self._ended is None:
             return
         (group, pieces), self._ended = self._ended, None

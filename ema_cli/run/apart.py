@@ -32,8 +32,8 @@ SLOTS, SLOT_BYTES = 3, 16 << 20
 _END = "all written"
 _PARENT_DEATH_SIGNAL = 1  # of Linux' prctl.h
 
-# Of each array that is handed over: its type and shape.
-Layout = list[tuple[str, tuple[int, ...]]]
+# Of each array that is handed over: where it begins, its type and shape.
+Layout = list[tuple[int, str, tuple[int, ...]]]
 
 
 class Apart:
@@ -62,12 +62,14 @@ class Apart:
     def write(self, batch: Batch, fields: Floats) -> None:
         own, tail = batch.body.texts(self.sink.dialect)
         arrays: list[NDArray[Any]] = [fields.T, *offsets_and_bytes(own), np.frombuffer(tail, np.uint8)]
-        layout: Layout = [(array.dtype.str, array.shape) for array in arrays]
+        layout, size = _lay_out(arrays)
         while not self.free:
             self._hear()
         slot = self.free.pop()
-        large = np.empty(_size(layout), np.uint8) if _size(layout) > SLOT_BYTES else None
-        _put(arrays, layout, self.shared[slot] if large is None else large)
+        large = np.empty(size, np.uint8) if size > SLOT_BYTES else None
+        places = _laid_out(layout, self.shared[slot] if large is None else large)
+        for array, place in zip(arrays, places, strict=True):
+            np.copyto(place, array)
         self._send((slot, layout, large))
 
     def _send(self, message: Any) -> None:
@@ -124,7 +126,8 @@ class Apart:
         try:
             while (job := pickle.load(jobs)) is not None:
                 slot, layout, large = job
-                fields, offsets, text, tail = _get(layout, self.shared[slot] if large is None else large)
+                room = self.shared[slot] if large is None else large
+                fields, offsets, text, tail = _laid_out(layout, room)
                 self.sink.append(binary_array(offsets, text), tail.data, fields.T)
                 _send(news, slot)
         except BaseException as error:  # raised by the parent
@@ -152,25 +155,15 @@ def _send(pipe: BinaryIO, message: Any) -> None:
     pipe.flush()
 
 
-def _size(layout: Layout) -> int:
-    """Bytes that arrays take one behind the other, each at a multiple of 8."""
-    return sum(-(-_bytes(*one) // 8) * 8 for one in layout)
+def _lay_out(arrays: Sequence[NDArray[Any]]) -> tuple[Layout, int]:
+    """Where arrays go one behind the other, each at a multiple of 8; and the bytes of all."""
+    layout, end = [], 0
+    for array in arrays:
+        layout.append((end, array.dtype.str, array.shape))
+        end += -(-array.nbytes // 8) * 8
+    return layout, end
 
 
-def _bytes(kind: str, shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
-
-
-def _put(arrays: Sequence[NDArray[Any]], layout: Layout, room: NDArray[np.uint8]) -> None:
-    for array, place in zip(arrays, _get(layout, room), strict=True):
-        np.copyto(place, array)  # which lets other threads run
-
-
-def _get(layout: Layout, room: NDArray[np.uint8]) -> list[NDArray[Any]]:
+def _laid_out(layout: Layout, room: NDArray[np.uint8]) -> list[NDArray[Any]]:
     """The arrays in this room, in place."""
-    out, at = [], 0
-    for kind, shape in layout:
-        size = _bytes(kind, shape)
-        out.append(room[at : at + size].view(kind).reshape(shape))
-        at += -(-size // 8) * 8
-    return out
+    return [np.ndarray(shape, kind, room, begin) for begin, kind, shape in layout]

@@ -118,9 +118,9 @@ class Clock:
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         raise SystemExit(__doc__)
-    from ema_cli.process import settle
+    from ema_cli.process import set_process_defaults
 
-    settle()
+    set_process_defaults()
     from ema_cli.cli import command, make_job
     from ema_cli.run.pipeline import run
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ema_cli.api.arrays import smooth
     from ema_cli.api.smoother import Smoother
     from ema_cli.errors import EmaError
-    from ema_cli.weights.parameters import ParameterEMA
+    from ema_cli.parameters.ema import ParameterEMA
 
 __all__ = ["EmaError", "ParameterEMA", "Smoother", "smooth"]
 
 _HOMES = {
     "smooth": "ema_cli.api.arrays",
     "Smoother": "ema_cli.api.smoother",
-    "ParameterEMA": "ema_cli.weights.parameters",
+    "ParameterEMA": "ema_cli.parameters.ema",
     "EmaError": "ema_cli.errors",
 }
 

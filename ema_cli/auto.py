@@ -15,10 +15,10 @@ from itertools import pairwise
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.batch import Floats, Ints
 from ema_cli.decay import Decay
 from ema_cli.engine.engine import TILE, Engine, KeyedRows
 from ema_cli.errors import OptionError
+from ema_cli.formats.base import Floats, Ints
 
 Tiles = Callable[[], Iterator[tuple[Floats, KeyedRows | None]]]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ema_cli.job import Job, Summary
-    from ema_cli.run.folder import Tally
+    from ema_cli.run.batch import Tally
     from ema_cli.run.outcome import Outcome
 
 NAME = "ema-smooth"
@@ -124,15 +124,15 @@ def command(**options: Any) -> None:
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
     """
-    from ema_cli.process import settle
+    from ema_cli.process import set_process_defaults
 
     job = make_job(options)
     _mind_terminals(job)
-    settle()
+    set_process_defaults()
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options))
+    from ema_cli.observing import watching
     from ema_cli.run.pipeline import run
-    from ema_cli.watching import watching
 
     with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
         summary = run(job, watcher)
@@ -165,8 +165,8 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
 
 def _run_folder(job: Job, options: dict[str, Any]) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
-    from ema_cli.run.folder import run_folder
-    from ema_cli.watching import counting
+    from ema_cli.observing import counting
+    from ema_cli.run.batch import run_folder
 
     def report(outcome: Outcome) -> None:
         if outcome.problem is not None:

@@ -44,7 +44,7 @@ def _inputs(options: dict[str, Any]) -> list[str]:
 
 def _columns(name: str, options: dict[str, Any]) -> list[str]:
     from ema_cli.average import make_average
-    from ema_cli.formats import open_source
+    from ema_cli.formats.registry import open_source
     from ema_cli.job import Job, read_delimiter
 
     job = Job(

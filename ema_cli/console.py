@@ -12,8 +12,8 @@ from typing import NoReturn
 import click
 
 from ema_cli.errors import EmaError
-from ema_cli.files import remove_litter
-from ema_cli.interrupts import die_by, mind_interrupts
+from ema_cli.io.atomic import remove_leftovers
+from ema_cli.io.signals import die_by, mind_interrupts
 
 
 def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -29,7 +29,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     try:
         code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
-        remove_litter()
+        remove_leftovers()
         die_by(signal.SIGPIPE)
     leave(code)
 

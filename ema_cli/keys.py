@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ema_cli import arrow_compute as pc
-from ema_cli.batch import Ints
 from ema_cli.engine.engine import TILE, KeyedRows
 from ema_cli.errors import DataError
+from ema_cli.formats import arrow_compute as pc
+from ema_cli.formats.base import Ints
 
 Arrays = dict[str, NDArray[Any]]
 # A pair of ranks as one integer: the left one in the upper half.

@@ -38,7 +38,7 @@ def with_pandas() -> Iterator[None]:
         sys.meta_path[:0] = blockers
 
 
-def settle() -> None:
+def set_process_defaults() -> None:
     """Make the process quick: no spinning BLAS threads, no pandas behind Arrow's back, buffers kept."""
     # NumPy's BLAS starts threads that spin; nothing here uses it. It looks when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):

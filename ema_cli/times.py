@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ema_cli import arrow_compute as pc
+from ema_cli.formats import arrow_compute as pc
 
 Ints = NDArray[np.int64]
 

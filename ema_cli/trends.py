@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.batch import Floats, Ints
 from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.formats.base import Floats, Ints
 
 
 class Trends:

@@ -11,7 +11,7 @@ from ema_cli.errors import OptionError
 from ema_cli.help_groups import GroupedCommand, under
 
 if TYPE_CHECKING:
-    from ema_cli.weights.plan import FoldOptions, Plan
+    from ema_cli.parameters.plan import FoldOptions, Plan
 
 NAME = "ema-weights"
 EPILOG = """\
@@ -69,10 +69,10 @@ def command(**options: Any) -> None:
     or .bin.
     Give exactly one of --decay, --alpha, --halflife.
     """
-    from ema_cli.process import settle
+    from ema_cli.process import set_process_defaults
 
-    settle()
-    from ema_cli.weights.fold import notes, planned, write_fold
+    set_process_defaults()
+    from ema_cli.parameters.fold import notes, planned, write_fold
 
     how = make_options(options)
     output, resume = options["output"], options["resume"]
@@ -91,7 +91,7 @@ def command(**options: Any) -> None:
 
 def make_options(options: dict[str, Any]) -> FoldOptions:
     """What the options ask for. Raises OptionError where they make no sense."""
-    from ema_cli.weights.plan import FoldOptions, fold_decay
+    from ema_cli.parameters.plan import FoldOptions, fold_decay
 
     dtype = options["dtype"]
     return FoldOptions(
@@ -121,7 +121,7 @@ def table(plan: Plan) -> str:
 
 
 def _summary(plan: Plan, how: FoldOptions) -> str:
-    from ema_cli.weights.fold import summary
+    from ema_cli.parameters.fold import summary
 
     said = summary(plan, how)
     return (

@@ -16,9 +16,9 @@ import pytest
 
 from ema_cli import weights_cli
 from ema_cli.console import _invoke
-from ema_cli.weights import fold as weights
-from ema_cli.weights.checkpoints import open_checkpoint
-from tests.test_checkpoints import BFLOAT16, load_file, read, same, save_file, write
+from ema_cli.parameters import fold as weights
+from ema_cli.parameters.checkpoints import open_checkpoint
+from tests.parameters.test_checkpoints import BFLOAT16, load_file, read, same, save_file, write
 
 
 class Result(NamedTuple):
@@ -35,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Runs the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     # It settles the whole process, which here is that of all tests.
-    monkeypatch.setattr("ema_cli.process.settle", lambda: None)
+    monkeypatch.setattr("ema_cli.process.set_process_defaults", lambda: None)
 
     def run(*arguments: str) -> Result:
         # As run_command does, which would then end this process.
@@ -134,7 +134,7 @@ def test_dry_run_of_a_resumed_fold_shows_every_file(run: Run) -> None:
 
 def test_dry_run_reads_no_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_models("a1.safetensors", "a2.safetensors")
-    monkeypatch.setattr("ema_cli.weights.checkpoints.safetensors.SafetensorsFile.read", None)
+    monkeypatch.setattr("ema_cli.parameters.checkpoints.safetensors.SafetensorsFile.read", None)
     result = run("a1.safetensors", "a2.safetensors", "--decay", "0.95", "--dry-run")
     assert result.code == 0
     assert "decay 0.95, alpha 0.05, half-life 13.51 checkpoints, bias-corrected" in result.err

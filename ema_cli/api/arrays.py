@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ema_cli.api.chunks import fold, read_chunk
 from ema_cli.api.options import Options, read_options
 from ema_cli.auto import best_alphas
-from ema_cli.batch import Floats
+from ema_cli.formats.base import Floats
 from ema_cli.keys import KeyTable
 from ema_cli.trends import Trends
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from ema_cli.api.options import Settings, in_python
 from ema_cli.api.tables import Table, judge, pandas_kind, place_of, read_table
-from ema_cli.batch import Floats, Ints
 from ema_cli.engine.engine import TILE, BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
+from ema_cli.formats.base import Floats, Ints
 from ema_cli.keys import KeyTable
 from ema_cli.times import BadTimeError, to_nanoseconds
 from ema_cli.trends import Trends

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.batch import LARGEST, Floats
 from ema_cli.errors import DataError
+from ema_cli.formats.base import LARGEST, Floats
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import numpy as np
 
 from ema_cli.cluster.parted import Carried, Gatherer, Loaded, Series, numbered
 from ema_cli.errors import DataError
-from ema_cli.formats import open_source
 from ema_cli.formats.parts import check_header
+from ema_cli.formats.registry import open_source
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
-from ema_cli.run.memory import Memory, keep_nothing
 from ema_cli.run.pipeline import run_part
+from ema_cli.run.saved_state import SavedState, keep_nothing
 from ema_cli.run.selection import Selection, select
 
 
@@ -32,9 +32,9 @@ class Choice:
     def series(self, job: Job) -> Series:
         return Series(job.average, len(self.chosen.smoothed), self.alphas)
 
-    def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> Memory:
+    def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> SavedState:
         """What a part of the job carries on from. texts: the keys that the state is of."""
-        memory = Memory(job)
+        memory = SavedState(job)
         memory.columns, memory.places = self.chosen.smoothed, list(self.chosen.wanted.values)
         memory.header, memory.alphas = self.header, self.alphas
         if carried is not None:
@@ -47,7 +47,7 @@ class Choice:
 
 def choose(part: Job, columns: list[str] | None, places: list[int] | None) -> Choice | None:
     """What is to be smoothed, if this part tells; columns, places: of a state that is carried on."""
-    memory = Memory(part)
+    memory = SavedState(part)
     memory.columns, memory.places = columns, places
     with closing(open_source(part, part.inputs[0])) as source:
         chosen = select(source, part, memory.find_columns(source.columns, source.name))
@@ -71,5 +71,5 @@ def load(part: Job, choice: Choice) -> Loaded:
 
 def finish(part: Job, choice: Choice | None, carried: Carried | None, texts: Sequence[Any]) -> Summary:
     """Smooth a part from the state before it into its output. Raises EmaError for what is wrong with it."""
-    memory = Memory(part) if choice is None else choice.memory(part, carried, texts)
+    memory = SavedState(part) if choice is None else choice.memory(part, carried, texts)
     return run_part(part, memory, keep_nothing)

@@ -22,13 +22,13 @@ from ema_cli.cluster.chain import Choice, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
 from ema_cli.cluster.remote import anywhere, expand, is_remote, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
-from ema_cli.files import at_interrupt, remove_temporaries_of
+from ema_cli.io.atomic import at_interrupt, remove_temporaries_of
 from ema_cli.job import Job
-from ema_cli.process import settle
-from ema_cli.run.folder import Report, Tally, count_outcomes, make_local_folder, plan
-from ema_cli.run.memory import Memory, open_memory
+from ema_cli.process import set_process_defaults
+from ema_cli.run.batch import Report, Tally, count_outcomes, make_local_folder, plan
 from ema_cli.run.outcome import Outcome
 from ema_cli.run.pipeline import run
+from ema_cli.run.saved_state import SavedState, open_saved_state
 
 # Seconds to wait for a scheduler.
 PATIENCE = 30
@@ -51,7 +51,7 @@ def run_on_cluster(
     parts = [anywhere(part) for part in typed]
     make_folder(folder) if is_remote(folder) else make_local_folder(folder)
     with ExitStack() as stack:
-        memory = stack.enter_context(open_memory(job))
+        memory = stack.enter_context(open_saved_state(job))
         if job.average.auto and memory.alphas is None and chain:
             problem = "--alpha auto reads the whole series many times, which --dask does not do"
             raise OptionError(problem, "find the weight in a sample first: ema-smooth SAMPLE --alpha auto")
@@ -65,7 +65,7 @@ def run_on_cluster(
         return count_outcomes(named, len(parts), report)
 
 
-def _chained(client: Client, memory: Memory, parts: Sequence[Job]) -> Iterator[Outcome]:
+def _chained(client: Client, memory: SavedState, parts: Sequence[Job]) -> Iterator[Outcome]:
     """What became of each part, in order; a bad one is the last. After all of them the state is saved."""
     choice = _choose(client, memory, parts)
     first = choice.part if isinstance(choice, Choice) else choice
@@ -97,7 +97,7 @@ def _each(
             yield unexpected(part, error)
 
 
-def _choose(client: Client, memory: Memory, parts: Sequence[Job]) -> Choice | int:
+def _choose(client: Client, memory: SavedState, parts: Sequence[Job]) -> Choice | int:
     """What is to be smoothed, as a worker finds it; checked against the state."""
     found = client.submit(_choose_staged, parts, memory.columns, memory.places, pure=False)
     choice: Choice | int = found.result()
@@ -133,7 +133,7 @@ class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
     name = "ema-smooth"
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask's signature
-        settle()
+        set_process_defaults()
 
 
 @contextmanager

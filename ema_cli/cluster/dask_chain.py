@@ -20,8 +20,8 @@ from ema_cli.engine.summary import Summary
 from ema_cli.errors import EmaError
 from ema_cli.job import Job
 from ema_cli.job import Summary as Account
-from ema_cli.run.memory import Memory
 from ema_cli.run.outcome import Outcome, outcome_of
+from ema_cli.run.saved_state import SavedState
 
 # Parts in hand for each thread of the cluster: one is worked on, others wait for a place or for their state.
 IN_HAND = 3
@@ -34,7 +34,7 @@ class Chain:
     trends, keys: where the parts that have been carried over have brought the state; at the end, all.
     """
 
-    def __init__(self, client: Client, memory: Memory, choice: Choice, parts: Sequence[Job]) -> None:
+    def __init__(self, client: Client, memory: SavedState, choice: Choice, parts: Sequence[Job]) -> None:
         self.client, self.choice, self.parts = client, choice, parts
         self.series = choice.series(memory.job)
         self.trends, self.keys = memory.carry_on(choice.chosen)

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.batch import BATCH_ROWS, Floats, Ints
 from ema_cli.engine.absorb import absorb
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.engine.progress import Counts, Progress, count
@@ -28,6 +27,7 @@ from ema_cli.engine.rows import Tile
 from ema_cli.engine.scratch import Scratch
 from ema_cli.engine.summary import Summary, summarise
 from ema_cli.errors import DataError
+from ema_cli.formats.base import BATCH_ROWS, Floats, Ints
 from ema_cli.keys import KeyTable
 from ema_cli.trends import Trends
 

@@ -9,9 +9,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from ema_cli import arrow_compute as pc
-from ema_cli.batch import Dialect
 from ema_cli.errors import DataError, Place
+from ema_cli.formats import arrow_compute as pc
+from ema_cli.formats.base import Dialect
 
 NO_TEXT_HINT = "write Parquet (-o FILE.parquet), or leave the column out with --only"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.batch import Batch, Dialect, Sample, Source, Wanted
 from ema_cli.errors import DataError, Place
-from ema_cli.formats.text import TextSource, empty_records
-from ema_cli.formats.text_body import TextBody
+from ema_cli.formats.base import Batch, Dialect, Projection, Sample, Source
+from ema_cli.formats.text.body import TextBody
+from ema_cli.formats.text.source import TextSource, empty_records
 
 
 class Parts:
@@ -36,17 +36,17 @@ class Parts:
             found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
         return found
 
-    def header(self, wanted: Wanted, dialect: Dialect) -> tuple[bytes, bytes]:
+    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
         return self.first.header(wanted, dialect)
 
-    def schema(self, wanted: Wanted) -> Any:
+    def schema(self, wanted: Projection) -> Any:
         return self.first.schema(wanted)
 
     @property
     def compression(self) -> str:
         return getattr(self.first, "compression", "zstd")
 
-    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+    def batches(self, wanted: Projection) -> Iterator[Batch]:
         size = before = 0
         earlier: Source | None = None
         for k in range(len(self.names)):
@@ -89,7 +89,7 @@ def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> Non
         raise DataError(problem, Place(name), hint)
 
 
-def _newline(source: TextSource, wanted: Wanted, size: int) -> Batch:
+def _newline(source: TextSource, wanted: Projection, size: int) -> Batch:
     """The line ending that the last record of a part lacks, as a batch without rows."""
     columns = len(source.columns)
     nothing = np.empty((0, len(wanted.values)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.batch import Floats, Ints
+from ema_cli.formats.base import Floats, Ints
 from ema_cli.job import Job, Summary
 from ema_cli.plot.record import Record
 from ema_cli.plot.reduce import Reduced

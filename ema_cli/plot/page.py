@@ -30,7 +30,7 @@ from bokeh.models.glyphs import VArea
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
-from ema_cli.batch import Floats
+from ema_cli.formats.base import Floats
 from ema_cli.plot.chart import RESIDUAL, ROWS, TREND, VALUE, Axis, Chart, Column, Line, Panel
 
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")

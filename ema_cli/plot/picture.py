@@ -17,7 +17,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from ema_cli.batch import Floats
+from ema_cli.formats.base import Floats
 from ema_cli.plot.chart import (
     RESIDUAL,
     ROWS,

@@ -11,21 +11,21 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from ema_cli.batch import Batch, Floats
 from ema_cli.errors import FileTrouble, OptionError
-from ema_cli.formats.streams import open_output
+from ema_cli.formats.base import Batch, Floats
+from ema_cli.io.streams import open_output
 from ema_cli.job import Job, Summary
 from ema_cli.plot.chart import Chart, make_chart
 from ema_cli.plot.record import Record
 from ema_cli.process import with_pandas
+from ema_cli.run.observer import Observer
 from ema_cli.run.selection import Selection
-from ema_cli.run.watcher import Watcher
 
 # What draws each kind of file.
 PACKAGES = {".png": "matplotlib", ".svg": "matplotlib", ".pdf": "matplotlib", ".html": "bokeh"}
 
 
-class Plotter(Watcher):
+class Plotter(Observer):
     """Draws a run into a file, or as text.
 
     target: the file, or `-` for the terminal that is stderr. note: takes what is to be said to the user.

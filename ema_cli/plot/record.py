@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.batch import Batch, Floats, Ints
+from ema_cli.formats.base import Batch, Floats, Ints
 from ema_cli.keys import KeyTable
 from ema_cli.plot.reduce import Reduced, Reducer
 from ema_cli.run.selection import Selection

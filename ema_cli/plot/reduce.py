@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.batch import Floats, Ints
+from ema_cli.formats.base import Floats, Ints
 
 Mask = NDArray[np.bool_]
 # So many rows for each bucket are drawn as they are: a bucket may keep as many itself.

@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.batch import Floats
+from ema_cli.formats.base import Floats
 from ema_cli.plot.chart import VALUE, Axis, Cell, Chart, Line, Panel, short
 from ema_cli.run.progress import width_of
 

@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.batch import Batch, Floats
 from ema_cli.errors import EmaError
-from ema_cli.files import at_interrupt, forget_litter
-from ema_cli.formats.fields import binary_array, offsets_and_bytes
-from ema_cli.formats.text_sink import TextSink
-from ema_cli.interrupts import SIGNALS, let_interrupts, uninterrupted
+from ema_cli.formats.base import Batch, Floats
+from ema_cli.formats.text.fields import binary_array, offsets_and_bytes
+from ema_cli.formats.text.sink import TextSink
+from ema_cli.io.atomic import at_interrupt, forget_leftovers
+from ema_cli.io.signals import SIGNALS, let_interrupts, uninterrupted
 
 # Batches under way, and the room for each; what is larger goes through the pipe.
 SLOTS, SLOT_BYTES = 3, 16 << 20
@@ -118,7 +118,7 @@ class Apart:
 
     def _serve(self, jobs: BinaryIO, news: BinaryIO) -> NoReturn:
         """What the process does: write until it is told to end."""
-        forget_litter()
+        forget_leftovers()
         for number in SIGNALS:  # Ctrl-C goes to both, and the parent decides
             signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
         let_interrupts()

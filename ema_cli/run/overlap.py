@@ -12,11 +12,11 @@ from queue import Empty, Full, Queue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ema_cli.batch import Batch, Floats, Sink
-from ema_cli.files import total_size
-from ema_cli.formats.streams import Output
-from ema_cli.formats.text_sink import TextSink
-from ema_cli.interrupts import PROMPT
+from ema_cli.formats.base import Batch, Floats, Sink
+from ema_cli.formats.text.sink import TextSink
+from ema_cli.io.atomic import total_size
+from ema_cli.io.signals import PROMPT
+from ema_cli.io.streams import Output
 
 if TYPE_CHECKING:
     from ema_cli.run.apart import Apart

@@ -11,32 +11,32 @@ from functools import partial
 
 import numpy as np
 
-from ema_cli.batch import Batch, Floats, Source, Wanted
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
-from ema_cli.formats import open_sink, open_source
+from ema_cli.formats.base import Batch, Floats, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
-from ema_cli.formats.spool import spool
-from ema_cli.formats.streams import Pushback, open_output, open_raw
+from ema_cli.formats.registry import open_sink, open_source
+from ema_cli.io.spool import spool
+from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
-from ema_cli.run.memory import Keep, Memory, open_memory
+from ema_cli.run.observer import SILENT, Observer
 from ema_cli.run.overlap import Writer, overlapped
+from ema_cli.run.saved_state import Save, SavedState, open_saved_state
 from ema_cli.run.selection import Selection, nothing_to_smooth, select
-from ema_cli.run.watcher import NOBODY, Watcher
 
 
-def run(job: Job, watcher: Watcher = NOBODY) -> Summary:
+def run(job: Job, watcher: Observer = SILENT) -> Summary:
     """Do the job; the watcher is told of every step.
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
     """
     # The state changes last, but all of it has been written before the output is renamed.
-    with open_memory(job) as memory, memory.saving() as keep:
+    with open_saved_state(job) as memory, memory.saving() as keep:
         return run_part(job, memory, keep, watcher)
 
 
-def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) -> Summary:
+def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILENT) -> Summary:
     """Do the job, carrying on from `memory`, and leave in it what the next part carries on from.
 
     keep: called with all that is remembered when everything is written, but not yet in its place.
@@ -75,7 +75,7 @@ def run_part(job: Job, memory: Memory, keep: Keep, watcher: Watcher = NOBODY) ->
 class Work:
     """What happens to a batch between source and sink."""
 
-    def __init__(self, job: Job, chosen: Selection, memory: Memory) -> None:
+    def __init__(self, job: Job, chosen: Selection, memory: SavedState) -> None:
         self.job, self.chosen = job, chosen
         self.trends, self.keys = memory.carry_on(chosen)
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
@@ -130,7 +130,7 @@ def open_inputs(job: Job) -> Source:
 
 def pass_through(job: Job, source: Source) -> Summary:
     """Pass on an input without rows as it is. Raises DataError where there are rows."""
-    wanted = Wanted(())
+    wanted = Projection(())
     batches = list(_until_rows(source.batches(wanted) if source.columns else iter(()), source))
     with open_output(job.output) as out:
         sink = open_sink(job, out, source, wanted, [])

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from ema_cli.batch import Batch, Floats
-from ema_cli.files import total_size
+from ema_cli.formats.base import Batch, Floats
+from ema_cli.io.atomic import total_size
 from ema_cli.job import Summary
-from ema_cli.run.watcher import Watcher
+from ema_cli.run.observer import Observer
 
 LARGE = 50 << 20  # bytes of input that are announced at once
 PATIENCE = 2.0  # seconds after which any run is
@@ -21,7 +21,7 @@ LOG_EVERY = 10.0  # seconds between two lines where lines can't be drawn over
 BAR = 24  # characters
 
 
-class Progress(Watcher):
+class Progress(Observer):
     """Draws itself on `out` as bytes of input go by.
 
     total: how many there will be, if known. redraws: `out` is a terminal, on which a line can be drawn over;

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ema_cli.batch import Source, Wanted
 from ema_cli.errors import DataError, OptionError, Place, delimiter_hint
+from ema_cli.formats.base import Projection, Source
 from ema_cli.job import Job
 
 SHOWN = 20  # columns listed in a message
@@ -19,7 +19,7 @@ SAMPLE = 1000  # rows within which a column's first value must lie for it to be 
 class Selection:
     """The columns of one run: what to read, what they are called, and the new ones' names."""
 
-    wanted: Wanted
+    wanted: Projection
     smoothed: list[str]
     keys: list[str]
     time: str | None
@@ -77,7 +77,7 @@ def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection 
     if not values:
         return None
     keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))
-    wanted = Wanted(tuple(values), keys, time, job.time_unit, job.invalid, keep)
+    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep)
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)

@@ -11,8 +11,8 @@ from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ema_cli.files import at_interrupt, forget_litter
-from ema_cli.interrupts import PROMPT, let_interrupts, mind_interrupts, uninterrupted
+from ema_cli.io.atomic import at_interrupt, forget_leftovers
+from ema_cli.io.signals import PROMPT, let_interrupts, mind_interrupts, uninterrupted
 from ema_cli.job import Job
 from ema_cli.run.outcome import Outcome, smooth_file
 
@@ -99,7 +99,7 @@ def _died(job: Job, code: int | None) -> Outcome:
 
 def _work(connection: Connection, inherited: Sequence[Connection]) -> None:
     """What a worker does: jobs until it is told to end, or its parent is gone."""
-    forget_litter()
+    forget_leftovers()
     mind_interrupts()
     let_interrupts()
     for other in inherited:

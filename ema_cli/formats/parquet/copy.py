@@ -1,0 +1,231 @@
+"""Parquet to Parquet without unpacking: column chunks as they are, and new ones beside them.
+
+What is done with the text of a CSV record is done here with the column chunks of a row group: columns that
+are kept are neither decoded nor encoded again. They lose nothing, and take no time. The row groups are the
+input's. Page indexes and bloom filters, which readers can do without, stay behind: they hold positions in
+the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from ema_cli.errors import FileTrouble
+from ema_cli.formats.base import Batch, Floats
+from ema_cli.formats.parquet.footer import (
+    MAGIC,
+    Chunk,
+    File,
+    Footer,
+    Group,
+    Meta,
+    Schema,
+    joined,
+    meta_of,
+    moved,
+    place_of,
+    rows_of,
+    schema_of,
+    split,
+)
+from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, new_columns, workers
+from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
+
+# Beyond these an input is read and written anew: its footer is held in memory as Python objects, and the new
+# columns of a row group as bytes; many row groups of few rows cost more than to join them.
+MOST_FOOTER, MOST_CELLS, FEWEST_ROWS, FEW_GROUPS = 1 << 22, 1 << 22, 10_000, 8
+PIECE_BYTES = 1 << 20
+# A writer whose chunks are longer than they say.
+_MISCOUNTS = re.compile(rb"parquet-mr version (0|1\.[012])\b")
+
+Encoded = Future[tuple[memoryview, Struct]]
+
+
+@dataclass(frozen=True)
+class Original:
+    """An open Parquet file and its footer.
+
+    leaves: for each column the numbers of its leaf columns. compression: for columns that are added.
+    """
+
+    handle: Any
+    name: str
+    leaves: Sequence[range]
+    compression: str
+    footer: Struct
+
+    @property
+    def groups(self) -> list[Struct]:
+        """The row groups that have rows."""
+        return [group for group in items(self.footer, File.GROUPS) if rows_of(group)]
+
+    def can_be_copied(self, new: int) -> bool:
+        """Whether its row groups are of a good size, and its chunks in the file as the format has it."""
+        if not self._is_well_cut(new) or _MISCOUNTS.match(self.footer.get(File.CREATED_BY, (0, b""))[1]):
+            return False
+        leaves = sum(map(len, self.leaves))
+        if len(schema_of(self.footer).columns) != len(self.leaves):
+            return False
+        if len(items(self.footer, File.COLUMN_ORDERS)) not in (0, leaves):
+            return False
+        chunks = [items(group, Group.CHUNKS) for group in self.groups]
+        return all(len(each) == leaves and all(map(self._is_here, each)) for each in chunks)
+
+    def _is_well_cut(self, new: int) -> bool:
+        rows = [rows_of(group) for group in self.groups]
+        if len(rows) > FEW_GROUPS and sum(rows) < FEWEST_ROWS * len(rows):
+            return False
+        if min(rows, default=0) < 0 or max(rows, default=0) * new > MOST_CELLS:
+            return False
+        return bool(sum(rows) == self.footer[File.ROWS][1])
+
+    def _is_here(self, chunk: Struct) -> bool:
+        elsewhere = {Chunk.FILE_PATH, Chunk.CRYPTO, Chunk.ENCRYPTED_META}
+        if Chunk.META not in chunk or chunk.keys() & elsewhere:
+            return False
+        numbers = (Meta.VALUES, Meta.BYTES, Meta.PACKED_BYTES, Meta.DATA_AT)
+        if any(meta_of(chunk)[field][0] != I64 for field in numbers):
+            return False
+        begin, size = place_of(chunk)
+        return begin >= len(MAGIC) and size >= 0 and begin + size <= self.handle.size()
+
+    def read(self, begin: int, size: int) -> bytes:
+        data: bytes = self.handle.read_at(size, begin)
+        if len(data) != size:
+            raise FileTrouble(self.name, "became shorter while it was read")
+        return data
+
+    def miscounts(self) -> FileTrouble:
+        return FileTrouble(self.name, "is no sound Parquet file (its row groups have not the rows they say)")
+
+
+def original_of(
+    handle: Any, name: str, leaves: Sequence[range], compression: str, footer: bytes, new: int
+) -> Original | None:
+    """The file that can be copied, with so many new columns; None where it is better read and written."""
+    if len(footer) > MOST_FOOTER:
+        return None
+    try:
+        original = Original(handle, name, leaves, compression, Decoder(footer).struct())
+        return original if original.can_be_copied(new) else None
+    except (KeyError, IndexError, ValueError, TypeError, RecursionError):  # which Arrow has read all the same
+        return None
+
+
+class ParquetCopySink:
+    """Appends to a Parquet file the kept columns of `original` and, batch by batch, new ones.
+
+    schema: of the output, as `ParquetSink` has it. kept: positions of the columns that are kept. names: of
+    the new ones. Batches need no body, but all rows of the original must come, in order.
+    """
+
+    needs_bodies = False
+
+    def __init__(
+        self, out: BinaryIO, original: Original, schema: Any, kept: Sequence[int], names: Sequence[str]
+    ) -> None:
+        self._original, self._out = original, Appender(out)
+        self._leaves = [leaf for column in kept for leaf in original.leaves[column]]
+        self._new = pa.schema([pa.field(name, pa.float64()) for name in names])
+        self._groups = deque(original.groups)
+        how = {"compression": original.compression, "use_dictionary": False, "store_schema": False}
+        self._encode = partial(encoded, options=how)
+        self._footer = Footer(_fields(original, split(file_of(schema, None, {}))[1], kept, len(names)))
+        self._left = rows_of(self._groups[0]) if self._groups else 0  # of the row group that is under way
+        self._piece, self._filled = np.empty((len(names), 0)), 0
+        self._pieces: list[Encoded] = []
+        self._ended: tuple[Struct, list[Encoded]] | None = None
+        self._pool = ThreadPoolExecutor(workers(), "parquet")
+        self._out.append(MAGIC)
+
+    def write(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - as every sink
+        """Append new fields, (rows, new columns) float64, NaN where blank."""
+        at = 0
+        while at < len(fields):
+            if not self._left:
+                raise self._original.miscounts()
+            if self._filled == self._piece.shape[1]:
+                self._piece, self._filled = np.empty((len(self._new), min(self._left, GROUP_ROWS))), 0
+            take = min(len(fields) - at, self._piece.shape[1] - self._filled)
+            self._piece[:, self._filled : self._filled + take] = fields[at : at + take].T
+            self._filled += take
+            at += take
+            if self._filled == self._piece.shape[1]:
+                self._end_piece()
+
+    def finish(self) -> None:
+        """Write what is left, and the footer."""
+        if self._left:
+            raise self._original.miscounts()
+        self._write_ended()
+        self._pool.shutdown()
+        self._out.append(self._footer.text())
+        self._original.handle.close()
+
+    def _end_piece(self) -> None:
+        """Let a piece of the new columns be encoded; meanwhile write the row group that ended before it."""
+        if len(self._new):
+            group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
+            self._pieces.append(self._pool.submit(self._encode, group))
+        self._left -= self._filled
+        self._write_ended()
+        if not self._left:
+            self._ended = self._groups.popleft(), self._pieces
+            self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []
+
+    def _write_ended(self) -> None:
+        """Write the row group whose rows are all there, if there is one."""
+        if self._ended is None:
+            return
+        (group, pieces), self._ended = self._ended, None
+        chunks = items(group, Group.CHUNKS)
+        done = [self._copied(chunks[leaf]) for leaf in self._leaves]
+        new = [piece.result() for piece in pieces]
+        done += [self._joined(new, column) for column in range(len(self._new))]
+        self._footer.add(group, done)
+
+    def _copied(self, chunk: Struct) -> Struct:
+        """Append a chunk of the original's."""
+        begin, size = place_of(chunk)
+        out = moved(chunk, self._out.position - begin)
+        for at in range(begin, begin + size, PIECE_BYTES):
+            self._out.append(self._original.read(at, min(PIECE_BYTES, begin + size - at)))
+        return out
+
+    def _joined(self, pieces: Sequence[tuple[memoryview, Struct]], column: int) -> Struct:
+        """Append the pieces of a new column as one chunk: its pages one behind the other."""
+        position, chunks = self._out.position, []
+        for data, footer in pieces:
+            (group,) = items(footer, File.GROUPS)
+            chunks.append(items(group, Group.CHUNKS)[column])
+            begin, size = place_of(chunks[-1])
+            self._out.append(data[begin - len(MAGIC) : begin - len(MAGIC) + size])
+        return joined(chunks, position)
+
+
+def _fields(original: Original, new_footer: Struct, kept: Sequence[int], new: int) -> Struct:
+    """The original's footer for the kept columns and, from a file of the new schema, the new ones."""
+    fields = dict(original.footer)
+    for field in (File.ENCRYPTION, File.SIGNING_KEY):
+        fields.pop(field, None)
+    old, full = schema_of(original.footer), schema_of(new_footer)
+    begin = len(full.columns) - new
+    fields[File.SCHEMA] = Schema(old.root, [old.columns[k] for k in kept] + full.columns[begin:]).field()
+    if orders := items(fields, File.COLUMN_ORDERS):
+        own = [orders[leaf] for column in kept for leaf in original.leaves[column]]
+        all_orders = items(new_footer, File.COLUMN_ORDERS)
+        fields[File.COLUMN_ORDERS] = a_list(own + all_orders[len(all_orders) - new :])
+    # Arrow's and pandas' notes on the columns are those on the new schema, where there were any.
+    about = {note[1][1]: note for note in items(new_footer, File.NOTES)}
+    if notes := [about.get(note.get(1, (0, b""))[1], note) for note in items(fields, File.NOTES)]:
+        fields[File.NOTES] = a_list(notes)
+    return fields

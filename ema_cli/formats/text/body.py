@@ -1,0 +1,114 @@
+"""Records of text on their way out: as they are, with some columns left out, or as Arrow columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ema_cli.errors import DataError, Place
+from ema_cli.formats import arrow_compute as pc
+from ema_cli.formats.base import Dialect, Floats, Ints, Projection
+from ema_cli.formats.text import fields
+from ema_cli.formats.text.records import Records
+
+TO_UTF8 = "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ..."
+
+
+@dataclass(frozen=True)
+class TextBody:
+    """A run of records and the bytes that come before them (line endings, blank lines).
+
+    begin: where in `records.data` those bytes start. read: the values and times that were made of them.
+    """
+
+    records: Records
+    begin: int
+    dialect: Dialect
+    columns: Sequence[str]
+    wanted: Projection
+    read: tuple[Floats, Ints | None]
+
+    def texts(self, dialect: Dialect) -> tuple[pa.Array, memoryview]:
+        records = self.records
+        end = int(records.ends[-1]) if len(records) else self.begin
+        tail = memoryview(records.data)[end : records.length]
+        if self.wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
+            offsets = np.append(self.begin, records.ends).astype(np.int32)
+            return fields.binary_array(offsets, records.data), tail
+        return self._chosen(dialect), tail
+
+    def head(self, rows: int) -> TextBody:
+        values, times = self.read
+        read = (values[:rows], None if times is None else times[:rows])
+        return replace(self, records=self.records.cut(0, rows), read=read)
+
+    def _chosen(self, dialect: Dialect) -> pa.Array:
+        """The kept columns with another delimiter or without their neighbours, after what goes before."""
+        records = self.records
+        before = np.append(self.begin, records.ends[:-1])[: len(records)]
+        parts = [fields.spans(records.data, before, records.starts)]
+        kept = range(len(self.columns)) if self.wanted.keep is None else self.wanted.keep
+        for k, column in enumerate(kept):
+            parts += [pa.scalar(dialect.delimiter, pa.binary())] * (k > 0)
+            field = fields.raw_fields(records, column)
+            if dialect.delimiter != self.dialect.delimiter:
+                coded = field.dictionary_encode()
+                said = [
+                    fields.quoted_for(text, self.dialect, dialect) for text in coded.dictionary.to_pylist()
+                ]
+                field = pa.array(said, pa.binary()).take(coded.indices)
+            parts.append(field)
+        return pc.join(*parts)
+
+    def arrow(self) -> pa.RecordBatch:
+        values, times = self.read
+        schema = text_schema(self.columns, self.wanted)
+        arrays = []
+        for column, kind in zip(kept_columns(self.columns, self.wanted), schema, strict=True):
+            if column in self.wanted.values:
+                numbers = values[:, self.wanted.values.index(column)]
+                arrays.append(pa.array(numbers, mask=np.isnan(numbers)))
+            elif column == self.wanted.time:
+                arrays.append(pa.array(times, kind.type))
+            else:
+                arrays.append(self._strings(column))
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _strings(self, column: int) -> pa.Array:
+        try:
+            return fields.contents(self.records, column).cast(pa.string())
+        except pa.ArrowInvalid:
+            where = Place(column=self.columns[column])
+            raise DataError(
+                "text that is not UTF-8 can't go into Parquet",
+                where,
+                TO_UTF8,
+            ) from None
+
+
+def kept_columns(columns: Sequence[str], wanted: Projection) -> Sequence[int]:
+    """Which columns the output has."""
+    return range(len(columns)) if wanted.keep is None else wanted.keep
+
+
+def text_schema(columns: Sequence[str], wanted: Projection) -> pa.Schema:
+    """Types for the columns of a text: smoothed ones numbers, times timestamps, the others text."""
+    kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
+    if wanted.time is not None:
+        kinds[wanted.time] = pa.timestamp("ns", "UTC")
+    kept = kept_columns(columns, wanted)
+    return pa.schema([(utf8_name(columns[k]), kinds.get(k, pa.string())) for k in kept])
+
+
+def utf8_name(name: str) -> str:
+    """The name itself. Raises DataError where it holds bytes that are no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = Place(column=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        raise DataError("a name that is not UTF-8 can't go into Parquet", shown, TO_UTF8) from None
+    return name

@@ -1,0 +1,130 @@
+"""Fields as text: cut out of records, said without their quotes, and new ones written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ema_cli.formats import arrow_compute as pc
+from ema_cli.formats.base import Dialect, Floats
+from ema_cli.formats.text.records import Records
+
+
+def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
+    """The pieces of `data` between each start and end as an Arrow binary array."""
+    count = len(starts)
+    if not count:
+        return pa.array([], pa.binary())
+    # Arrow wants offsets without gaps, so the gaps are values too, and left out at the end.
+    bounds = np.stack((starts, ends), axis=1).astype(np.int32)
+    every = binary_array(bounds.reshape(-1), data)
+    return pc.take(every, np.arange(0, 2 * count - 1, 2))
+
+
+def binary_array(offsets: NDArray[np.int32], data: Any) -> pa.Array:
+    """The pieces of `data` between one offset and the next, as an Arrow binary array."""
+    return pa.Array.from_buffers(
+        pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def offsets_and_bytes(array: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """What `binary_array` makes the same array of."""
+    if not len(array):
+        return np.zeros(1, np.int32), np.empty(0, np.uint8)
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
+    return bounds - bounds[0], np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+
+
+def raw_fields(records: Records, column: int) -> pa.Array:
+    """One column's fields as they stand, quotes and all, as an Arrow binary array."""
+    return spans(records.data, *records.bounds(column))
+
+
+def contents(records: Records, column: int) -> pa.Array:
+    """One column's fields as text: without the quotes of quoted ones."""
+    raw = raw_fields(records, column)
+    if b'"' not in records.data:
+        return raw
+    coded = raw.dictionary_encode()
+    return pa.array([unquote(cell) for cell in coded.dictionary.to_pylist()], pa.binary()).take(coded.indices)
+
+
+def unquote(cell: bytes) -> bytes:
+    """What a field says: a quoted one without its quotes, with doubled quotes single."""
+    if cell[:1] != b'"':
+        return cell
+    closing = _closing_quote(cell)
+    return cell[1:closing].replace(b'""', b'"') + cell[closing + 1 :]
+
+
+def _closing_quote(cell: bytes) -> int:
+    at = 1
+    while (at := cell.find(b'"', at)) != -1:
+        if cell[at + 1 : at + 2] != b'"':
+            return at
+        at += 2
+    return len(cell)
+
+
+def quoted(text: bytes, dialect: Dialect) -> bytes:
+    """A field that says `text`: in quotes only where it has to be."""
+    if any(mark in text for mark in (dialect.delimiter, b'"', b"\n", b"\r")):
+        return b'"' + text.replace(b'"', b'""') + b'"'
+    return text
+
+
+def quoted_for(field: bytes, own: Dialect, other: Dialect) -> bytes:
+    """A field of one dialect as it stands in another."""
+    return field if own.delimiter == other.delimiter else quoted(unquote(field), other)
+
+
+def shown(cell: bytes) -> str:
+    """A cell for a message: quoted, on one line, not too long."""
+    text = cell.decode("utf-8", "replace")
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) -> pa.Array:
+    """Each row's new fields as one text, every field with the delimiter before it; blank where NaN.
+
+    fields: (rows, new columns) float64. The shortest text that reads back as the same number, or `digits`
+    decimals. alone: nothing comes before the fields, so the first delimiter is left out.
+    """
+    rows, width = fields.shape
+    if digits is None:
+        # orjson opens with a bracket and puts a comma before every field but the first; so that the first one
+        # has a comma too, a blank goes before it.
+        flat = np.empty(fields.size + 1)
+        flat[0] = np.nan
+        flat[1:].reshape(rows, width)[...] = fields
+        text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+        if np.isnan(fields).any():
+            text = text.replace(b"null", b"")
+        end = len(text) - 1  # without the closing bracket
+    else:
+        template = f",%.{digits}f" * (rows * width)
+        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")
+        end = len(text)
+    commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
+    offsets = np.append(commas[::width], end).astype(np.int32)
+    delimiter, decimal = dialect.delimiter, b"," if dialect.decimal_comma else b"."
+    if decimal == delimiter:
+        text, offsets = _all_quoted(text[:end], rows, width)
+    elif decimal + delimiter != b".,":
+        text = text.translate(bytes.maketrans(b",.", delimiter + decimal))
+    if alone:
+        return spans(text, offsets[:-1] + 1, offsets[1:])
+    return binary_array(offsets, text)
+
+
+def _all_quoted(text: bytes, rows: int, width: int) -> tuple[bytes, NDArray[np.int32]]:
+    """Decimal commas between delimiter commas: every field in quotes."""
+    cells = [b',"' + cell.replace(b".", b",") + b'"' if cell else b"," for cell in text.split(b",")[1:]]
+    lines = [b"".join(cells[row * width : (row + 1) * width]) for row in range(rows)]
+    return b"".join(lines), np.cumsum([0, *map(len, lines)]).astype(np.int32)

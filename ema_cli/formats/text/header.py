@@ -1,0 +1,123 @@
+"""The first record of a text: its names, and the refusal of what is no text table at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ema_cli.errors import DataError, Place
+from ema_cli.formats.base import Dialect
+from ema_cli.formats.text.fields import unquote
+
+BOM, NUL = b"\xef\xbb\xbf", b"\0"
+# What a file of another kind begins with: what it is, and what to try.
+FOREIGN = {
+    b"PAR1": ("a Parquet file", "--from parquet"),
+    b"PK\x03\x04": ("a zip archive or an Excel workbook", "save the sheet as CSV, or unpack the archive"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV"),
+    b"\xff\xfe\0\0": ("UTF-32 text", "iconv -f UTF-32 -t UTF-8 FILE | ema-smooth ..."),
+    b"\xff\xfe": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
+    b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
+    b"ARROW1": ("an Arrow IPC file", "write it as Parquet or CSV"),
+    b"SQLite format 3": ("an SQLite database", "sqlite3 -csv -header FILE 'select ...' | ema-smooth ..."),
+    b"%PDF": ("a PDF document", "a CSV, TSV or Parquet file"),
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header as it stands, and what it says.
+
+    lead: a byte order mark and blank lines before it. text: the record without its line ending; empty
+    without a header. ending: its line ending, b"" where the input stops before one. fields: its fields as
+    they stand.
+    """
+
+    lead: bytes
+    text: bytes
+    ending: bytes
+    fields: list[bytes]
+
+    @property
+    def names(self) -> list[str]:
+        """What the fields say. Bytes that are no UTF-8 survive a round trip through surrogates."""
+        said = [unquote(field) for field in self.fields]
+        return [name.decode("utf-8", "surrogateescape") for name in said]
+
+
+def split_first(data: bytes, dialect: Dialect, final: bool) -> Header | None:
+    """The header at the start of `data`; None if more bytes are needed to see the end of it.
+
+    Without a header the fields are numbers, and nothing of `data` belongs to it but a byte order mark.
+    """
+    mark = BOM if data.startswith(BOM) else b""
+    lead = mark + blank_lines(data, len(mark))
+    if not final and data.endswith(b"\r") and len(lead) + 1 == len(data):
+        return None
+    found = first_record(data, len(lead), dialect.delimiter, final)
+    if found is None:
+        return None
+    fields, end = found
+    if not dialect.header:
+        numbers = [b"%d" % (k + 1) for k in range(len(fields))]
+        return Header(mark if fields else lead, b"", b"", numbers)
+    text = data[len(lead) : end]
+    # A return at the end of the input counts as a line ending that was cut, as it does below the header.
+    body = text.removesuffix(b"\n").removesuffix(b"\r")
+    if fields:
+        fields[-1] = fields[-1].removesuffix(b"\r")
+    return Header(lead, body, text[len(body) :], fields)
+
+
+def blank_lines(data: bytes, at: int) -> bytes:
+    """The blank lines that begin at `at`."""
+    end = at
+    while data[end : end + 1] in (b"\r", b"\n"):
+        # All that are spelled alike in one step, for there may be many.
+        line = b"\n" if data[end : end + 1] == b"\n" else b"\r\n"
+        run = re.compile(b"(?:%b)++" % line).match(data, end)
+        if run is None:
+            break
+        end = run.end()
+    return data[at:end]
+
+
+def first_record(data: bytes, at: int, delimiter: bytes, final: bool) -> tuple[list[bytes], int] | None:
+    """The fields of the record at `at`, and where it ends, newline included; None if it is not all there."""
+    d = re.escape(delimiter)
+    quoted = rb'"[^"]*+(?:""[^"]*+)*+"[^' + d + rb"\n]*"
+    field = re.compile(rb"(" + quoted + rb'|(?!")[^' + d + rb"\n]*)(" + d + rb"|\n|\Z)")
+    fields: list[bytes] = []
+    while at < len(data) or (final and fields):
+        match = field.match(data, at)
+        if match is None or (not match.group(2) and not final):
+            return None
+        fields.append(match.group(1))
+        at = match.end()
+        if match.group(2) != delimiter:
+            return fields, at
+    return (fields, at) if final else None
+
+
+def refuse_foreign(head: bytes, name: str) -> None:
+    """Raise DataError where the first bytes are not those of a text table."""
+    for magic, (what, hint) in FOREIGN.items():
+        if head.startswith(magic):
+            raise DataError(f"this is {what}, not CSV", Place(name), hint)
+    # In the first line alone, of which all is here whatever else has arrived.
+    line = head.partition(b"\n")[0]
+    if nuls := line.count(b"\0"):
+        # ASCII in a wide encoding is at least half NULs; the newline's own may be on either side of it.
+        wide = "UTF-32" if 4 * nuls >= 3 * len(line) else "UTF-16" if 2 * nuls >= len(line) - 1 else None
+        what = "binary data (a NUL byte)" if wide is None else f"{wide} text"
+        code = f"{wide}{'BE' if line.startswith(NUL) else 'LE'}"
+        hint = f"iconv -f {code} -t UTF-8 FILE | ema-smooth ..."
+        hint = hint if wide else "a CSV, TSV or Parquet file"
+        raise DataError(f"this is {what}, not CSV", Place(name, 1), hint)
+
+
+def refuse_bare_returns(header: Header, name: str) -> None:
+    """Raise DataError for the line endings of old Macs, which no reader here counts as any."""
+    if b"\r" in header.text.strip(b"\r") and b'"' not in header.text:
+        hint = "tr '\\r' '\\n' < FILE | ema-smooth ..."
+        raise DataError("lines end in a bare carriage return, as on old Macs", Place(name, 1), hint)

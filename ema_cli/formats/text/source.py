@@ -1,0 +1,242 @@
+"""CSV and TSV in: records pass through byte for byte, only the wanted fields are looked at.
+
+The text of the user's own columns is never parsed into anything and printed again; of each record the
+wanted fields are read, and its bytes go from the input buffer to the output as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ema_cli.errors import DataError, Place, delimiter_hint
+from ema_cli.formats.base import BATCH_ROWS, Batch, Dialect, Projection, Sample
+from ema_cli.formats.text import cells, fields
+from ema_cli.formats.text.body import TextBody, text_schema
+from ema_cli.formats.text.header import Header, refuse_bare_returns, refuse_foreign, split_first
+from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, index_records
+from ema_cli.io.streams import BLOCK_BYTES, Reader
+from ema_cli.times import BadTimeError, to_nanoseconds
+
+LONGEST_RECORD = 1 << 26
+# Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
+LONG = 64
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole records as they arrived, and the physical line on which they begin."""
+
+    records: Records
+    line: int
+
+
+class TextSource:
+    """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
+
+    def __init__(
+        self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
+    ) -> None:
+        self.reader, self.name, self.dialect = reader, name, dialect
+        self.rest = b""  # read, but not yet a whole record
+        self.line = 1  # the physical line on which `rest` begins
+        self.size, self.block = 0, BLOCK_BYTES
+        # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
+        self.taken = taken or (lambda: self.size)
+        self.ended = self.unfinished = False
+        self.waiting: list[Block] = []
+        self.head = self._read_header()
+        self.columns = self.head.names
+
+    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
+        head = self.head
+        if not self.dialect.header or not head.fields:
+            return head.lead, b""
+        if wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
+            return head.lead + head.text, head.ending
+        kept = range(len(head.fields)) if wanted.keep is None else wanted.keep
+        names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
+        return head.lead + dialect.delimiter.join(names), head.ending
+
+    def schema(self, wanted: Projection) -> pa.Schema:
+        return text_schema(self.columns, wanted)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    # -- reading
+
+    def _read_header(self) -> Header:
+        """The first record; raises DataError for what is no table of text."""
+        while True:
+            header = None
+            if self.ended or b"\n" in self.rest:
+                refuse_foreign(self.rest, self.name)
+                header = split_first(self.rest, self.dialect, self.ended)
+            if header is not None:
+                break
+            if self.ended:
+                raise self._never_closed()
+            self._more()
+        refuse_bare_returns(header, self.name)
+        taken = len(header.lead) + len(header.text) + len(header.ending)
+        self._consume(taken)
+        return header
+
+    def _more(self) -> None:
+        """Append what has arrived to `rest`; notes the end of the input."""
+        if len(self.rest) > LONGEST_RECORD:
+            problem = f"a record longer than {LONGEST_RECORD >> 20} MiB"
+            hint = "is a quote that opens a field there never closed?"
+            raise DataError(problem, Place(self.name, self.line), hint)
+        # As much again as is waiting already, so that a long record is not looked at once for every chunk.
+        chunk = self.reader.read(max(self.block, len(self.rest)))
+        self.ended = not chunk
+        self.size += len(chunk)
+        self.rest += chunk
+
+    def _consume(self, taken: int, lines: int | None = None) -> None:
+        if lines is None:
+            # NumPy lets other threads run meanwhile, which bytes.count does not.
+            lines = int(np.count_nonzero(np.frombuffer(self.rest, np.uint8, taken) == NEWLINE))
+        self.line += lines
+        if taken:
+            self.unfinished = self.rest[taken - 1] != NEWLINE
+        self.rest = self.rest[taken:]
+
+    def _blocks(self) -> Iterator[Block]:
+        """Whole records, as many as have arrived."""
+        while self.waiting:
+            yield self.waiting.pop(0)
+        while (block := self._next_block()) is not None:
+            yield block
+
+    def _next_block(self) -> Block | None:
+        """The next records, None at the end; a sound run is given before the error that follows it."""
+        while True:
+            if not self.ended and b"\n" not in self.rest:
+                self._more()
+                continue
+            if not self.rest:
+                if self.ended:
+                    return None
+                self._more()
+                continue
+            try:
+                records = index_records(
+                    self.rest, len(self.columns), self.dialect.delimiter[0], final=self.ended
+                )
+            except RaggedError as error:
+                if not error.records.length:
+                    raise self._ragged(error) from None
+                records = error.records
+            if records.length:
+                if len(records) and records.length > LONG * len(records):
+                    self.block = 2 * BLOCK_BYTES
+                block = Block(records, self.line)
+                self._consume(records.length, records.lines)
+                return block
+            if self.ended:
+                raise self._never_closed()
+            self._more()
+
+    def _ragged(self, error: RaggedError) -> DataError:
+        line = self.line + self.rest.count(b"\n", 0, error.start)
+        record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
+        expected, found = len(self.columns), error.fields
+        hint = "quote fields that hold the delimiter, or name the delimiter: -d ';'"
+        hint = delimiter_hint(self.columns) or hint
+        problem = (
+            f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
+        )
+        return DataError(problem, Place(self.name, line), hint)
+
+    def _never_closed(self) -> DataError:
+        return DataError(
+            "a quoted field is never closed", Place(self.name, self.line), 'end it with a quote: "..."'
+        )
+
+    # -- handing over
+
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
+        undecided, found, seen = list(candidates), [], 0
+        while undecided and seen < most and (block := self._next_block()) is not None:
+            self.waiting.append(block)
+            records = block.records.cut(0, most - seen)
+            for column in list(undecided):
+                first = cells.first_value(records, column)
+                if first is not None:
+                    undecided.remove(column)
+                    found += [column] * cells.is_number(first, self.dialect)
+            seen += len(records)
+        return Sample(sorted(found), undecided, seen)
+
+    def batches(self, wanted: Projection) -> Iterator[Batch]:
+        reader = cells.NumberReader(wanted.values, self.dialect, wanted.invalid)
+        for block in self._blocks():
+            for begin, piece in block.records.pieces(BATCH_ROWS):
+                place = partial(self._place, block)
+                yield from self._batches_of(piece, begin, (reader, wanted), place)
+
+    def _batches_of(
+        self, records: Records, begin: int, how: tuple[cells.NumberReader, Projection], place: Any
+    ) -> Iterator[Batch]:
+        """One batch; where a cell is bad, the rows above it and then the error."""
+        reader, wanted = how
+        try:
+            yield self._batch(records, begin, how, place)
+        except (cells.BadCellError, BadTimeError) as error:
+            above = records.cut(0, error.row)
+            if above.length > begin:  # blank lines at least
+                yield from self._batches_of(above, begin, (reader, wanted), place)
+            raise self._bad(error, records, wanted, place) from None
+
+    def _batch(
+        self, records: Records, begin: int, how: tuple[cells.NumberReader, Projection], place: Any
+    ) -> Batch:
+        reader, wanted = how
+        values, invalid = reader.read(records)
+        times = None
+        if wanted.time is not None:
+            times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
+        keys = [fields.contents(records, key) for key in wanted.keys]
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
+        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.taken())
+
+    def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
+        line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
+        return Place(self.name, line, None if column is None else self.columns[column])
+
+    def _bad(
+        self, error: cells.BadCellError | BadTimeError, records: Records, wanted: Projection, place: Any
+    ) -> DataError:
+        if isinstance(error, BadTimeError):
+            where = place(records, error.row, wanted.time)
+            # Not the error's own words, which count rows from where the batch happens to begin.
+            problem = f"{error.text!r} is {error.problem}"
+            hint = error.hint or "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
+            return DataError(problem, where, hint)
+        where = place(records, error.row, error.column)
+        return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
+
+    def _number_hint(self, text: bytes) -> str:
+        """What to try for a cell that is no number."""
+        tidy = cells.tidy(text)
+        if (
+            not self.dialect.decimal_comma
+            and tidy.count(b",") == 1
+            and cells.is_number(tidy, replace(self.dialect, decimal_comma=True))
+        ):
+            return "--decimal , for numbers with a decimal comma"
+        return "--invalid missing to leave such cells out, or -c COLUMN to choose other columns"
+
+
+def empty_records(data: bytes, columns: int) -> Records:
+    """No records, only bytes that pass through."""
+    none = np.empty(0, np.int64)
+    return Records(data, none, none, np.empty((0, columns), np.int64), len(data))

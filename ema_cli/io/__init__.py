@@ -1,0 +1,1 @@
+"""Files, pipes and signals: what every format and command stands on."""

@@ -1,0 +1,235 @@
+"""Writing a file so that it is the old one or the complete new one, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ema_cli.errors import FileTrouble
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+# Bytes that may be written before the disk is told to begin with them.
+FLOW_BYTES = 8 << 20
+_START_ONLY = 2  # SYNC_FILE_RANGE_WRITE of Linux' fcntl.h: don't wait
+
+# What an interrupted run would leave lying about: names of files to remove.
+_leftovers: set[str] = set()
+# And what else is to be done then.
+_actions: list[Callable[[], None]] = []
+# Folders to be synced later; None: each at once.
+_unsynced: set[Path] | None = None
+
+
+def system_words(error: OSError) -> str:
+    """The system's own words for what went wrong, without the number and the path."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def total_size(inputs: Sequence[str]) -> int | None:
+    """The bytes of all inputs; None where one is a pipe, or is not there (which the run will say)."""
+    total = 0
+    for name in inputs:
+        try:
+            status = os.fstat(0) if name == "-" else os.stat(name)  # noqa: PTH116 - stdin beside it
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return total
+
+
+def is_special(path: Path) -> bool:
+    """True for a device, fifo or socket: it is written through, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextlib.contextmanager
+def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file to write to; at the end of the block it becomes `name`, or nothing changes.
+
+    The temporary file lies in the same folder and is synced to the disk before it is renamed. A replaced
+    file keeps its mode bits and owner, a new one gets 666 less the umask. A symlink's target is replaced.
+    Devices and fifos are written through. Raises FileTrouble where the folder or file can't be written;
+    an exception inside the block leaves everything as it was and removes the temporary file.
+    """
+    path = Path(os.path.realpath(name))
+    hint = _folder_hint(name)
+    if is_special(path):
+        with wording(name):
+            through = path.open("wb", buffering=0)
+        with through:
+            yield through
+        return
+    with wording(name, hint):
+        if path.is_dir():
+            raise FileTrouble(os.fspath(name), "is a folder", "name a file in it, or use --output-dir")
+        old = path.stat() if path.exists() else None
+    temporary = path.with_name(_temporary_name(path.name, os.urandom(4).hex()))
+    with removed_afterwards(temporary):
+        with wording(name, hint):
+            # Nobody else may look into it before it has the mode of the file that it is to replace.
+            out = _Flowing(temporary, "xb", opener=None if old is None else _private)
+        with out:
+            if old is not None:
+                _be_like(out.fileno(), old)
+            yield out
+            with wording(name):
+                os.fsync(out.fileno())
+        with wording(name):
+            temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+class _Flowing(io.FileIO):
+    """A file on its way to the disk while it is written, so that little is left to wait for at its end."""
+
+    waiting = 0
+
+    def write(self, data: Buffer, /) -> int:
+        written = super().write(data)
+        self.waiting += written
+        if self.waiting >= FLOW_BYTES:
+            self.waiting = 0
+            _start_writing(self.fileno())
+        return written
+
+
+def _start_writing(file: int) -> None:
+    """Let the system begin to put on the disk what has been written; whether it does is its own affair."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+        begin_and_length = ctypes.c_int64(0)  # all there is
+        ctypes.CDLL(None).sync_file_range(file, begin_and_length, begin_and_length, _START_ONLY)
+
+
+def _temporary_name(name: str, token: str) -> str:
+    return f".{name[:40]}.{token}.part"
+
+
+def remove_temporaries_of(names: Iterable[str]) -> None:
+    """Remove what processes that were killed have left of their attempts to write these files."""
+    by_folder: dict[Path, set[str]] = {}
+    for name in names:
+        path = Path(os.path.realpath(name))
+        by_folder.setdefault(path.parent, set()).add(path.name)
+    for folder, files in by_folder.items():
+        begins = {_temporary_name(name, "") for name in files}
+        with contextlib.suppress(OSError):
+            for left in list(folder.glob(".*.part")):
+                # A token has eight digits, and after it comes `.part`.
+                if left.name[:-13] + ".part" in begins:
+                    left.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _be_like(file: int, old: os.stat_result) -> None:
+    """Give a file the owner, where the system lets us, and the mode of the one that it is to replace."""
+    with contextlib.suppress(OSError):
+        os.fchown(file, old.st_uid, old.st_gid)
+    os.fchmod(file, stat.S_IMODE(old.st_mode))
+
+
+@contextlib.contextmanager
+def wording(name: str | os.PathLike[str], hint: str = "") -> Iterator[None]:
+    """Turns what the system says about a file into FileTrouble."""
+    try:
+        yield
+    except OSError as error:
+        raise FileTrouble(os.fspath(name), system_words(error), hint) from error
+
+
+@contextlib.contextmanager
+def removed_afterwards(path: Path) -> Iterator[None]:
+    """Whatever ends the block, SIGTERM and Ctrl-C too, `path` is not there afterwards.
+
+    It is noted before it is made, so that there is no moment in which it could be left behind.
+    """
+    _leftovers.add(str(path))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        _leftovers.discard(str(path))
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """True if both names are one file's, by whatever links; or would be, if nothing is there yet."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)  # noqa: PTH121 - Path has none that takes two names
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def remove_leftovers() -> None:
+    """Remove what an interrupted run would leave lying about (called by signal handlers)."""
+    for action in list(_actions):
+        action()
+    for path in list(_leftovers):
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+
+
+@contextlib.contextmanager
+def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `remove_leftovers` does this too."""
+    _actions.append(action)
+    try:
+        yield
+    finally:
+        _actions.remove(action)
+
+
+def forget_leftovers() -> None:
+    """Leave it to somebody else: a new worker process does not remove its parent's files."""
+    _leftovers.clear()
+    _actions.clear()
+
+
+def _folder_hint(name: str | os.PathLike[str]) -> str:
+    folder = Path(name).parent
+    return "" if folder.is_dir() else f"make the folder first: mkdir -p {folder}"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last through a power cut; some file systems refuse, which is no loss here."""
+    if _unsynced is not None:
+        _unsynced.add(folder)
+        return
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def syncing_once(folder: str) -> Iterator[None]:
+    """Sync folders once, at the end of the block, not after every file: `folder`, and others written to.
+
+    Each file is synced before it gets its name all the same, so it is the old or the complete new one.
+    """
+    global _unsynced  # noqa: PLW0603 - of the process, as what the disk has is
+    _unsynced = {Path(folder)}
+    try:
+        yield
+    finally:
+        folders, _unsynced = _unsynced, None
+        for each in folders:
+            _sync_folder(each)

@@ -1,0 +1,293 @@
+"""Bytes in and out: files, stdin and stdout, plain or compressed, read as they arrive."""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import io
+import lzma
+import os
+import select
+import stat
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, Protocol, cast
+
+import pyarrow as pa
+
+from ema_cli.errors import FileTrouble
+from ema_cli.io.atomic import atomic_write, system_words
+from ema_cli.io.signals import PROMPT
+from ema_cli.io.xz import Xz
+
+# What is read from a file at once, and the most that is held ready from a pipe.
+BLOCK_BYTES = 1 << 20
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowInvalid)
+
+
+class Reader(Protocol):
+    """read(n) gives up to n bytes, whatever has arrived, at least one; b"" at the end."""
+
+    def read(self, n: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def open_raw(name: str) -> InputFile:
+    """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
+    try:
+        if name == "-":
+            return InputFile(0, closefd=False)
+        file = InputFile(name)
+        if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
+            raise IsADirectoryError(21, "is a folder, not a file")
+        return file
+    except OSError as error:
+        hints: dict[type[OSError], str] = {
+            FileNotFoundError: "check the spelling and the folder you are in",
+            IsADirectoryError: "name the files in it, such as FOLDER/*.csv",
+        }
+        hint = hints.get(type(error), "")
+        raise FileTrouble(name, system_words(error), hint) from error
+
+
+def compression_of(head: bytes) -> str | None:
+    """The compression that these first bytes announce."""
+    return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+
+
+def open_text(head: Pushback) -> Reader:
+    """The text of an input, decompressed where its first bytes say so.
+
+    Pipes and compressed inputs are read ahead in a thread, so that reading overlaps with computing and
+    whatever has arrived meanwhile is handed over at once.
+    """
+    while any(magic.startswith(head.peeked) and magic != head.peeked for magic in MAGIC) and head.peek_more():
+        pass
+    kind = compression_of(head.peeked)
+    if kind is None:
+        regular = stat.S_ISREG(os.fstat(head.fileno()).st_mode)
+        return head if regular else ReadAhead(head)
+    return ReadAhead(Decompressed(head, kind, head.name))
+
+
+class InputFile(io.FileIO):
+    """A file that notices when it is cut short while it is read; that it grows is fine."""
+
+    def __init__(self, file: str | int, closefd: bool = True) -> None:
+        super().__init__(file, "rb", closefd)
+        self.size_before = os.fstat(self.fileno()).st_size
+
+    def read(self, n: int | None = -1, /) -> bytes:
+        while (data := super().read(n)) is None:
+            # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
+            select.select([self], [], [])
+        if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
+            raise OSError(errno.EIO, "became shorter while it was read")
+        return data
+
+
+class Pushback(io.RawIOBase):
+    """A raw input whose first bytes may be looked at before they are read; `count` of them have been."""
+
+    def __init__(self, raw: Reader, name: str) -> None:
+        self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
+
+    def peek_more(self) -> bool:
+        more = self._fetch(6)
+        self.peeked += more
+        return bool(more)
+
+    def read(self, n: int = -1, /) -> bytes:
+        if self.peeked:
+            n = len(self.peeked) if n < 0 else n
+            out, self.peeked = self.peeked[:n], self.peeked[n:]
+        else:
+            out = self._fetch(BLOCK_BYTES if n < 0 else n)
+        self.count += len(out)
+        return out
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # what the decompressors call
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return cast(BinaryIO, self.raw).fileno()
+
+    def _fetch(self, n: int) -> bytes:
+        try:
+            return self.raw.read(n) or b""
+        except OSError as error:
+            raise FileTrouble(self.name, system_words(error)) from error
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class Decompressed:
+    """The text inside a compressed input, member after member."""
+
+    def __init__(self, inner: Pushback, kind: str, name: str) -> None:
+        self.inner, self.kind, self.name = inner, kind, name
+        if kind == "gzip":
+            self.file: Reader = cast(Reader, gzip.GzipFile(fileobj=inner, mode="rb"))
+        elif kind == "bzip2":
+            self.file = cast(Reader, bz2.BZ2File(io.BufferedReader(inner)))
+        elif kind == "xz":
+            self.file = Xz(inner)
+        else:
+            self.file = Zstd(inner)
+
+    def read(self, n: int = -1, /) -> bytes:
+        try:
+            return cast(bytes, getattr(self.file, "read1", self.file.read)(n))
+        except FileTrouble:
+            raise
+        except (*DAMAGED, OSError) as error:
+            raise FileTrouble(
+                self.name, f"the {self.kind} data is damaged or cut short", "fetch or compress it again"
+            ) from error
+
+    def close(self) -> None:
+        self.file.close()
+        self.inner.close()
+
+
+class Zstd:
+    """zstd frames through Arrow, which has the codec aboard; a frame cut short is an error here."""
+
+    def __init__(self, inner: Pushback) -> None:
+        self.stream = pa.CompressedInputStream(pa.PythonFile(inner, mode="r"), "zstd")
+
+    def read(self, n: int = -1, /) -> bytes:
+        return cast(bytes, self.stream.read(n))
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class ReadAhead:
+    """Reads in a thread and hands over all that has come in; never holds more than two blocks.
+
+    The thread closes what it reads from: nobody may close a file while another reads it.
+    """
+
+    def __init__(self, inner: Reader) -> None:
+        self.inner = inner
+        self.chunks: deque[bytes] = deque()
+        self.held = 0
+        self.done = False
+        self.error: BaseException | None = None
+        self.changed = threading.Condition()
+        threading.Thread(target=self._run, name="read ahead", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            while chunk := self.inner.read(BLOCK_BYTES // 8):
+                with self.changed:
+                    self.chunks.append(chunk)
+                    self.held += len(chunk)
+                    self.changed.notify_all()
+                    self.changed.wait_for(lambda: self.held < 2 * BLOCK_BYTES or self.done)
+                    if self.done:
+                        return
+        except BaseException as error:
+            self.error = error
+        finally:
+            with suppress(Exception):
+                self.inner.close()
+        with self.changed:
+            self.done = True
+            self.changed.notify_all()
+
+    def read(self, n: int = -1, /) -> bytes:
+        with self.changed:
+            while not self.changed.wait_for(lambda: self.chunks or self.done, PROMPT):
+                pass
+            if not self.chunks:
+                if self.error is not None:
+                    raise self.error
+                return b""
+            parts = []
+            while self.chunks and (n < 0 or n > 0):
+                part = self.chunks.popleft()
+                if 0 <= n < len(part):
+                    self.chunks.appendleft(part[n:])
+                    part = part[:n]
+                parts.append(part)
+                n -= len(part) if n >= 0 else 0
+            self.held -= sum(map(len, parts))
+            self.changed.notify_all()
+            return b"".join(parts)
+
+    def close(self) -> None:
+        with self.changed:
+            self.done = True
+            self.changed.notify_all()
+
+
+class Output(io.RawIOBase):
+    """An unbuffered output that takes all it is given, or says in words why it can't."""
+
+    def __init__(self, raw: BinaryIO, name: str) -> None:
+        self.raw, self.name = raw, name
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        size, done = len(view), 0
+        try:
+            while done < size:
+                written = self.raw.write(view[done:])
+                if written is None:  # a non-blocking pipe that is full
+                    select.select([], [self.raw], [])
+                done += written or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            hint = "make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
+            raise FileTrouble(self.name, system_words(error), hint) from error
+        return size
+
+
+@contextmanager
+def open_output(name: str | None) -> Iterator[BinaryIO]:
+    """Where a table goes: stdout, or a file that is complete at the end of the block or not there."""
+    if name is None or name == "-":
+        stdout = open(1, "wb", buffering=0, closefd=False)
+        yield cast(BinaryIO, Output(stdout, "stdout"))
+        return
+    with atomic_write(name) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
+        yield out
+
+
+@contextmanager
+def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """`out`, or where the name ends in .gz .bz2 .xz .zst a file that compresses into it; no clock in it."""
+    kind = next((kind for suffix, kind in SUFFIXES.items() if name.lower().endswith(suffix)), None)
+    if kind is None:
+        yield out
+        return
+    if kind == "gzip":
+        file = cast(BinaryIO, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6))
+    elif kind == "bzip2":
+        file = cast(BinaryIO, bz2.BZ2File(out, "wb"))
+    elif kind == "xz":
+        file = cast(BinaryIO, lzma.LZMAFile(out, "wb"))
+    else:
+        file = cast(BinaryIO, pa.CompressedOutputStream(pa.PythonFile(out, mode="w"), "zstd"))
+    with file:
+        yield file

@@ -1,0 +1,239 @@
+"""What a fold of checkpoints will do, worked out and checked before a single value is read."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ema_cli.decay import Decay, make_decay, number_in, one_family, parse_duration
+from ema_cli.errors import DataError, OptionError
+from ema_cli.parameters.checkpoints import Checkpoint
+from ema_cli.parameters.checkpoints.naming import step_of
+from ema_cli.parameters.tensors import TensorInfo, check_dtype, dtype_named, is_averaged, some_of
+
+_LISTED = 8
+_FAMILIES = ("decay", "alpha", "halflife")
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """The options of a fold.
+
+    corrected: weights decay^age, normalised; else the first checkpoint is the average so far.
+    per_step: the decay is per step, and the names say how many steps lie between two checkpoints.
+    intersection: tensors that not all checkpoints have alike are left out, not an error.
+    include, exclude: patterns of names, after `strip_prefix` was taken off. key: the dict in a torch file.
+    dtype: of the averaged tensors in the output; None for the newest checkpoint's.
+    """
+
+    decay: Decay
+    corrected: bool = True
+    per_step: bool = False
+    intersection: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    strip_prefix: tuple[str, ...] = ()
+    key: str | None = None
+    dtype: str | None = None
+
+    def signature(self) -> dict[str, Any]:
+        """What must be the same for a saved state to be carried on."""
+        return {
+            "alpha": self.decay.alpha,
+            "init": "corrected" if self.corrected else "first",
+            "per-step": self.per_step,
+            "keys": "intersection" if self.intersection else "same",
+            "include": list(self.include),
+            "exclude": list(self.exclude),
+        }
+
+
+def fold_decay(given: Mapping[str, str | float | None]) -> Decay:
+    """The decay that `decay`, `alpha` or `halflife` (in checkpoints, or steps) stands for.
+
+    Raises OptionError where none or several are given, or the value makes no sense here.
+    """
+    chosen = {name: given[name] for name in _FAMILIES if given.get(name) is not None}
+    family, value = one_family(
+        chosen,
+        "--decay 0.9 (weight of the old average), --alpha 0.1 (of the new) or --halflife 5 (checkpoints)",
+    )
+    assert value is not None  # those were left out above
+    if family == "halflife" and (number_in(value) or 0.0) <= 0.0 and parse_duration(value) is None:
+        raise OptionError(f"--halflife {value}: must be a number of checkpoints above 0", "--halflife 5")
+    try:
+        decay = make_decay(family, value)
+    except OptionError as error:
+        raise OptionError(error.problem, "--decay 0.9 or --alpha 0.1 or --halflife 5") from error
+    if decay.auto:
+        raise OptionError("--alpha auto needs a series to learn from; checkpoints are none", "--alpha 0.1")
+    if decay.halflife_ns is not None:
+        raise OptionError(
+            f"--halflife {value}: checkpoints have no times",
+            "--halflife 5 (checkpoints; steps with --per-step)",
+        )
+    return decay
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A checkpoint's part in the fold: its share in the average at the moment when it was folded in."""
+
+    name: str
+    gain: float
+    step: int | None
+
+
+@dataclass
+class Plan:
+    """checkpoints: to be folded now. files: all ever folded, these last. weight: the normaliser after them.
+
+    tensors: what comes out, each with the name it has in every checkpoint. left_out: what does not.
+    """
+
+    checkpoints: Sequence[Checkpoint]
+    files: list[Folded]
+    weight: float
+    tensors: list[TensorInfo] = field(default_factory=list)
+    sources: list[dict[str, TensorInfo]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def gains(self) -> list[float]:
+        """The gains of the checkpoints to be folded now."""
+        return [file.gain for file in self.files[len(self.files) - len(self.checkpoints) :]]
+
+    def weights(self) -> list[float]:
+        """Each file's weight in the average: its gain, faded by every gain after it. They add up to 1."""
+        weights: list[float] = []
+        left = 1.0
+        for file in reversed(self.files):
+            weights.append(file.gain * left)
+            left *= 1.0 - file.gain
+        return weights[::-1]
+
+
+def planned_gains(
+    names: Sequence[str], options: FoldOptions, before: Sequence[Folded] = (), weight: float = 0.0
+) -> tuple[list[Folded], float]:
+    """`before` and then `names`, each with its gain; and the normaliser after the last.
+
+    d = decay, or decay^(steps since the last checkpoint). Corrected: W ← d·W + 1, gain 1/W, which makes the
+    weights d^age / Σ d^age, as pandas' `adjust=True`; else gain 1 − d, and 1 for the very first.
+    Raises DataError where steps do not grow.
+    """
+    files = list(before)
+    for name in names:
+        step = step_of(name) if options.per_step else None
+        decay = options.decay.rest
+        alpha = options.decay.alpha
+        if step is not None and files:
+            gap = step - (files[-1].step or 0)
+            if gap <= 0:
+                raise DataError(
+                    f"{name}: step {step} comes after step {files[-1].step} of {files[-1].name}",
+                    hint="give the checkpoints in the order of their steps",
+                )
+            if gap > 1 and 0.0 < alpha < 1.0:
+                decay, alpha = over(gap, alpha)
+        weight = decay * weight + 1.0 if options.corrected else 1.0
+        gain = 1.0 / weight if options.corrected else alpha
+        files.append(Folded(name, gain if files else 1.0, step))
+    return files, weight
+
+
+def over(gap: int, alpha: float) -> tuple[float, float]:
+    """decay^gap and 1 − decay^gap, the latter with the digits that a subtraction would lose."""
+    log = gap * math.log1p(-alpha)
+    return math.exp(log), -math.expm1(log)
+
+
+def matched(
+    checkpoints: Sequence[Checkpoint], saved: Mapping[str, TensorInfo] | None, options: FoldOptions
+) -> tuple[list[TensorInfo], list[dict[str, TensorInfo]], list[str]]:
+    """(what comes out, each checkpoint's tensors by output name, names left out).
+
+    Raises DataError, listing them, where names, shapes or kinds differ and that is not allowed.
+    """
+    sources = [_selected(checkpoint, options) for checkpoint in checkpoints]
+    newest, newest_name = sources[-1], checkpoints[-1].name
+    others = [(source, checkpoint.name) for source, checkpoint in zip(sources, checkpoints, strict=True)]
+    if saved is not None:
+        others.insert(0, (dict(saved), "the saved state"))
+    differences: list[str] = []
+    left_out: set[str] = set()
+    for source, name in others:
+        for tensor in [*newest, *(other for other in source if other not in newest)]:
+            if said := _difference(newest.get(tensor), source.get(tensor)):
+                differences.append(f"{tensor!r} {said.format(newest=newest_name, other=name)}")
+                left_out.add(tensor)
+    if differences and not options.intersection:
+        raise DataError(_listed(differences), hint="--keys intersection folds what they share")
+    kept = [_typed(tensor, info, options.dtype) for tensor, info in newest.items() if tensor not in left_out]
+    if not kept:
+        raise DataError("the checkpoints share no tensor", hint="--strip-prefix module. takes a prefix off")
+    return kept, sources, sorted(left_out)
+
+
+def _selected(checkpoint: Checkpoint, options: FoldOptions) -> dict[str, TensorInfo]:
+    """The checkpoint's tensors by the names they get in the output."""
+    chosen: dict[str, TensorInfo] = {}
+    for info in checkpoint.tensors.values():
+        name = _output_name(info.name, options)
+        if name is None:
+            continue
+        if name in chosen:
+            raise DataError(
+                f"{checkpoint.name}: {info.name!r} and {chosen[name].name!r} are both {name!r} without prefix"
+            )
+        check_dtype(info, checkpoint.name)
+        chosen[name] = info
+    strange = [other for other in checkpoint.others if _output_name(other, options) is not None]
+    if strange:
+        dicts = " or ".join(f"--key {key}" for key in checkpoint.keys)
+        raise DataError(
+            f"{checkpoint.name}: holds more than tensors: {some_of(strange)}",
+            hint=dicts or f"--exclude {strange[0]!r} leaves it out",
+        )
+    if not chosen:
+        has = some_of(list(checkpoint.tensors)) if checkpoint.tensors else "none at all"
+        raise DataError(f"{checkpoint.name}: no tensor is chosen of those it has: {has}")
+    return chosen
+
+
+def _output_name(name: str, options: FoldOptions) -> str | None:
+    """The name without prefixes; None for what is not chosen."""
+    for prefix in options.strip_prefix:
+        name = name.removeprefix(prefix)
+    included = not options.include or any(fnmatch.fnmatchcase(name, p) for p in options.include)
+    excluded = any(fnmatch.fnmatchcase(name, p) for p in options.exclude)
+    return name if included and not excluded else None
+
+
+def _difference(newest: TensorInfo | None, other: TensorInfo | None) -> str:
+    if other is None:
+        return "is missing in {other}"
+    if newest is None:
+        return "is missing in {newest}"
+    if newest.shape != other.shape:
+        return f"is {list(other.shape)} in {{other}}, {list(newest.shape)} in {{newest}}"
+    if is_averaged(newest.dtype) != is_averaged(other.dtype):
+        return f"is {other.dtype.name} in {{other}}, {newest.dtype.name} in {{newest}}"
+    return ""
+
+
+def _typed(name: str, info: TensorInfo, dtype: str | None) -> TensorInfo:
+    """What comes out: the newest tensor under its output name, in the dtype that is asked for."""
+    wanted = dtype_named(dtype) if dtype is not None and is_averaged(info.dtype) else info.dtype
+    return TensorInfo(name, wanted, info.shape)
+
+
+def _listed(differences: list[str]) -> str:
+    shown = "".join(f"\n  {line}" for line in differences[:_LISTED])
+    more = len(differences) - _LISTED
+    return f"the checkpoints do not hold the same tensors:{shown}" + (
+        f"\n  and {more} more" if more > 0 else ""
+    )

@@ -1,0 +1,287 @@
+"""The state file: what a run leaves for the next one, so that both together are one.
+
+A zip archive that ordinary tools can read: `state.json` says what is in it (`unzip -p FILE state.json`),
+every remembered quantity is a NumPy array of its own (`numpy.load(FILE)`), and the archive's checksums
+tell a damaged file from a sound one. Never a pickle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ema_cli.errors import FileTrouble, OptionError, StateError
+from ema_cli.io.atomic import atomic_write, is_special, removed_afterwards, same_file, system_words, wording
+from ema_cli.io.signals import uninterrupted
+from ema_cli.job import Job
+from ema_cli.keys import KeyTable
+from ema_cli.run.selection import Selection
+from ema_cli.trends import Trends
+
+FORMAT, VERSION = "ema-smooth state", 1
+AFRESH = "name another state file, or move this one away to start afresh"
+NO_CLOCK = (1980, 1, 1, 0, 0, 0)  # the same state gives the same bytes
+BUFFER_BYTES = 1 << 20
+# What reading an archive that somebody else wrote, or a disk has damaged, may raise.
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, TypeError),
+    *(ArithmeticError, AttributeError, RuntimeError, MemoryError),
+)
+Save = Callable[[Selection, Trends, KeyTable], None]
+
+
+def keep_nothing(*_: object) -> None:
+    """Between the parts of a chain the state is not saved: a rerun begins with the first part."""
+
+
+class SavedState:
+    """What goes from one run to the next: by a state file, or within the process from part to part.
+
+    columns, places: what was smoothed, and where it was in the table; None where nothing was yet.
+    alphas: the weights that `--alpha auto` found in the first of the runs, which are kept.
+    header: all columns of the parts before, where there were any.
+    """
+
+    def __init__(self, job: Job, found: tuple[dict[str, Any], dict[str, Any]] | None = None) -> None:
+        self.job = job
+        self.about: dict[str, Any] | None = None
+        self.arrays: dict[str, Any] = {}
+        if found is not None:
+            self.about, self.arrays = found
+        about = self.about or {"columns": None, "places": None, "alphas": None}
+        self.columns: list[str] | None = about["columns"]
+        self.places: list[int] | None = about["places"]
+        self.alphas: list[float] | None = about["alphas"]
+        self.header: list[str] | None = None
+        self.live: tuple[Trends, KeyTable] | None = None
+
+    def find_columns(self, columns: Sequence[str], file: str) -> list[int] | None:
+        """Where the columns that were smoothed are among these; None where there is nothing to carry on.
+
+        Raises StateError where one is not there.
+        """
+        if self.columns is None or self.places is None or not columns:  # none: an empty file
+            return None
+        found = []
+        for name, place in zip(self.columns, self.places, strict=True):
+            if list(columns[place : place + 1]) == [name]:
+                found.append(place)
+            elif list(columns).count(name) == 1:
+                found.append(list(columns).index(name))
+            else:
+                problem = f"{self.job.state}: carries on column {name!r}, which {file} does not have"
+                raise StateError(problem, f"a file with the same columns; or {AFRESH}")
+        return found
+
+    def check(self, chosen: Selection) -> None:
+        """Raise StateError where options or columns are not those of the state."""
+        if self.about is None:
+            return
+        now, then = _signature(self.job, chosen), self.about["options"]
+        differ = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+        if differ:
+            said = "; ".join(f"{key} was {_say(then.get(key))}, is {_say(now.get(key))}" for key in differ)
+            raise StateError(
+                f"{self.job.state}: made with other options: {said}", f"the same options again; or {AFRESH}"
+            )
+
+    def carry_on(self, chosen: Selection) -> tuple[Trends, KeyTable]:
+        """Averages that are where the earlier runs ended, and the keys they knew.
+
+        Raises StateError where the file is damaged.
+        """
+        if self.live is not None:
+            return self.live
+        trends, keys = Trends(self.job.average, len(chosen.smoothed), self.alphas), KeyTable()
+        if self.about is not None:
+            try:
+                keys.restore({name[4:]: a for name, a in self.arrays.items() if name.startswith("key.")})
+                if keys.columns and len(keys) != self.about["keys"]:
+                    raise ValueError(f"{len(keys)} keys, not {self.about['keys']}")
+                trends.restore(self.arrays, self.about["keys"])
+            except UNREADABLE as error:
+                raise StateError(f"{self.job.state}: damaged: {error}", AFRESH) from error
+            self.arrays = {}
+        self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
+        self.live = trends, keys
+        return self.live
+
+    @contextmanager
+    def saving(self) -> Iterator[Save]:
+        """A function that writes down everything for the next run, once the output is complete.
+
+        What it wrote is in force at the end of the block; the file is the old one or the complete new one.
+        So an output that is renamed inside the block and the state change together, but for the moment
+        between the two; what can fail, such as a full disk, fails before either does.
+        """
+        with ExitStack() as stack:
+
+            def keep(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
+                if self.job.state is None:
+                    return
+                raw = stack.enter_context(atomic_write(self.job.state))
+                with wording(self.job.state):
+                    # Buffered, for a bare file may take less than it is given and not say so.
+                    buffer = io.BufferedWriter(raw, BUFFER_BYTES)
+                    _pack(buffer, *self._contents(chosen, trends, keys))
+                    buffer.flush()
+                    buffer.detach()
+                    os.fsync(raw.fileno())
+
+            yield keep
+
+    def _contents(
+        self, chosen: Selection, trends: Trends, keys: KeyTable
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`state.json`, and the arrays by name."""
+        auto = self.job.average.auto
+        about = {
+            "format": FORMAT,
+            "version": VERSION,
+            "columns": chosen.smoothed,
+            "places": list(chosen.wanted.values),
+            "options": _signature(self.job, chosen),
+            "alphas": [engine.average.decays[0].alpha for engine in trends.engines] if auto else None,
+            "keys": trends.engines[0].state.keys,
+        }
+        return about, trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
+
+
+def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
+    """All that must be the same for a state to be carried on, as JSON has it."""
+    signature = job.average.signature() | {
+        "columns": chosen.smoothed,
+        "by": chosen.keys,
+        "time": chosen.time,
+        "time-unit": job.time_unit,
+    }
+    return dict(json.loads(json.dumps(signature)))
+
+
+def _say(value: Any) -> str:
+    if value is None:
+        return "not given"
+    if isinstance(value, list):
+        return ", ".join(map(_say, value))
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("state.json", NO_CLOCK), json.dumps(about, indent=2) + "\n")
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", NO_CLOCK), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """What is in a state file, None if there is none. Raises StateError for anything else."""
+    try:
+        with zipfile.ZipFile(name) as archive:
+            about = json.loads(_member(archive, "state.json"))
+            if about["format"] != FORMAT:
+                raise StateError(f"{name}: not a state file of ema-smooth", AFRESH)
+            if about["version"] > VERSION:
+                raise StateError(
+                    f"{name}: written by a newer ema-smooth", "install that version or a newer one"
+                )
+            arrays = {
+                member.removesuffix(".npy"): _array(archive, member)
+                for member in archive.namelist()
+                if member.endswith(".npy")
+            }
+        _check_shape(about)
+    except FileNotFoundError:
+        return None
+    except StateError:
+        raise
+    except OSError as error:
+        raise FileTrouble(name, system_words(error)) from error
+    except UNREADABLE as error:
+        raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
+    return about, arrays
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """What one member holds. Ours are stored as they are, so none can be larger than the file."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise zipfile.BadZipFile("compressed")
+    return archive.read(name)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Any:
+    return np.lib.format.read_array(io.BytesIO(_member(archive, name)), allow_pickle=False)
+
+
+def _check_shape(about: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError where `state.json` does not say what it has to."""
+    columns, places, alphas = about["columns"], about["places"], about["alphas"]
+    if not (isinstance(columns, list) and isinstance(about["options"], dict) and isinstance(places, list)):
+        raise TypeError("columns, places and options")
+    if len(places) != len(columns) or not all(
+        isinstance(k, int) and k >= 0 for k in (*places, about["keys"])
+    ):
+        raise ValueError("places and keys")
+    if alphas is not None and not (len(alphas) == len(columns) and all(0 <= alpha <= 1 for alpha in alphas)):
+        raise ValueError("alphas")
+
+
+@contextmanager
+def open_saved_state(job: Job) -> Iterator[SavedState]:
+    """The state of a job, locked while the block runs. Raises StateError where it can't be used."""
+    if job.state is None:
+        yield SavedState(job, None)
+        return
+    path = Path(os.path.realpath(job.state))
+    lock = path.with_name(path.name + ".lock")
+    for other in (*job.inputs, job.output or "-"):
+        if other != "-" and any(same_file(other, own) for own in (path, lock)):
+            raise OptionError(f"--state {job.state} is also an input or output", "--state ema.state")
+    if is_special(path) or path.is_dir():
+        raise StateError(f"{job.state}: not an ordinary file, so it can keep no state", AFRESH)
+    if not path.parent.is_dir():
+        raise FileTrouble(job.state, "no such folder", f"make it first: mkdir -p {Path(job.state).parent}")
+    with _locked(lock, job.state):
+        yield SavedState(job, _unpack(job.state))
+
+
+@contextmanager
+def _locked(lock: Path, name: str) -> Iterator[None]:
+    """Hold the lock, so that no two runs carry on from one state. A lock dies with its process."""
+    with ExitStack() as stack:
+        # No signal between making the file and noting that it is to be removed.
+        with uninterrupted():
+            with wording(name):
+                stack.enter_context(_take(lock, name))
+            stack.enter_context(removed_afterwards(lock))
+        yield
+
+
+def _take(lock: Path, name: str) -> IO[bytes]:
+    while True:
+        handle = lock.open("ab")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise StateError(
+                f"{name}: in use by another run", "wait for it, or give each run a state of its own"
+            ) from None
+        # The run before may have removed the file between our opening and locking it.
+        try:
+            if os.fstat(handle.fileno()).st_ino == lock.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        handle.close()

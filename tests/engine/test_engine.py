@@ -1,0 +1,228 @@
+"""Law 5: the engine against the oracle, in every mode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from ema_cli.average import make_average
+from ema_cli.engine.engine import BackwardsTimeError, Engine, KeyedRows
+from ema_cli.trends import Trends
+from tests.engine.engine_cases import ALPHAS, Case, cases, clock, examples, numbers, run
+from tests.reference import Exact, exact_rows
+
+LIMIT = Decimal("1e-12")
+# What float64 cannot hold: numbers, and weights of values, below its normal range have no twelve digits.
+DENORMAL = Decimal("1e-320")
+LOST_WEIGHT = Decimal(2) ** -1021
+
+
+def oracle(case: Case, values: np.ndarray, times: np.ndarray | None, weight: int) -> list[Exact | None]:
+    average = case.average
+    decay = average.decays[weight]
+    options: dict[str, Any] = {"fill": average.fill, "min_periods": average.min_periods}
+    if times is None:
+        options |= {"alpha": decay.alpha, "init": average.init, "missing": average.missing}
+        options["span"] = average.seed_rows or None
+    else:
+        options |= {"times": times.tolist(), "halflife": int(decay.halflife_ns or 0)}
+        options["reset_gap"] = average.reset_gap
+    return exact_rows(values.tolist(), adjust=average.adjust, **options)
+
+
+def assert_close(got: float, want: Decimal | None, scale: Decimal, what: str) -> None:
+    """scale: what twelve digits are counted from; `LOST_WEIGHT` and `DENORMAL` allowed for by the caller."""
+    if want is None:
+        assert np.isnan(got), f"{what}: {got}, not blank"
+        return
+    assert np.isfinite(got), f"{what}: {got}, not {want}"
+    error = abs(Decimal(got) - want)
+    assert error <= scale, f"{what}: {got}, not {float(want)} ({error / scale} times the limit)"
+
+
+def assert_row(mean: float, std: float | None, want: Exact | None, where: str) -> None:
+    if want is None:
+        assert np.isnan(mean), f"{where}: {mean}, not blank"
+        assert std is None or np.isnan(std), f"{where}: std {std}, not blank"
+        return
+    assert_close(mean, want.mean, LIMIT * want.largest + LOST_WEIGHT * want.reach + DENORMAL, where)
+    if std is not None and not (np.isnan(std) and want.bias < LOST_WEIGHT):
+        lost = LOST_WEIGHT.sqrt() * want.reach + DENORMAL
+        if want.bias:
+            lost = min(lost / want.bias.sqrt(), want.reach)
+        assert_close(std, want.std, LIMIT * want.root_mean_square + lost + DENORMAL, where + ", std")
+
+
+def check(case: Case) -> None:
+    """Every number of the case is the oracle's."""
+    got, _ = run(case, [])
+    weights, columns = len(case.average.decays), case.values.shape[1]
+    fields = got.reshape(len(got), columns, weights, -1)
+    groups = np.zeros(len(got), int) if case.keys is None else case.keys
+    with localcontext(prec=60):
+        for key in np.unique(groups).tolist():
+            mine = np.flatnonzero(groups == key)
+            times = None if case.times is None else case.times[mine]
+            for column in range(columns):
+                for weight in range(weights):
+                    rows = oracle(case, case.values[mine, column], times, weight)
+                    for at, want in zip(mine.tolist(), rows, strict=True):
+                        mean, *std = fields[at, column, weight].tolist()
+                        where = f"row {at}, column {column}, weight {weight}"
+                        assert_row(mean, std[0] if std else None, want, where)
+
+
+@examples(150)
+@given(cases(max_rows=33))
+def test_short_series_are_the_oracles(case: Case) -> None:
+    check(case)
+
+
+@examples(12)
+@given(cases(max_rows=300))
+def test_longer_series_are_the_oracles(case: Case) -> None:
+    check(case)
+
+
+def one(values: list[float] | np.ndarray, **options: Any) -> list[float]:
+    """One series' averages."""
+    column = np.asarray(values, float)[:, np.newaxis]
+    return Trends(make_average(options), 1).update(column)[:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "want"),
+    [
+        ({}, 3.0),
+        ({"missing": "decay"}, 11 / 3),
+        ({"adjust": True}, 11 / 3),
+        ({"adjust": True, "missing": "decay"}, 4.2),
+        ({"init": "zero"}, 2.75),
+    ],
+    ids=str,
+)
+def test_the_worked_example(options: dict[str, Any], want: float) -> None:
+    """[1, NaN, 5] at α = ½, as docs/semantics.md has it."""
+    got = one([1.0, math.nan, 5.0], alpha=0.5, **options)
+    assert np.isnan(got[1])
+    assert got[2] == pytest.approx(want, rel=1e-15)
+    assert one([1.0, math.nan, 5.0], alpha=0.5, fill=True, **options)[1] == got[0]
+
+
+@pytest.mark.parametrize("missing", ["skip", "decay"])
+@pytest.mark.parametrize("adjust", [False, True])
+@pytest.mark.parametrize("constant", [0.1, 1 / 3, -7.7, 1e300, 1e-300, 5e-324])
+def test_a_constant_series_stays_that_constant(constant: float, adjust: bool, missing: str) -> None:
+    values = np.full((9_000, 1), constant)
+    values[np.random.default_rng(1).random(9_000) < 0.1] = np.nan
+    average = make_average({"alpha": ALPHAS, "adjust": adjust, "missing": missing, "std": True})
+    fields = Trends(average, 1).update(values).reshape(len(values), len(ALPHAS), 2)
+    seen = ~np.isnan(values[:, 0])
+    assert (fields[seen, :, 0] == constant).all()
+    std = fields[seen, :, 1]
+    assert (std[~np.isnan(std)] == 0.0).all()
+
+
+@pytest.mark.parametrize("adjust", [False, True])
+def test_a_constant_series_by_time_stays_that_constant(adjust: bool) -> None:
+    times = clock(np.random.default_rng(5), 9_000)
+    average = make_average({"halflife": ("1ns", "40us", "2d"), "adjust": adjust, "std": True}, timed=True)
+    fields = Trends(average, 1).update(np.full((9_000, 1), 0.1), times).reshape(-1, 2)
+    assert (fields[:, 0] == 0.1).all()
+    assert (fields[~np.isnan(fields[:, 1]), 1] == 0.0).all()
+
+
+@pytest.mark.parametrize("missing", ["skip", "decay"])
+@pytest.mark.parametrize("adjust", [False, True])
+def test_alpha_one_is_a_copy(adjust: bool, missing: str) -> None:
+    values = numbers(np.random.default_rng(2), "wide", (5_000, 1))
+    values[::7] = np.nan
+    got = one(values[:, 0], alpha=1.0, adjust=adjust, missing=missing)
+    np.testing.assert_array_equal(got, values[:, 0])
+
+
+def test_alpha_zero_holds_the_first() -> None:
+    values = numbers(np.random.default_rng(2), "small", (5_000, 1))[:, 0]
+    assert set(one(values, alpha=0.0)) == {values[0]}
+    assert set(one(values, alpha=0.0, init="2.5")) == {2.5}
+    assert one(values, alpha=0.0, adjust=True)[-1] == pytest.approx(values.mean(), abs=1e-14)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("adjust", [False, True])
+def test_a_time_that_goes_backwards_changes_nothing(adjust: bool, keyed: bool) -> None:
+    average = make_average({"halflife": "1s", "adjust": adjust, "fill": True, "std": True}, timed=True)
+    values = np.array([[1.0], [2.0], [math.nan]])
+    keys = KeyedRows(np.array([0, 1, 0], np.uint16), np.array([0, 1])) if keyed else None
+    trends = Trends(average, 1)
+    trends.update(values, np.array([10, 20, 30]), keys)
+    before = trends.state()
+    before = {name: array.copy() for name, array in before.items()}
+    for times, row in (([40, 50, 39], 2), ([29, 50, 60], 0)):
+        with pytest.raises(BackwardsTimeError) as error:
+            trends.update(values, np.array(times), keys)
+        assert error.value.row == row
+        after = trends.state()
+        assert all(np.array_equal(before[name], after[name], equal_nan=True) for name in before)
+    if keyed:  # the clock of another key does not count
+        trends.update(values, np.array([30, 20, 30]), keys)
+
+
+def test_a_column_with_a_weight_of_its_own_is_as_it_is_alone() -> None:
+    average = replace(make_average({"alpha": "auto", "std": True}), min_periods=2)
+    values = numbers(np.random.default_rng(8), "small", (700, 3))
+    values[::5, 1] = np.nan
+    alphas = [0.1, 0.9, 0.03]
+    together = Trends(average, 3, alphas).update(values)
+    for k, alpha in enumerate(alphas):
+        alone = Trends(average.with_alpha(alpha), 1).update(values[:, k : k + 1])
+        np.testing.assert_array_equal(together[:, 2 * k : 2 * k + 2], alone)
+
+
+def test_one_table_of_averages_and_fields() -> None:
+    """Residual and bands are made of the trend and the std."""
+    average = make_average({"alpha": ("0.1", "0.5"), "residual": True, "std": True, "bands": 2.0})
+    values = numbers(np.random.default_rng(8), "small", (50, 2))
+    fields = Trends(average, 2).update(values).reshape(50, 2, 2, 5)
+    mean, residual, std, lower, upper = np.moveaxis(fields, -1, 0)
+    np.testing.assert_array_equal(residual, values[:, :, np.newaxis] - mean)
+    np.testing.assert_array_equal(lower, mean - 2.0 * std)
+    np.testing.assert_array_equal(upper, mean + 2.0 * std)
+    assert np.isnan(std[0]).all()
+
+
+def test_no_rows_and_no_values() -> None:
+    engine = Engine(make_average({"alpha": 0.1, "std": True}), 2)
+    mean, std = engine.update(np.empty((0, 2)))
+    assert mean.shape == (1, 0, 2)
+    mean, std = engine.update(np.full((3, 2), np.nan))
+    assert std is not None
+    assert np.isnan(mean).all()
+    assert np.isnan(std).all()
+    assert engine.state.trimmed()["seen"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("alpha", ["1e-6", "1e-4", "0.1", "0.97"])
+@pytest.mark.parametrize("adjust", [False, True])
+def test_errors_do_not_grow_with_the_rows(alpha: str, adjust: bool) -> None:
+    """A million rows far from 0, against sums of twice the digits (NumPy's longdouble where it has more)."""
+    if np.finfo(np.longdouble).eps > 1e-18:
+        pytest.skip("longdouble is float64 here")
+    rows = 1_200_000
+    values = 1e6 + numbers(np.random.default_rng(4), "drift", (rows, 1)) * 1e-9
+    trends = Trends(make_average({"alpha": alpha, "adjust": adjust}), 1)
+    got = np.concatenate([trends.update(values[at : at + 50_000]) for at in range(0, rows, 50_000)])[:, 0]
+    a = np.longdouble(float(alpha))
+    average, mass = np.longdouble(values[0, 0]), np.longdouble(1)
+    worst = 0.0
+    for x, y in zip(values[1:, 0].astype(np.longdouble), got[1:], strict=True):
+        mass = (1 - a) * mass + 1 if adjust else 1 / a
+        average += (x - average) / mass
+        worst = max(worst, abs(float((y - average) / average)))
+    assert worst < 2e-15

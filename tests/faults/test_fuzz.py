@@ -1,0 +1,301 @@
+"""Any bytes at all: never an exception but EmaError, nothing of the input changed, and the same however cut.
+
+`EMA_HYPOTHESIS=long python -m pytest tests/test_fuzz.py` tries 10,000 of each.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ema_cli.average import make_average
+from ema_cli.errors import EmaError
+from ema_cli.formats.base import Source
+from ema_cli.formats.registry import input_dialect
+from ema_cli.formats.text.source import TextSource
+from ema_cli.job import Job
+from ema_cli.run import pipeline
+
+EXAMPLES = settings(max_examples=max(300, settings.default.max_examples if settings.default else 0))
+NAMES = [
+    *(b"a b x_ema t 1 2".split()),
+    b"",
+    b" a",
+    b'"q"',
+    b'"a,b"',
+    b'"x""y"',
+    b'"l\nm"',
+    "µ".encode(),
+    b"\xff",
+    b"a;b",
+]
+NUMBERS = [
+    b"1",
+    b"-2.5",
+    b"007",
+    b"0.10",
+    b"1e3",
+    b"+3",
+    b".5",
+    b"5.",
+    b"1e-300",
+    b"1e300",
+    b" 4 ",
+    b'"6"',
+    b'" 7"',
+    b"\t8",
+]
+COMMAS = [b"1,5", b'"2,5"', b"0,10"]
+MISSING = [b"", b"NA", b"NaN", b"null", b'""', b" ", b"n/a", b'"NA"']
+TEXTS = [
+    b"x",
+    b'say "hi"',
+    b'"a,b"',
+    b'"a;b"',
+    b'"l\nm"',
+    b'"l\r\nm"',
+    b'"q""q"',
+    b'"open',
+    b"inf",
+    b"1_000",
+    b"0x1F",
+    b"\xe9",
+    b"\r",
+    b'"x"y',
+    b'"a""b',
+]
+MARKS = [
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b'"',
+    b",",
+    b";",
+    b"\t",
+    b" ",
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b"1",
+    b"-",
+    b"e",
+    b".",
+    b"NA",
+    b"\n\n",
+]
+
+
+def cell(chance: random.Random, delimiter: bytes) -> bytes:
+    kind = chance.random()
+    if kind < 0.7:
+        return chance.choice(NUMBERS)
+    if kind < 0.9:
+        return chance.choice(MISSING)
+    return chance.choice([text for text in TEXTS + COMMAS if delimiter not in text or text.startswith(b'"')])
+
+
+def table(chance: random.Random, delimiter: bytes) -> bytes:
+    """Something like a table, in all the ways in which tables are written."""
+    columns, ending = chance.randint(1, 4), chance.choice([b"\n", b"\n", b"\r\n"])
+    texts = chance.random() < 0.5  # else numbers and missing cells alone
+
+    def line(cells: list[bytes]) -> bytes:
+        end = chance.choice([b"\n", b"\r\n"]) if chance.random() < 0.05 else ending
+        return delimiter.join(cells) + end
+
+    out = chance.choice([b"", b"", b"", b"\xef\xbb\xbf", b"\n", b"\r\n\n"])
+    out += line([chance.choice(NAMES) for _ in range(columns)])
+    for _ in range(chance.randint(0, 12)):
+        width = columns if chance.random() < 0.97 else chance.randint(1, 5)
+        cells = [cell(chance, delimiter) if texts else chance.choice(NUMBERS + MISSING) for _ in range(width)]
+        out += line(cells) + (ending if chance.random() < 0.08 else b"")
+    return out if chance.random() < 0.7 else out.removesuffix(ending)
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    for _ in range(chance.choice([0, 0, 1, 2, 5])):
+        at, until = sorted(chance.randint(0, len(data)) for _ in range(2))
+        kind = chance.random()
+        if kind < 0.5:
+            data = data[:at] + chance.choice(MARKS) + data[at:]
+        elif kind < 0.7:
+            data = data[:at] + data[at + 1 :]
+        elif kind < 0.8:
+            data = data[:at] + data[until:]
+        elif kind < 0.9:
+            data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
+        else:
+            data = data[:until] + data[at:until] + data[until:]
+    return data
+
+
+def random_job(chance: random.Random, delimiter: bytes) -> Job:
+    average: dict[str, Any] = {"alpha": ["0.5"] if chance.random() < 0.8 else ["0.5", "0.1"]}
+    for name in ("adjust", "std", "residual", "fill"):
+        if chance.random() < 0.15:
+            average[name] = True
+    if chance.random() < 0.2:
+        average["missing"] = chance.choice(["decay", "error"])
+    return Job(
+        make_average(average),
+        delimiter=delimiter,
+        header=chance.random() < 0.8,
+        decimal_comma=chance.random() < 0.1,
+        columns=chance.choice([(), (), ("1",), ("2",), ("a", "b")]),
+        by=chance.choice([(), (), (), ("1",), ("t",), ("1", "2")]),
+        invalid=chance.choice(["error", "missing"]),
+        digits=chance.choice([None, None, 3]),
+    )
+
+
+class Pieces:
+    """A reader that gives what it has in pieces of any size, as pipes do."""
+
+    def __init__(self, data: bytes, chance: random.Random | None) -> None:
+        self.file, self.chance = io.BytesIO(data), chance
+
+    def read(self, n: int = -1, /) -> bytes:
+        size = 1 << 30 if self.chance is None else self.chance.choice([1, 1, 2, 3, 7, 20])
+        return self.file.read(size if n < 0 else min(n, size))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def outcome(job: Job, data: bytes, chance: random.Random | None) -> tuple[bytes, str | None, list[str]]:
+    """What a run over these bytes writes, what it complains of, and its smoothed columns."""
+    out = io.BytesIO()
+
+    @contextmanager
+    def output(_: str | None) -> Iterator[BinaryIO]:
+        yield cast(BinaryIO, out)
+
+    def source(job: Job) -> Source:
+        return TextSource(Pieces(data, chance), "stdin", input_dialect(job, "-"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "open_output", output)
+        patch.setattr(pipeline, "open_inputs", source)
+        try:
+            names = pipeline.run(job).names
+        except EmaError as error:
+            return out.getvalue(), str(error), []
+    return out.getvalue(), None, names
+
+
+# -- the inverse of the command, which shares nothing with it
+
+
+def split(data: bytes, delimiter: bytes) -> Iterator[tuple[list[bytes], bytes]]:
+    """The fields of each record as they stand, and its line ending."""
+    at = 0
+    while at < len(data):
+        fields, start = [], at
+        while True:
+            if data[at : at + 1] == b'"':
+                at += 1
+                while data[at : at + 1] and (data[at : at + 1] != b'"' or data[at : at + 2] == b'""'):
+                    at += 2 if data[at : at + 1] == b'"' else 1
+            while data[at : at + 1] not in (b"", b"\n", delimiter):
+                at += 1
+            fields.append(data[start:at])
+            at += 1
+            start = at
+            if data[at - 1 : at] != delimiter:
+                break
+        ending = data[at - 1 : at]
+        if fields[-1].endswith(b"\r"):
+            fields[-1], ending = fields[-1][:-1], b"\r" + ending
+        yield fields, ending
+
+
+def without_new(output: bytes, added: int, job: Job) -> bytes:
+    """The output without the last fields of its records; blank lines have none."""
+    delimiter, mark = job.delimiter or b",", b"\xef\xbb\xbf"
+    kept = mark if output.startswith(mark) else b""
+    output = output.removeprefix(mark)
+    columns = None if job.header else -1
+    for fields, ending in split(output, delimiter):
+        blank = fields == [b""]
+        if not blank and columns is None:
+            columns = len(fields) - added
+        kept += (b"" if blank else delimiter.join(fields[: len(fields) - added])) + ending
+    return kept
+
+
+def fields_added(job: Job, columns: int) -> int:
+    return len(job.average.names("")) * columns
+
+
+@EXAMPLES
+@given(st.randoms(use_true_random=False))
+def test_nothing_changes_and_cuts_do_not_show(chance: random.Random) -> None:
+    delimiter = chance.choice([b",", b",", b";", b"\t"])
+    data, job = mutated(chance, table(chance, delimiter)), random_job(chance, delimiter)
+    out, problem, names = outcome(job, data, None)
+    if problem is None:
+        added = fields_added(job, len(names))
+        assert (without_new(out, added, job) if added else out) == data
+    assert outcome(job, data, chance) == (out, problem, names)
+
+
+@EXAMPLES
+@given(st.randoms(use_true_random=False))
+def test_what_was_written_before_an_error_is_the_input_too(chance: random.Random) -> None:
+    """With one column named, so that the number of new fields is known though the run failed."""
+    data = mutated(chance, table(chance, b","))
+    job = Job(make_average({"alpha": ["0.5"]}), columns=("1",))
+    out, problem, _ = outcome(job, data, None)
+    if problem is not None and out:
+        assert data.startswith(without_new(out, 1, job))
+
+
+@EXAMPLES
+@given(st.binary(max_size=200))
+def test_any_bytes(data: bytes) -> None:
+    job = Job(make_average({"alpha": ["0.5"]}))
+    out, problem, names = outcome(job, data, None)
+    if problem is None:
+        assert without_new(out, len(names), job) == data
+
+
+@EXAMPLES
+@given(st.randoms(use_true_random=False))
+def test_other_outputs_are_the_same_however_cut(chance: random.Random) -> None:
+    delimiter = chance.choice([b",", b";", b"\t"])
+    data, job = mutated(chance, table(chance, delimiter)), random_job(chance, delimiter)
+    job = replace(job, only=chance.random() < 0.5, target=chance.choice([None, "csv", "tsv"]))
+    if chance.random() < 0.3:
+        timed = make_average({"halflife": ["5s"], "adjust": chance.random() < 0.5}, timed=True)
+        job = replace(job, average=timed, time=chance.choice(["a", "t", "1"]), time_unit="s", by=())
+    assert outcome(job, data, chance) == outcome(job, data, None)
+
+
+HEADS = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PAR1", b"\xff\xfe", b"PK\x03\x04"]
+
+
+@settings(
+    max_examples=EXAMPLES.max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(HEADS), st.binary(max_size=100), st.randoms(use_true_random=False))
+def test_any_file(tmp_path: Path, head: bytes, body: bytes, chance: random.Random) -> None:
+    """By way of magic bytes, decompression and all; a damaged file of each kind, too."""
+    kind = chance.choice([None, gzip.compress, bz2.compress, lzma.compress])
+    data = head + body if kind is None else mutated(chance, kind(table(chance, b",")))
+    name = chance.choice(["in.csv", "in.txt", "in.parquet", "in.csv.gz"])
+    (tmp_path / name).write_bytes(data)
+    job = Job(make_average({"alpha": ["0.5"]}), (str(tmp_path / name),), "/dev/null")
+    with suppress(EmaError):
+        pipeline.run(job)

@@ -32,6 +32,7 @@ class Job:
     invalid: str = "error"
     digits: int | None = None
     state: str | None = None
+    x: str | None = None
 
 
 @dataclass

@@ -32,6 +32,7 @@ class Job:
     invalid: str = "error"
     digits: int | None = None
     state: str | None = None
+    x: str | None = None
 
 
 # Fields that may differ from one run to the next of a series: where the rows come from and go, how they are

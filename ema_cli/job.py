@@ -39,7 +39,7 @@ class Job:
 # written, and what says so elsewhere in the state. All others are options that a state is compared by.
 MAY_DIFFER = (
     *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
-    *("columns", "by", "time", "only", "invalid", "digits", "state"),
+    *("columns", "by", "time", "x", "only", "invalid", "digits", "state"),
 )
 
 

@@ -8,7 +8,7 @@ page. Any sink takes any body, so every format converts into every other without
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ class Projection:
 
     values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
     invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
-    (all of them, or key, time and no more with `--only`).
+    (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for observers.
     """
 
     values: tuple[int, ...]
@@ -39,6 +39,7 @@ class Projection:
     time_unit: str | None = None
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
+    extra: tuple[int, ...] = ()
 
 
 class Layout(Protocol):
@@ -82,7 +83,8 @@ class Batch:
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. size: bytes of input read so far, for the progress bar.
+    missing. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the columns of
+    `Projection.extra`.
     """
 
     rows: int
@@ -93,13 +95,15 @@ class Batch:
     place: Locator
     invalid: int = 0
     size: int = 0
+    extra: list[Any] = field(default_factory=list)
 
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""
         times = None if self.times is None else self.times[:rows]
-        keys = [key[:rows] for key in self.keys]
+        keys, extra = [key[:rows] for key in self.keys], [column[:rows] for column in self.extra]
+        body = self.body.head(rows)
         return replace(
-            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=self.body.head(rows)
+            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=body, extra=extra
         )
 
 

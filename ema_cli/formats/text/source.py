@@ -80,7 +80,8 @@ class TextSource(Source):
         nothing = empty_records(b"\n", len(self.columns))
         body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
         keys = [np.empty(0, object) for _ in wanted.keys]
-        return Batch(0, values, times, keys, body, lambda _row, _column=None: Place(self.name), 0, 0)
+        place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
+        return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
 
     def close(self) -> None:
         self.reader.close()
@@ -222,7 +223,9 @@ class TextSource(Source):
             times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
-        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.taken())
+        extra = [fields.contents(records, column) for column in wanted.extra]
+        where = partial(place, records)
+        return Batch(len(records), values, times, keys, body, where, invalid, self.taken(), extra)
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))

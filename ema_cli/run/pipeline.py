@@ -13,7 +13,7 @@ import numpy as np
 
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
-from ema_cli.formats.base import Batch, Floats, Projection, Source
+from ema_cli.formats.base import Batch, Floats, Ints, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
 from ema_cli.formats.registry import open_sink, open_source
 from ema_cli.io.spool import spool
@@ -21,8 +21,10 @@ from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.observer import SILENT, Observer
+from ema_cli.run.order import LateError, Rows, picked_keys, spread
 from ema_cli.run.overlap import Writer, overlapped
-from ema_cli.run.saved_state import Save, SavedState, open_saved_state
+from ema_cli.run.row_notes import RowNotes
+from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
 from ema_cli.run.selection import Selection, nothing_to_smooth, select
 
 
@@ -50,7 +52,8 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         opened.callback(source.close)
         if memory.header is not None and source.columns:
             check_header(source.columns, memory.header, source.name)
-        chosen = select(source, job, memory.find_columns(source.columns, source.name))
+        before = memory.find_columns(source.columns, source.name)
+        chosen = select(source, job, before, memory.order_is_time)
         if chosen is None:
             return pass_through(job, source)
         memory.header = source.columns
@@ -67,6 +70,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
                 for batch in batches:
                     watcher.saw(batch, work.write(batch, writer))
             sink.finish()
+            work.summary.notes += work.notes.notes()
             watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
@@ -78,7 +82,11 @@ class Work:
     def __init__(self, job: Job, chosen: Selection, memory: SavedState) -> None:
         self.job, self.chosen = job, chosen
         self.trends, self.keys = memory.carry_on(chosen)
+        if memory.order is None:
+            memory.order = order_of(job, chosen)
+        self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
+        self.notes = RowNotes(job, chosen)
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
@@ -98,7 +106,7 @@ class Work:
             batch = batch.head(int(np.flatnonzero(blank.any(axis=1))[0]))
         try:
             fields = self._fold(batch)
-        except BackwardsTimeError as error:
+        except (BackwardsTimeError, LateError) as error:
             batch = batch.head(error.row)
             fields = self._fold(batch)
         self.summary.rows += batch.rows
@@ -107,8 +115,38 @@ class Work:
         return fields
 
     def _fold(self, batch: Batch) -> Floats:
-        keys = self.keys.encode(batch.keys) if batch.keys and batch.rows else None
-        return self.trends.update(batch.values, batch.times, keys)
+        """The new fields of rows, blank for those that are left out.
+
+        Raises BackwardsTimeError and LateError; then nothing is remembered of the rows.
+        """
+        left_out = batch.clock.left_out
+        there = None if left_out is None else np.flatnonzero(~left_out)
+        try:
+            fields, late, kept = self._fold_rows(Rows.of(batch, there))
+        except (BackwardsTimeError, LateError) as error:
+            raise error if there is None else LateError(int(there[error.row])) from None
+        self.notes.saw(batch)
+        if late is not None:
+            self.notes.saw_late(batch, late if there is None else there[late])
+        if kept is not None:
+            there = kept if there is None else there[kept]
+        return fields if there is None else spread(fields, there, batch.rows)
+
+    def _fold_rows(self, rows: Rows) -> tuple[Floats, Ints | None, Ints | None]:
+        """The new fields of rows that are there; which rows go back; which of them were folded, None: all."""
+        keys = self.keys.encode(rows.keys) if rows.keys and rows.count else None
+        looked = self.order.look(rows.times, rows.clock, keys, rows.count)
+        late, kept = None, None
+        restarts = looked.late if self.job.late == "restart" else None
+        if looked.late is not None:
+            late = np.flatnonzero(looked.late)
+        rows = replace(rows, times=looked.times)
+        if looked.late is not None and restarts is None:
+            kept = np.flatnonzero(~looked.late)
+            rows, keys = rows.picked(kept), None if keys is None else picked_keys(keys, kept)
+        fields = self.trends.update(rows.values, rows.times, keys, restarts)
+        looked.accept()
+        return fields, late, kept
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
@@ -117,9 +155,7 @@ class Work:
         if blank.size and self.job.average.missing == "error":
             where = batch.place(row, wanted.values[int(blank[0])])
             return DataError("a missing value", where, "--missing skip (or decay) to go on without it")
-        hint = f"sort the rows by {self.job.time}"
-        hint += "" if wanted.keys else ", or name the key column with --by where several series interleave"
-        return DataError("the time goes backwards", batch.place(row, wanted.time), hint)
+        return self.notes.error(batch, row)
 
 
 def open_inputs(job: Job) -> Source:

@@ -154,8 +154,10 @@ def _nearest(number: int, places: int) -> int:
     """number / 10**places, rounded to the nearest; ties to the even one."""
     if places > len(str(number)) + 1:
         return 0
-    whole, rest = divmod(number, 10**places)
-    return whole + int(2 * rest > 10**places or (2 * rest == 10**places and whole % 2 == 1))
+    unit: int = 10**places
+    whole, rest = divmod(number, unit)
+    half = unit // 2
+    return whole + 1 if rest > half or (rest == half and whole % 2) else whole
 
 
 def _decimals(texts: Any, unit: str) -> Ints | None:

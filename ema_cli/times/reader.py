@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 from ema_cli.errors import OptionError
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.times import hints, numbers
+from ema_cli.times.form import TimeForm
 from ema_cli.times.grammar import (
     DAY,
     ISO,
@@ -36,24 +37,15 @@ _ENDS_IN_ZONE = re.compile(rb"(?:Z|[ T][^ T]*[+-][0-9:]+)$")
 
 
 @dataclass(frozen=True)
-class TimeForm:
-    """How times are written. unit: of numbers. format: strptime's, or `excel`. zone: what times that name
-    none are local to, None for UTC."""
-
-    unit: str | None = None
-    format: str | None = None
-    zone: str | None = None
-
-
-@dataclass(frozen=True)
 class Times:
     """nanoseconds: since 1970-01-01 UTC, of each row. unread: rows without a time, to be left out; None where
     all have one. later: in the hour that comes twice, how much later the second reading is, else 0; None
-    where there is no such row."""
+    where there is no such row. texts: says what stands in a row."""
 
     nanoseconds: Ints
     unread: Bools | None = None
     later: Ints | None = None
+    texts: Callable[[int], str] = str
 
 
 class BadTimeError(ValueError):
@@ -88,7 +80,10 @@ def to_nanoseconds(column: Any, unit: str | None) -> Ints:
 
 
 def read_times(
-    columns: Sequence[Any], form: TimeForm, invalid: str = "error", spare: Bools | None = None
+    columns: Sequence[Any],
+    form: TimeForm,
+    invalid: str = "error",
+    spare: Callable[[], Bools] | None = None,
 ) -> Times:
     """Times from one Arrow array, or from two that are date and time of day.
 
@@ -96,8 +91,8 @@ def read_times(
     names none; with a unit it is an exact decimal number of them. Timestamps, dates and durations know their
     own unit. Ints, floats and decimals need one: a float is rounded to the nearest nanosecond.
 
-    invalid: `missing`: what is no time is marked as unread. spare: rows that need no time, (n,) bool: there a
-    missing one is as good as unread.
+    invalid: `missing`: what is no time is marked as unread. spare: says which rows need no time, (n,) bool:
+    a missing one there is no error but marked as unread; asked only where one is.
     Raises BadTimeError for the first cell that is missing, no time, out of int64's range or finer than a
     nanosecond.
     """
@@ -107,12 +102,12 @@ def read_times(
     times, bad = _in_zone(_parsed(column, form), form.zone)
     if bad is None:
         return times
-    wrong = bad
-    if invalid == "error" and spare is not None and (bad & spare).any():
-        wrong = bad & ~(spare & _missing(column))
-    if invalid == "error" and wrong.any():
-        raise explain(column, int(wrong.argmax()), form)
-    return Times(np.where(bad, 0, times.nanoseconds), bad, times.later)
+    if invalid == "error":
+        wrong = bad if spare is None else bad & ~(_missing(column) & spare())
+        if wrong.any():
+            raise explain(column, int(wrong.argmax()), form)
+    nanoseconds = np.where(bad, 0, times.nanoseconds)
+    return Times(nanoseconds, bad, times.later, partial(text_of, column))
 
 
 def _as_one(columns: Sequence[Any]) -> Any:
@@ -291,7 +286,7 @@ def _in_zone(parsed: Parsed, zone: str | None) -> tuple[Times, Bools | None]:
 def explain(column: Any, row: int, form: TimeForm) -> BadTimeError:
     """Why a row has no time, and what to try."""
     cell, kind = column.slice(row, 1), column.type
-    text = _shown(cell)
+    text = text_of(column, row)
     if bool(_missing(cell)[0]):
         return BadTimeError(row, "", "missing", hints.LEAVE_OUT)
     if _is_text(kind) or (_is_number(kind) and (form.unit or form.format)):
@@ -304,8 +299,9 @@ def explain(column: Any, row: int, form: TimeForm) -> BadTimeError:
     return BadTimeError(row, text, *_lost(column.slice(row, 1), form))
 
 
-def _shown(cell: Any) -> str:
+def text_of(column: Any, row: int) -> str:
     """A cell as a message shows it: by Arrow, since Python's dates end at the year 9999."""
+    cell = column.slice(row, 1)
     try:
         if _is_text(cell.type):
             return str(_binary(_trimmed(cell))[0].as_py().decode("utf-8", "backslashreplace"))
@@ -333,18 +329,27 @@ def _why(text: str, form: TimeForm) -> tuple[str, str]:
         if not numbers.is_number(cell):
             return numbers.NO_SERIAL, hints.text_hint(text)
         return (numbers.BEFORE_EXCEL if float(cell) < numbers.EXCEL_FIRST else OUT_OF_RANGE), ""
-    match = None
-    try:
-        if form.unit is not None:
-            numbers.read_decimal(cell, form.unit)
-            return OUT_OF_RANGE, ""
-        match = (ISO if form.format is None else _grammar(form.format)).fullmatch(cell)
-        if match is not None:
-            return _no_such_hour(read_cell(match)[0], form)
-    except ValueError as error:
-        return str(error), "" if match is not None else hints.text_hint(text)
-    if form.format is not None:
-        return f"not of the form {form.format}", hints.text_hint(text)
-    if numbers.is_number(cell):
+    if form.unit is not None:
+        return _why_no_decimal(text, form.unit)
+    match = (ISO if form.format is None else _grammar(form.format)).fullmatch(cell)
+    if match is not None:
+        return _why_none(match, form)
+    if form.format is None and numbers.is_number(cell):
         return NO_UNIT, hints.number_hint(text)
-    return NOT_A_TIME, hints.text_hint(text)
+    problem = NOT_A_TIME if form.format is None else f"not of the form {form.format}"
+    return problem, hints.text_hint(text)
+
+
+def _why_none(match: re.Match[bytes], form: TimeForm) -> tuple[str, str]:
+    try:
+        return _no_such_hour(read_cell(match)[0], form)
+    except ValueError as error:
+        return str(error), ""
+
+
+def _why_no_decimal(text: str, unit: str) -> tuple[str, str]:
+    try:
+        numbers.read_decimal(text.encode(), unit)
+    except ValueError as error:
+        return str(error), hints.text_hint(text) if str(error) == numbers.NO_NUMBER else ""
+    return OUT_OF_RANGE, ""

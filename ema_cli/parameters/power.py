@@ -1,22 +1,24 @@
 """Power-function averages and the snapshots of them that a later fit is made from.
 
-Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (CVPR 2024), section 3: the
-average at update t weighs the parameters of update τ by p(τ; t) ∝ τ^γ, so its memory grows with the run and the
-start leaves no trace. It is kept by `average += (1 − β)·(parameters − average)` with β = (1 − 1/t)^(γ + 1); the
-first update is a copy. Its length is told by the relative width of the profile,
+Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (CVPR 2024), section 3:
+the average at update t weighs the parameters of update τ by p(τ; t) ∝ τ^γ, so its memory grows with the
+run and the start leaves no trace. It is kept by `average += (1 − β)·(parameters − average)` with
+β = (1 − 1/t)^(γ + 1); the first update is a copy. Its length is told by the relative width of the profile,
 σ_rel = √(γ + 1) / ((γ + 2)·√(γ + 3)): 0.05 and 0.10 are the paper's.
 
 Snapshots
 ---------
-`ParameterEMA(model, power=[0.05, 0.10]).snapshot("snap-1000.safetensors")` writes one checkpoint for each width,
-`snap-1000-0.05.safetensors` and `snap-1000-0.1.safetensors` (with one width, or a path that holds `{}` for it, no
-more than was asked for). A checkpoint is .safetensors or .npz as `ema_cli.parameters.checkpoints` writes them:
+`ParameterEMA(model, power=[0.05, 0.10]).snapshot("snap-1000.safetensors")` writes one checkpoint a width,
+`snap-1000-0.05.safetensors` and `snap-1000-0.1.safetensors`; where the path holds `{}` the width stands
+there, and with one width it is the path as given. A checkpoint is .safetensors or .npz as
+`ema_cli.parameters.checkpoints` writes them:
 
-- tensors under the model's own names, tied ones once. Averages are float32, or float64 where the parameters are;
-  integers and bools as they were at the last update;
-- metadata under `METADATA_KEY` ("ema_smooth"), JSON: `kind` is "ParameterEMA snapshot", `version` 1, `step` the
-  number of updates t that the profile ends at (update 1 is the first), `sigma_rel` and `gamma` of the profile,
-  `dtypes` the parameters' own dtypes by name, `ties` a mapping of further names of tied tensors to the one written.
+- tensors under the model's own names, tied ones once. Averages are float32, or float64 where the
+  parameters are; integers and bools as they were at the last update;
+- metadata under `METADATA_KEY` ("ema_smooth"), JSON: `kind` is "ParameterEMA snapshot", `version` 1, `step`
+  the number of updates t that the profile ends at (the first update is 1), `sigma_rel` and `gamma` of the
+  profile, `dtypes` the parameters' own dtypes by name, `ties` a mapping of further names of tied tensors to
+  the one written.
 
 `snapshot_said` reads that metadata back, and is what says whether a checkpoint is a snapshot.
 """

@@ -271,7 +271,7 @@ def _clock_options(options: dict[str, Any]) -> dict[str, Any]:
     times, unit, order = options["time"], options["time_unit"], options["order"]
     given = {name: options[name] for name in ("time_format", "time_zone")}
     form = next((name for name in ("time_unit", *given) if options[name] is not None), None)
-    if form is not None and not times and order is None:
+    if form is not None and not times and (order is None or unit is not None):
         raise OptionError(f"--{form.replace('_', '-')} without --time says nothing", "--time COLUMN")
     if len(times) > 2:
         raise OptionError(
@@ -285,6 +285,8 @@ def _clock_options(options: dict[str, Any]) -> dict[str, Any]:
         raise OptionError(
             f"--late {options['late']}: late by which column?", "--order COLUMN, or --time COLUMN"
         )
+    if options["late"] == "restart" and "auto" in options["alpha"]:
+        raise OptionError("--alpha auto does not go with --late restart", "--late skip, or a weight")
     if form is not None:
         from ema_cli.times import TimeForm, check_form
 

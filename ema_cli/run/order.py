@@ -7,15 +7,16 @@ no part. The functions are pure; `RowOrder` remembers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.engine.engine import KeyedRows
-from ema_cli.formats.arrow_compute import take
+from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.base import Batch, Clock, Floats, Ints
+from ema_cli.keys import KeyTable
 
 Bools = NDArray[np.bool_]
 NEVER = -(1 << 63)
@@ -52,7 +53,7 @@ class Rows:
 
     def picked(self, there: Ints) -> Rows:
         times = None if self.times is None else self.times[there]
-        keys = [take(key, there) for key in self.keys]
+        keys = [pc.take(key, there) for key in self.keys]
         return Rows(self.values[there], times, self.clock.picked(there), keys)
 
 
@@ -193,6 +194,30 @@ class Looked:
         self.after()
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """Rows of a batch that are to be folded.
+
+    there: where they are in the batch, None: all of them. late: where those that go back are. restarts:
+    (rows,) bool, whose series begin afresh, if any do.
+    """
+
+    rows: Rows
+    keys: KeyedRows | None
+    there: Ints | None
+    late: Ints | None
+    restarts: Bools | None
+    looked: Looked
+
+    def place(self, row: int) -> int:
+        """Where in the batch one of the rows to be folded is."""
+        return row if self.there is None else int(self.there[row])
+
+    def accept(self) -> None:
+        """Remember them: they are folded in."""
+        self.looked.accept()
+
+
 class RowOrder:
     """What is remembered of earlier rows.
 
@@ -204,11 +229,37 @@ class RowOrder:
         self.late, self.zoned = late, zoned
         self.known = Known.nothing(of_times)
 
-    def look(self, times: Ints | None, clock: Clock, keys: KeyedRows | None, rows: int) -> Looked:
-        """How rows stand to each other and to earlier ones. Nothing is remembered before they are accepted.
+    def admit(self, batch: Batch, keys: KeyTable) -> Admitted:
+        """The rows of a batch that are to be folded. Nothing but their keys is remembered before they are
+        accepted.
 
         Raises LateError for the first row that goes back, where that is an error and there is an order
         besides the times, of which the engine sees to it.
+        """
+        left_out = batch.clock.left_out
+        there = None if left_out is None else np.flatnonzero(~left_out)
+        rows = Rows.of(batch, there)
+        keyed = keys.encode(rows.keys) if rows.keys and rows.count else None
+        try:
+            looked = self.look(rows.times, rows.clock, keyed, rows.count)
+        except LateError as error:
+            raise error if there is None else LateError(int(there[error.row])) from None
+        rows = replace(rows, times=looked.times)
+        if looked.late is None:
+            return Admitted(rows, keyed, there, None, None, looked)
+        late = np.flatnonzero(looked.late)
+        late = late if there is None else there[late]
+        if self.late == "restart":
+            return Admitted(rows, keyed, there, late, looked.late, looked)
+        kept = np.flatnonzero(~looked.late)
+        keyed = None if keyed is None else picked_keys(keyed, kept)
+        there = kept if there is None else there[kept]
+        return Admitted(rows.picked(kept), keyed, there, late, None, looked)
+
+    def look(self, times: Ints | None, clock: Clock, keys: KeyedRows | None, rows: int) -> Looked:
+        """How rows stand to each other and to earlier ones. Nothing is remembered before they are accepted.
+
+        Raises LateError as `admit` does.
         """
         judged = clock.order is not None or self.late != "error"
         if not rows or not (judged or self.zoned):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
-from ema_cli.formats.base import Batch, Floats, Ints, Projection, Source
+from ema_cli.formats.base import Batch, Floats, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
 from ema_cli.formats.registry import open_sink, open_source
 from ema_cli.io.spool import spool
@@ -21,7 +21,7 @@ from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.observer import SILENT, Observer
-from ema_cli.run.order import LateError, Rows, picked_keys, spread
+from ema_cli.run.order import LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
@@ -106,7 +106,7 @@ class Work:
             batch = batch.head(int(np.flatnonzero(blank.any(axis=1))[0]))
         try:
             fields = self._fold(batch)
-        except (BackwardsTimeError, LateError) as error:
+        except LateError as error:
             batch = batch.head(error.row)
             fields = self._fold(batch)
         self.summary.rows += batch.rows
@@ -117,36 +117,17 @@ class Work:
     def _fold(self, batch: Batch) -> Floats:
         """The new fields of rows, blank for those that are left out.
 
-        Raises BackwardsTimeError and LateError; then nothing is remembered of the rows.
+        Raises LateError; then nothing is remembered of the rows.
         """
-        left_out = batch.clock.left_out
-        there = None if left_out is None else np.flatnonzero(~left_out)
+        admitted = self.order.admit(batch, self.keys)
+        rows = admitted.rows
         try:
-            fields, late, kept = self._fold_rows(Rows.of(batch, there))
-        except (BackwardsTimeError, LateError) as error:
-            raise error if there is None else LateError(int(there[error.row])) from None
-        self.notes.saw(batch)
-        if late is not None:
-            self.notes.saw_late(batch, late if there is None else there[late])
-        if kept is not None:
-            there = kept if there is None else there[kept]
-        return fields if there is None else spread(fields, there, batch.rows)
-
-    def _fold_rows(self, rows: Rows) -> tuple[Floats, Ints | None, Ints | None]:
-        """The new fields of rows that are there; which rows go back; which of them were folded, None: all."""
-        keys = self.keys.encode(rows.keys) if rows.keys and rows.count else None
-        looked = self.order.look(rows.times, rows.clock, keys, rows.count)
-        late, kept = None, None
-        restarts = looked.late if self.job.late == "restart" else None
-        if looked.late is not None:
-            late = np.flatnonzero(looked.late)
-        rows = replace(rows, times=looked.times)
-        if looked.late is not None and restarts is None:
-            kept = np.flatnonzero(~looked.late)
-            rows, keys = rows.picked(kept), None if keys is None else picked_keys(keys, kept)
-        fields = self.trends.update(rows.values, rows.times, keys, restarts)
-        looked.accept()
-        return fields, late, kept
+            fields = self.trends.update(rows.values, rows.times, admitted.keys, admitted.restarts)
+        except BackwardsTimeError as error:
+            raise LateError(admitted.place(error.row)) from None
+        admitted.accept()
+        self.notes.saw(batch, admitted.late)
+        return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
@@ -211,13 +192,18 @@ def find_alphas(job: Job, chosen: Selection, start: int) -> list[float]:
     from ema_cli.auto import best_alphas
 
     def tiles() -> Iterator[tuple[Floats, KeyedRows | None]]:
-        keys = KeyTable()
+        keys, order = KeyTable(), order_of(job, chosen)
         if "-" in job.inputs:
             os.lseek(0, start, os.SEEK_SET)
         with closing(open_inputs(job)) as source:
             for batch in source.batches(chosen.wanted):
-                if batch.rows:
-                    yield batch.values, keys.encode(batch.keys) if batch.keys else None
+                try:
+                    admitted = order.admit(batch, keys)
+                except LateError:  # at which the run itself is going to stop
+                    return
+                admitted.accept()
+                if admitted.rows.count:
+                    yield admitted.rows.values, admitted.keys
 
     here = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
     try:

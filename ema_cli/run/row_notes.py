@@ -28,25 +28,22 @@ class RowNotes:
         wanted = self.chosen.wanted
         return wanted.time if wanted.order is None else wanted.order
 
-    def saw(self, batch: Batch) -> None:
-        """Rows without a time, or without a place in the order, have been left out."""
+    def saw(self, batch: Batch, late: NDArray[np.int64] | None) -> None:
+        """A batch has been folded. late: which rows of it, in order, go back."""
         for oddity in batch.clock.unread:
             self._count(oddity, batch)
+        if late is None:
+            return
+        if not self.late:
+            row = int(late[0])
+            self.first_late = f"{batch.place(row, self.column)}: {batch.clock.text(row)!r}"
+        self.late += len(late)
 
     def _count(self, oddity: Oddity, batch: Batch) -> None:
         before = self.unread.get(oddity.column)
         if before is None:
             before = 0, batch.place(oddity.row, oddity.column), oddity.text
         self.unread[oddity.column] = before[0] + oddity.count, *before[1:]
-
-    def saw_late(self, batch: Batch, rows: NDArray[np.int64]) -> None:
-        """These rows of a batch, in order, go back."""
-        if not self.late:
-            self.first_late = self._said(batch, int(rows[0]))
-        self.late += len(rows)
-
-    def _said(self, batch: Batch, row: int) -> str:
-        return f"{batch.place(row, self.column)}: {batch.clock.text(row)!r}"
 
     def notes(self) -> list[str]:
         """What there is to say at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -88,38 +88,40 @@ def select(
     values: Sequence[int] | None = before
     if job.columns:
         values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
-    apart = {*keys, time, clock, order, x}
-    candidates = [k for k in range(len(columns)) if k not in apart] if values is None else []
-    if order is not None and order_is_time is None:
-        candidates = sorted({*candidates, order})
-    # At once, for what has been sampled is not looked at again.
-    sample = source.sample(candidates, SAMPLE) if candidates else Sample([], [])
-    values = [k for k in sample.numeric if k != order] if values is None else sorted(values)
+    if job.time_format is not None or job.time_zone is not None:
+        order_is_time = True
+    values, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
     if not values:
         return None
-    if order is not None and order_is_time is None:
-        order_is_time = order not in sample.numeric and order not in sample.undecided
     form = TimeForm(job.time_unit, job.time_format, job.time_zone)
     kept = tuple(sorted({*keys, *(k for k in (time, clock) if k is not None)}))
-    wanted = Projection(
-        tuple(values),
-        keys,
-        time,
-        form,
-        job.invalid,
-        kept if job.only else None,
-        () if x is None else (x,),
-        clock,
-        order,
-        form if order_is_time else None,
-    )
-    keep = wanted.keep
+    keep, extra = kept if job.only else None, () if x is None else (x,)
+    order_form = form if order_is_time else None
+    wanted = Projection(tuple(values), keys, time, form, job.invalid, keep, extra, clock, order, order_form)
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
-    by = [columns[k] for k in keys]
     at, axis, of_day, after = (None if k is None else columns[k] for k in (time, x, clock, order))
-    return Selection(wanted, smoothed, by, at, new, axis, of_day, after)
+    return Selection(wanted, smoothed, [columns[k] for k in keys], at, new, axis, of_day, after)
+
+
+def _sampled(
+    source: Source,
+    apart: Collection[int | None],
+    values: Sequence[int] | None,
+    order: tuple[int | None, bool | None],
+) -> tuple[list[int], bool | None]:
+    """What the first rows have to tell, where that is not known: the columns that are smoothed, which are the
+    numeric ones but for those apart, and whether the order (a column, and that, if known) is of times."""
+    column, is_time = order
+    candidates = set() if values is not None else {*range(len(source.columns))} - {*apart, column}
+    if column is not None and is_time is None:
+        candidates.add(column)
+    # At once, for what has been sampled is not looked at again.
+    sample = source.sample(sorted(candidates), SAMPLE) if candidates else Sample([], [])
+    if column in candidates:
+        is_time = column not in (*sample.numeric, *sample.undecided)
+    return sorted(values or [k for k in sample.numeric if k != column]), is_time
 
 
 def _order(job: Job) -> str | None:

@@ -318,8 +318,8 @@ def _lost(cell: Any, form: TimeForm) -> tuple[str, str]:
 
 
 def _no_such_hour(local: int, form: TimeForm) -> tuple[str, str]:
-    problem = f"a time that there is not in {form.zone}: clocks were put forward past {clock_text(local)}"
-    return problem, "the zone that these times are of, or none if they are UTC"
+    problem = f"a time that no clock showed in {form.zone}: they were put forward past {clock_text(local)}"
+    return problem, "another --time-zone, or none if these times are UTC"
 
 
 def _why(text: str, form: TimeForm) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def test_times_are_nanoseconds_or_an_error_with_its_row(tmp_path: Path) -> None:
     assert batch.times.tolist() == [1_000_000, 2_000_000]
     with pytest.raises(DataError, match=r"in\.parquet, row 2, column 't': the time is missing"):
         list(source.batches(Projection((2,), time=0)))
-    with pytest.raises(DataError, match=r"row 1, column 'n'.*\n.*--time-unit s"):
+    with pytest.raises(DataError, match=r"row 1, column 'n'.*\n.*--time-unit with what they count"):
         list(source.batches(Projection((2,), time=1)))
 
 

@@ -217,11 +217,16 @@ class TextSource(Source):
         reader, wanted = how
         try:
             yield self._batch(records, begin, how, place)
-        except (cells.BadCellError, BadClockError) as error:
-            above = records.cut(0, error.row)
-            if above.length > begin:  # blank lines at least
-                yield from self._batches_of(above, begin, (reader, wanted), place)
-            raise self._bad(error, records, place) from None
+            return
+        except cells.BadCellError as error:
+            row, bad = error.row, self._bad(error, records, place)
+        except BadClockError as error:
+            where = place(records, error.row, error.column)
+            row, bad = error.row, DataError(error.problem, where, error.hint)
+        above = records.cut(0, row)
+        if above.length > begin:  # blank lines at least
+            yield from self._batches_of(above, begin, (reader, wanted), place)
+        raise bad
 
     def _batch(
         self, records: Records, begin: int, how: tuple[cells.NumberReader, Projection], place: Any
@@ -245,10 +250,8 @@ class TextSource(Source):
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
         return Place(self.name, line, None if column is None else self.columns[column])
 
-    def _bad(self, error: cells.BadCellError | BadClockError, records: Records, place: Any) -> DataError:
+    def _bad(self, error: cells.BadCellError, records: Records, place: Any) -> DataError:
         where = place(records, error.row, error.column)
-        if isinstance(error, BadClockError):
-            return DataError(error.problem, where, error.hint)
         return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
 
     def _number_hint(self, text: bytes) -> str:

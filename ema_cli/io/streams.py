@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
@@ -233,6 +233,18 @@ class ReadAhead:
         with self.changed:
             self.done = True
             self.changed.notify_all()
+
+
+def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
+    """A file for Arrow to read from at any place: by its path, or one that is open.
+
+    Linux and macOS give an open file a path too, even one that is unlinked, so Arrow reads it without asking
+    Python; elsewhere it asks.
+    """
+    if isinstance(file, str | os.PathLike):
+        return pa.OSFile(os.fspath(file))
+    path = f"/dev/fd/{file.fileno()}"
+    return pa.OSFile(path) if os.path.exists(path) else pa.PythonFile(file, mode="r")  # noqa: PTH110
 
 
 @contextmanager

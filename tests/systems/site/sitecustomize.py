@@ -14,7 +14,8 @@ NOT_ON_WINDOWS = {
     "modules": "fcntl resource pty termios tty grp pwd syslog curses",
     "os": """fork forkpty fchown fchmod chown lchown getuid geteuid getgid getegid setuid setsid getpgid
         killpg mkfifo mknod pread pwrite preadv pwritev sched_getaffinity sched_setaffinity wait3 wait4
-        WNOHANG         posix_fallocate posix_fadvise sendfile copy_file_range memfd_create sysconf statvfs fstatvfs uname
+        WNOHANG posix_fallocate posix_fadvise sendfile copy_file_range memfd_create sysconf
+        statvfs fstatvfs uname
         register_at_fork O_NOFOLLOW O_DIRECTORY O_CLOEXEC O_NONBLOCK O_SYNC openpty ttyname splice nice
         posix_spawn process_cpu_count""",
     "signal": """SIGHUP SIGPIPE SIGKILL SIGQUIT SIGUSR1 SIGUSR2 SIGCHLD SIGALRM SIGCONT SIGSTOP SIGTSTP

@@ -14,7 +14,12 @@ from ema_cli.formats.arrow_types import leaves, nests_dictionary
 from ema_cli.formats.columnar import BATCH_BYTES, ColumnarSource, rows_at_once, trouble
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
+<<<<<<< HEAD
 from ema_cli.formats.regroup import Regrouper, has_long_values, row_bytes
+=======
+from ema_cli.io.atomic import system_words
+from ema_cli.io.streams import arrow_file
+>>>>>>> main
 
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
@@ -33,8 +38,13 @@ class ParquetSource(ColumnarSource):
 
     def __init__(self, file: str | os.PathLike[str] | BinaryIO, name: str) -> None:
         self.name = name
+<<<<<<< HEAD
         with trouble(name, WHAT):
             self._handle = _open(file)
+=======
+        with _trouble(name):
+            self._handle = arrow_file(file)
+>>>>>>> main
             self._bytes = self._handle.size()
         try:
             with trouble(name, WHAT):
@@ -100,11 +110,6 @@ def _better_size(batch: Any) -> int:
     if bytes_ > BATCH_BYTES:
         return max(16, rows // 4)
     return min(2 * rows, MORE_ROWS) if 4 * bytes_ < BATCH_BYTES else rows
-
-
-def _open(file: str | os.PathLike[str] | BinaryIO) -> Any:
-    # An open file has a path too, even once it is unlinked; so pyarrow reads it without asking Python.
-    return pa.OSFile(os.fspath(file) if isinstance(file, str | os.PathLike) else f"/dev/fd/{file.fileno()}")
 
 
 def _parquet_file(handle: Any) -> Any:

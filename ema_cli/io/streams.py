@@ -15,12 +15,13 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import atomic_write, system_words
+from ema_cli.io.output import Output
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
 
@@ -235,32 +236,6 @@ class ReadAhead:
         with self.changed:
             self.done = True
             self.changed.notify_all()
-
-
-class Output(io.RawIOBase):
-    """An unbuffered output that takes all it is given, or says in words why it can't."""
-
-    def __init__(self, raw: BinaryIO, name: str) -> None:
-        self.raw, self.name = raw, name
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        size, done = len(view), 0
-        try:
-            while done < size:
-                written = self.raw.write(view[done:])
-                if written is None:  # a non-blocking pipe that is full
-                    select.select([], [self.raw], [])
-                done += written or 0
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            hint = "make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
-            raise FileTrouble(self.name, system_words(error), hint) from error
-        return size
 
 
 @contextmanager

@@ -8,21 +8,16 @@ tell a damaged file from a sound one. Never a pickle.
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, Any, BinaryIO
 
 from ema_cli.errors import FileTrouble, OptionError, StateError
-from ema_cli.io.atomic import atomic_write, is_special, removed_afterwards, same_file, system_words, wording
+from ema_cli.io.archive import DAMAGE, ArchiveReader, ArchiveWriter, DamagedArchive
+from ema_cli.io.atomic import atomic_write, is_special, removed_afterwards, same_file, wording
 from ema_cli.io.signals import uninterrupted
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
@@ -31,13 +26,7 @@ from ema_cli.trends import Trends
 
 FORMAT, VERSION = "ema-smooth state", 1
 AFRESH = "name another state file, or move this one away to start afresh"
-NO_CLOCK = (1980, 1, 1, 0, 0, 0)  # the same state gives the same bytes
-BUFFER_BYTES = 1 << 20
-# What reading an archive that somebody else wrote, or a disk has damaged, may raise.
-UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, TypeError),
-    *(ArithmeticError, AttributeError, RuntimeError, MemoryError),
-)
+ABOUT = "state.json"
 Save = Callable[[Selection, Trends, KeyTable], None]
 
 
@@ -110,7 +99,7 @@ class SavedState:
                 if keys.columns and len(keys) != self.about["keys"]:
                     raise ValueError(f"{len(keys)} keys, not {self.about['keys']}")
                 trends.restore(self.arrays, self.about["keys"])
-            except UNREADABLE as error:
+            except DAMAGE as error:
                 raise StateError(f"{self.job.state}: damaged: {error}", AFRESH) from error
             self.arrays = {}
         self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
@@ -131,12 +120,8 @@ class SavedState:
                 if self.job.state is None:
                     return
                 raw = stack.enter_context(atomic_write(self.job.state))
+                _pack(raw, self.job.state, *self._contents(chosen, trends, keys))
                 with wording(self.job.state):
-                    # Buffered, for a bare file may take less than it is given and not say so.
-                    buffer = io.BufferedWriter(raw, BUFFER_BYTES)
-                    _pack(buffer, *self._contents(chosen, trends, keys))
-                    buffer.flush()
-                    buffer.detach()
                     os.fsync(raw.fileno())
 
             yield keep
@@ -177,19 +162,22 @@ def _say(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("state.json", NO_CLOCK), json.dumps(about, indent=2) + "\n")
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", NO_CLOCK), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+def _pack(out: BinaryIO, name: str, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    with ArchiveWriter(out, name) as archive:
+        archive.begin(ABOUT)
+        archive.write((json.dumps(about, indent=2) + "\n").encode())
+        for array_name, array in arrays.items():
+            archive.begin_array(f"{array_name}.npy", array.dtype, array.shape)
+            archive.write(array)
 
 
 def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What is in a state file, None if there is none. Raises StateError for anything else."""
+    if not Path(name).exists():
+        return None
     try:
-        with zipfile.ZipFile(name) as archive:
-            about = json.loads(_member(archive, "state.json"))
+        with ArchiveReader(name, compressed=False) as archive:
+            about = json.loads(archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise StateError(f"{name}: not a state file of ema-smooth", AFRESH)
             if about["version"] > VERSION:
@@ -197,31 +185,20 @@ def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
                     f"{name}: written by a newer ema-smooth", "install that version or a newer one"
                 )
             arrays = {
-                member.removesuffix(".npy"): _array(archive, member)
-                for member in archive.namelist()
+                member.removesuffix(".npy"): archive.array(member)
+                for member in archive.members
                 if member.endswith(".npy")
             }
         _check_shape(about)
-    except FileNotFoundError:
-        return None
     except StateError:
         raise
-    except OSError as error:
-        raise FileTrouble(name, system_words(error)) from error
-    except UNREADABLE as error:
+    except DamagedArchive as error:
+        raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
+    except FileTrouble:
+        raise
+    except DAMAGE as error:
         raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
     return about, arrays
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """What one member holds. Ours are stored as they are, so none can be larger than the file."""
-    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        raise zipfile.BadZipFile("compressed")
-    return archive.read(name)
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> Any:
-    return np.lib.format.read_array(io.BytesIO(_member(archive, name)), allow_pickle=False)
 
 
 def _check_shape(about: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ import bisect
 import contextlib
 import io
 import struct
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,20 +19,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, BinaryIO, Self, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import system_words
+from ema_cli.io.damage import DAMAGE
 from ema_cli.io.output import Output
 
-# What a parser may raise over bytes that somebody else wrote, or a disk has damaged.
-DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, TypeError),
-    *(ArithmeticError, AttributeError, RuntimeError, SyntaxError, tokenize.TokenError, MemoryError),
-)
 # The longest comment that a zip has room for.
 MOST_COMMENT = (1 << 16) - 1
 # The earliest time that a zip can say: no clock in the output, the same content gives the same bytes.
@@ -42,6 +37,9 @@ _CHUNK = 1 << 16
 _ENCRYPTED = 1
 _LOCAL_HEADER, _LOCAL_MAGIC = struct.Struct("<4s22xHH"), b"PK\3\4"
 Array = npt.NDArray[Any]
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class DamagedArchive(FileTrouble):
@@ -287,6 +285,25 @@ class Member:
         return self.at == at
 
 
+class _Discardable(Output):
+    """An output that can be given up: a file that is thrown away, and may be closed before its last write."""
+
+    _given_up = False
+
+    def give_up(self) -> None:
+        """Let all that is still written go nowhere."""
+        self._given_up = True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return 0 if self._given_up else super().seek(offset, whence)
+
+    def tell(self) -> int:
+        return 0 if self._given_up else super().tell()
+
+    def write(self, data: Buffer, /) -> int:
+        return memoryview(data).nbytes if self._given_up else super().write(data)
+
+
 class ArchiveWriter:
     """Writes an archive member after member, each in as many pieces as you like, uncompressed.
 
@@ -304,7 +321,7 @@ class ArchiveWriter:
     """
 
     def __init__(self, out: BinaryIO, name: str) -> None:
-        self._out = Output(out, name)
+        self._out = _Discardable(out, name)
         self.comment = b""
         # zipfile writes a header and a name at a time, and goes back to each header.
         self._zip = zipfile.ZipFile(io.BufferedWriter(self._out, _CHUNK), "w", allowZip64=True)

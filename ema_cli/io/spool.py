@@ -14,7 +14,7 @@ SPOOL_BYTES = 1 << 20
 
 
 def spool(reader: Reader) -> BinaryIO:
-    """All that comes from the reader in a temporary file that has no name, and so leaves no litter.
+    """All that comes from the reader in a temporary file without a name, which ends with the process.
 
     Raises FileTrouble where the temporary folder can't hold it.
     """

@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import LARGEST, Dialect, Floats
+from ema_cli.formats.base import LARGEST, Floats
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.records import QUOTE, Records
 
 Bools = NDArray[np.bool_]

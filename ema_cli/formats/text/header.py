@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ema_cli.errors import DataError, Place
-from ema_cli.formats.base import Dialect
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.fields import unquote
 
 BOM, NUL = b"\xef\xbb\xbf", b"\0"

@@ -250,5 +250,5 @@ class SafetensorsWriter(CheckpointWriter):
         place = self._next[info.name]
         if place != self._at:
             self._out.seek(self._begin + place)
-        self._out.write(flat)
+        self._out.write(flat.data)
         self._at = self._next[info.name] = place + flat.nbytes

@@ -111,6 +111,8 @@ class ArchiveReader:
                 raise self.damaged(info.filename, "encrypted, or compressed in a way that NumPy has not")
             if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
                 raise self.damaged(info.filename, "two sizes")
+        if len(set(self._bounds)) <= len(infos):
+            raise DamagedArchive(self.name, "is damaged: two of its members overlap")
 
     def damaged(self, member: str, said: object) -> DamagedArchive:
         """The error that something is wrong with a member."""

@@ -23,7 +23,7 @@ from ema_cli.formats.opened import Opened
 from ema_cli.formats.pandas_index import adding
 from ema_cli.formats.regroup import Regrouper
 from ema_cli.io.atomic import is_special
-from ema_cli.io.streams import Reader
+from ema_cli.io.streams import Reader, arrow_file
 from ema_cli.job import Job
 
 FILE, STREAM, FEATHER_V1 = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
@@ -87,8 +87,7 @@ class ArrowFile(ArrowSource):
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(name)
         with trouble(name, WHAT):
-            # An open file has a path too, even once it is unlinked; so Arrow reads it without asking Python.
-            self._handle = pa.OSFile(f"/dev/fd/{file.fileno()}")
+            self._handle = arrow_file(file)
         try:
             with trouble(name, WHAT):
                 reader = pa.ipc.open_file(self._handle)

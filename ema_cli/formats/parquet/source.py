@@ -14,12 +14,8 @@ from ema_cli.formats.arrow_types import leaves, nests_dictionary
 from ema_cli.formats.columnar import BATCH_BYTES, ColumnarSource, rows_at_once, trouble
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
-<<<<<<< HEAD
 from ema_cli.formats.regroup import Regrouper, has_long_values, row_bytes
-=======
-from ema_cli.io.atomic import system_words
 from ema_cli.io.streams import arrow_file
->>>>>>> main
 
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
@@ -38,13 +34,8 @@ class ParquetSource(ColumnarSource):
 
     def __init__(self, file: str | os.PathLike[str] | BinaryIO, name: str) -> None:
         self.name = name
-<<<<<<< HEAD
         with trouble(name, WHAT):
-            self._handle = _open(file)
-=======
-        with _trouble(name):
             self._handle = arrow_file(file)
->>>>>>> main
             self._bytes = self._handle.size()
         try:
             with trouble(name, WHAT):

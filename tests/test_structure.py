@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 # From the ground up: a module or room may import from its own floor and those below.
 FLOORS = [
     ["errors", "process", "help_groups"],
-    ["io", "decay", "like"],
+    ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],

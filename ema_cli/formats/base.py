@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
+from ema_cli.notation import LARGEST as LARGEST
+from ema_cli.notation import Notation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,26 @@ class Projection:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text table is written."""
+    """How a text table is written.
+
+    decimal_comma: of numbers that are written; notation: of those that are read. named: the delimiter was
+    asked for, whatever the input says of it. spaces: runs of spaces and tabs separate fields. skip: lines
+    before the table. comments: what lines begin with that are no records. pad: records may have fewer fields.
+    """
 
     delimiter: bytes = b","
     header: bool = True
     decimal_comma: bool = False
+    notation: Notation = Notation()
+    named: bool = False
+    spaces: bool = False
+    skip: int = 0
+    comments: tuple[bytes, ...] = ()
+    pad: bool = False
+
+    def separates_like(self, other: Dialect) -> bool:
+        """Whether a record stands in both as it is."""
+        return (self.delimiter, self.spaces) == (other.delimiter, other.spaces)
 
 
 class Body(Protocol):
@@ -66,13 +81,23 @@ class Body(Protocol):
         """The first rows alone."""
 
 
+@dataclass(frozen=True)
+class Oddity:
+    """Cells of a column that are no number and count as missing: how many, and row and text of the first."""
+
+    column: int
+    count: int
+    row: int
+    text: str
+
+
 @dataclass
 class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
-    keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. size: bytes of input read so far, for the progress bar.
+    keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
+    missing, a column each. size: bytes of input read so far, for the progress bar.
     """
 
     rows: int
@@ -81,8 +106,13 @@ class Batch:
     keys: list[Any]
     body: Body
     place: Locator
-    invalid: int = 0
+    oddities: Sequence[Oddity] = ()
     size: int = 0
+
+    @property
+    def invalid(self) -> int:
+        """Cells that were no number and count as missing."""
+        return sum(oddity.count for oddity in self.oddities)
 
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""

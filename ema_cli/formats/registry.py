@@ -26,8 +26,18 @@ def kind_of_name(name: str | None) -> str | None:
 def input_dialect(job: Job, name: str) -> Dialect:
     """How a text input is written."""
     kind = job.source or kind_of_name(name)
-    delimiter = job.delimiter or (b"\t" if kind == "tsv" else b",")
-    return Dialect(delimiter, job.header, job.decimal_comma)
+    delimiter = b" " if job.spaces else job.delimiter or (b"\t" if kind == "tsv" else b",")
+    return Dialect(
+        delimiter,
+        job.header,
+        job.decimal_comma,
+        job.notation,
+        job.delimiter is not None,
+        job.spaces,
+        job.skip_lines,
+        tuple(text.encode("utf-8", "surrogateescape") for text in job.comments),
+        job.ragged == "pad",
+    )
 
 
 def output_kind(job: Job) -> str:
@@ -41,6 +51,8 @@ def output_dialect(job: Job) -> Dialect:
     kind, came_as = output_kind(job), job.source or kind_of_name(job.inputs[0])
     if kind == "tsv":
         return Dialect(b"\t", own.header, own.decimal_comma)
+    if kind == "csv" and own.spaces:
+        return Dialect(b",", own.header, own.decimal_comma)
     if kind == "csv" and came_as == "tsv" and own.delimiter == b"\t":
         return Dialect(b",", own.header, own.decimal_comma)
     return own

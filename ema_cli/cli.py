@@ -126,6 +126,12 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_files,
     help="Draw value and trend: png, svg, pdf, html; `-` in the terminal.",
 )
+@running(
+    "--x",
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="Draw along this column, a step or a time; it is not smoothed [--time, else rows].",
+)
 @running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
@@ -251,6 +257,7 @@ def make_job(options: dict[str, Any]) -> Job:
         invalid=options["invalid"],
         digits=options["digits"],
         state=options["state"],
+        x=options["x"],
     )
     _ = job.notation  # raises where its options contradict each other
     return job

@@ -42,6 +42,15 @@ class Job:
     invalid: str = "error"
     digits: int | None = None
     state: str | None = None
+    x: str | None = None
+
+
+# Fields that may differ from one run to the next of a series: where the rows come from and go, how they are
+# written, and what says so elsewhere in the state. All others are options that a state is compared by.
+MAY_DIFFER = (
+    *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
+    *("columns", "by", "time", "x", "only", "invalid", "digits", "state"),
+)
 
     @property
     def notation(self) -> Notation:

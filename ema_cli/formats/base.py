@@ -7,7 +7,7 @@ Any sink takes any body, so every format converts into every other without a cas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class Projection:
 
     values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
     invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
-    (all of them, or key, time and no more with `--only`).
+    (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for observers.
     """
 
     values: tuple[int, ...]
@@ -38,6 +38,7 @@ class Projection:
     time_unit: str | None = None
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
+    extra: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Batch:
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
-    missing, a column each. size: bytes of input read so far, for the progress bar.
+    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    columns of `Projection.extra`.
     """
 
     rows: int
@@ -108,6 +110,7 @@ class Batch:
     place: Locator
     oddities: Sequence[Oddity] = ()
     size: int = 0
+    extra: list[Any] = field(default_factory=list)
 
     @property
     def invalid(self) -> int:
@@ -117,9 +120,10 @@ class Batch:
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""
         times = None if self.times is None else self.times[:rows]
-        keys = [key[:rows] for key in self.keys]
+        keys, extra = [key[:rows] for key in self.keys], [column[:rows] for column in self.extra]
+        body = self.body.head(rows)
         return replace(
-            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=self.body.head(rows)
+            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=body, extra=extra
         )
 
 

@@ -17,13 +17,17 @@ SAMPLE = 1000  # rows within which a column's first value must lie for it to be 
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns of one run: what to read, what they are called, and the new ones' names."""
+    """The columns of one run: what to read, what they are called, and the new ones' names.
+
+    x: the axis of a picture, which is the one extra column that is read.
+    """
 
     wanted: Projection
     smoothed: list[str]
     keys: list[str]
     time: str | None
     new: list[str]
+    x: str | None = None
 
 
 def find_column(name: str, columns: Sequence[str], option: str, file: str) -> int:
@@ -67,22 +71,25 @@ def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection 
         return None
     keys = tuple(find_column(name, columns, "--by", source.name) for name in job.by)
     time = None if job.time is None else find_column(job.time, columns, "--time", source.name)
+    x = None if job.x is None else find_column(job.x, columns, "--x", source.name)
     if job.columns:
         values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
     elif before is not None:
         values = sorted(before)
     else:
-        apart = {*keys, time}
+        apart = {*keys, time, x}
         values = source.sample([k for k in range(len(columns)) if k not in apart], SAMPLE).numeric
     if not values:
         return None
     keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))
-    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep)
+    extra = () if x is None else (x,)
+    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep, extra)
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
     by = [columns[k] for k in keys]
-    return Selection(wanted, smoothed, by, None if time is None else columns[time], new)
+    axis = None if x is None else columns[x]
+    return Selection(wanted, smoothed, by, None if time is None else columns[time], new, axis)
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:

@@ -143,7 +143,7 @@ class ParquetSource:
                 )
         kept = self._kept(wanted)
         keys_and_time = (*wanted.keys, *(() if wanted.time is None else (wanted.time,)))
-        read = sorted({*kept, *wanted.values, *keys_and_time})
+        read = sorted({*kept, *wanted.values, *keys_and_time, *wanted.extra})
         at = {column: k for k, column in enumerate(read)}
         places = tuple(Place(self.name, column=self.columns[k]) for k in kept)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
@@ -163,6 +163,7 @@ class ParquetSource:
                 rows,
                 invalid,
                 self._bytes * first // total,
+                [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
             )
 
     def _kept(self, wanted: Projection) -> Sequence[int]:

@@ -253,7 +253,9 @@ class TextSource:
             times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
-        return Batch(len(records), values, times, keys, body, partial(place, records), oddities, self.taken())
+        extra = [fields.contents(records, column) for column in wanted.extra]
+        where = partial(place, records)
+        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra)
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))

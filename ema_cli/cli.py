@@ -218,7 +218,7 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
-    from ema_cli.job import Job, read_comments, read_delimiter
+    from ema_cli.job import Job
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
         raise OptionError(
@@ -240,15 +240,7 @@ def make_job(options: dict[str, Any]) -> Job:
         output=options["output"],
         source=options["source"],
         target=options["target"],
-        delimiter=read_delimiter(options["delimiter"]),
-        header=not options["no_header"],
-        decimal_comma=options["decimal"] == ",",
-        thousands=options["thousands"],
-        strip=options["strip"],
-        na=options["na"],
-        skip_lines=options["skip_lines"],
-        comments=read_comments(options["comment"]),
-        ragged=options["ragged"],
+        **_text_options(options),
         columns=options["column"],
         by=options["by"],
         time=options["time"],
@@ -261,6 +253,19 @@ def make_job(options: dict[str, Any]) -> Job:
     )
     _ = job.notation  # raises where its options contradict each other
     return job
+
+
+def _text_options(options: dict[str, Any]) -> dict[str, Any]:
+    """How a text is written, as `Job` has it. Raises OptionError."""
+    from ema_cli.job import read_comments, read_delimiter
+
+    return {
+        "delimiter": read_delimiter(options["delimiter"]),
+        "header": not options["no_header"],
+        "decimal_comma": options["decimal"] == ",",
+        "comments": read_comments(options["comment"]),
+        **{name: options[name] for name in ("thousands", "strip", "na", "skip_lines", "ragged")},
+    }
 
 
 def main() -> NoReturn:

@@ -44,17 +44,9 @@ class Job:
     state: str | None = None
     x: str | None = None
 
-
-# Fields that may differ from one run to the next of a series: where the rows come from and go, how they are
-# written, and what says so elsewhere in the state. All others are options that a state is compared by.
-MAY_DIFFER = (
-    *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
-    *("columns", "by", "time", "x", "only", "invalid", "digits", "state"),
-)
-
     @property
     def notation(self) -> Notation:
-        """How numbers are written in cells of text. Raises OptionError where options contradict each other."""
+        """How numbers are written in cells of text. Raises OptionError for options that contradict."""
         decimal = "," if self.decimal_comma else "."
         return make_notation(decimal=decimal, thousands=self.thousands, strip=self.strip, na=self.na)
 
@@ -62,6 +54,15 @@ MAY_DIFFER = (
     def spaces(self) -> bool:
         """Runs of spaces and tabs separate fields."""
         return self.delimiter == SPACES
+
+
+# Fields that may differ from one run to the next of a series: where the rows come from and go, how they are
+# written, and what says so elsewhere in the state. All others are options that a state is compared by.
+MAY_DIFFER = (
+    *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
+    *("thousands", "strip", "skip_lines", "comments", "ragged"),
+    *("columns", "by", "time", "x", "only", "invalid", "digits", "state"),
+)
 
 
 @dataclass
@@ -86,7 +87,8 @@ def read_delimiter(given: str | None) -> bytes | None:
     text = named.get(given, given)
     if len(text.encode()) != 1 or text in '"\r\n.' or text.isalnum() or text in "+-":
         raise OptionError(
-            f"-d {given}: not a delimiter", "-d ';' or -d tab or -d spaces: one character that is no letter or digit"
+            f"-d {given}: not a delimiter",
+            "-d ';' or -d tab or -d spaces: one character that is no letter or digit",
         )
     return text.encode()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 
 from ema_cli.errors import OptionError
 
@@ -77,7 +78,7 @@ class Notation:
             number
             for text in self.na
             for number in (self._without_na.read(text.encode()), plain.read(text.encode()))
-            if number is not None and number == number
+            if number is not None and not isnan(number)
         ]
         return tuple(dict.fromkeys(found))
 
@@ -88,7 +89,7 @@ class Notation:
     def is_missing(self, cell: bytes) -> bool:
         """True for a cell that says that there is no value."""
         number = self.read(cell)
-        return number is not None and number != number
+        return number is not None and isnan(number)
 
     def read(self, cell: bytes) -> float | None:
         """The finite number that a cell holds, NaN where it is missing, None where it is neither."""
@@ -121,6 +122,9 @@ class Notation:
             for text in self.stripped:
                 cell = cell.removeprefix(text).removesuffix(text)
         return cell
+
+
+PLAIN = Notation()
 
 
 def make_notation(

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
-from ema_cli.notation import LARGEST as LARGEST
-from ema_cli.notation import Notation
+from ema_cli.notation import PLAIN, Notation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -53,7 +52,7 @@ class Dialect:
     delimiter: bytes = b","
     header: bool = True
     decimal_comma: bool = False
-    notation: Notation = Notation()
+    notation: Notation = PLAIN
     named: bool = False
     spaces: bool = False
     skip: int = 0

@@ -98,4 +98,4 @@ def _newline(source: TextSource, wanted: Projection, size: int) -> Batch:
         empty_records(b"\n", columns), 0, source.dialect, source.columns, wanted, (nothing, no_times)
     )
     keys = [np.empty(0, object) for _ in wanted.keys]
-    return Batch(0, nothing, no_times, keys, body, lambda _row, _column=None: Place(source.name), 0, size)
+    return Batch(0, nothing, no_times, keys, body, lambda _row, _column=None: Place(source.name), [], size)

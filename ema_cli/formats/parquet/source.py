@@ -16,11 +16,12 @@ from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number, leaves, nests_dictionary
-from ema_cli.formats.base import BATCH_ROWS, LARGEST, Batch, Dialect, Floats, Ints, Projection, Sample
+from ema_cli.formats.base import BATCH_ROWS, Batch, Dialect, Floats, Ints, Oddity, Projection, Sample
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
 from ema_cli.formats.parquet.pandas_index import index_columns, keeping
 from ema_cli.io.atomic import system_words
+from ema_cli.notation import LARGEST
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches.
@@ -151,7 +152,7 @@ class ParquetSource:
         first, total = 0, max(1, self._file.metadata.num_rows)
         for columns, count in self._columns(read):
             rows = Rows(self.name, self.columns, first)
-            values, invalid = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
             first += count
             yield Batch(
@@ -161,7 +162,7 @@ class ParquetSource:
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
-                invalid,
+                oddities,
                 self._bytes * first // total,
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
             )
@@ -250,8 +251,10 @@ def _joined(batches: list[Any], name: str) -> list[Any]:
         return list((pa.concat_batches(batches) if len(batches) > 1 else batches[0]).columns)
 
 
-def _values(columns: Sequence[Any], count: int, wanted: Projection, rows: Rows) -> tuple[Floats, int]:
-    """(count, columns) float64 with NaN where missing, and how many cells were infinite.
+def _values(
+    columns: Sequence[Any], count: int, wanted: Projection, rows: Rows
+) -> tuple[Floats, list[Oddity]]:
+    """(count, columns) float64 with NaN where missing, and the cells that were infinite.
 
     Integers beyond 2**53 and long decimals are rounded to the nearest float64.
     """
@@ -261,13 +264,18 @@ def _values(columns: Sequence[Any], count: int, wanted: Projection, rows: Rows) 
     # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.
     odd = np.abs(values) >= LARGEST
     if not odd.any():
-        return values, 0
+        return values, []
+    rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
+    oddities = [
+        Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
+        for k, at in enumerate(rows_at)
+        if at
+    ]
     if wanted.invalid == "error":
-        row, k = (int(axis[0]) for axis in np.nonzero(odd))
-        text = columns[k].slice(row, 1).cast(pa.string())[0].as_py()
-        raise DataError(f"no finite number: {text}", rows(row, wanted.values[k]), MISSING_HINT)
+        first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
+        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
     values[odd] = np.nan
-    return values, int(odd.sum())
+    return values, oddities
 
 
 def _times(column: Any, wanted: Projection, rows: Rows) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -155,7 +156,7 @@ def cells_of(records: Records, column: int) -> Iterator[bytes]:
 def is_number(cell: bytes, notation: Notation) -> bool:
     """True if the cell is a finite number (missing cells are not)."""
     number = notation.read(cell)
-    return number is not None and number == number
+    return number is not None and not math.isnan(number)
 
 
 def _are_finite(values: Floats, filled: Bools) -> bool:
@@ -209,15 +210,18 @@ def _strip(bytes_: NDArray[np.uint8], bounds: Bounds, texts: Sequence[bytes]) ->
     while moved:
         moved = False
         for text in texts:
-            for side, edge, step in ((starts, starts, len(text)), (ends, ends - len(text), -len(text))):
-                if (there := _stands_at(bytes_, edge, text) & (ends - starts >= len(text))).any():
-                    side += there * np.int32(step)
-                    moved = True
+            length = np.int32(len(text))
+            if (there := _stands_at(bytes_, starts, text) & (ends - starts >= length)).any():
+                starts += there * length
+                moved = True
+            if (there := _stands_at(bytes_, ends - length, text) & (ends - starts >= length)).any():
+                ends -= there * length
+                moved = True
 
 
 def _stands_at(bytes_: NDArray[np.uint8], places: Bounds, text: bytes) -> Bools:
     last = len(bytes_) - 1
-    there = bytes_[np.clip(places, 0, last)] == text[0]
+    there: Bools = bytes_[np.clip(places, 0, last)] == text[0]
     if len(text) > 1 and there.any():
         for k, byte in enumerate(text[1:], 1):
             there &= bytes_[np.clip(places + k, 0, last)] == byte

@@ -13,7 +13,6 @@ from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.base import Dialect, Floats
 from ema_cli.formats.text.records import Records
 
-
 # Where spaces separate, a blank field has to be said.
 BLANK = b"NaN"
 

@@ -63,7 +63,7 @@ class Header:
 
 
 def preamble(data: bytes, skip: int, final: bool) -> tuple[int, bytes | None] | None:
-    """How much of the beginning of an input is no part of its table, and the delimiter that Excel's line names.
+    """How much of an input comes before its table, and the delimiter that Excel's own line names.
 
     That is a byte order mark, Excel's `sep=` line and the first `skip` lines. None if more bytes are needed.
     """

@@ -50,9 +50,9 @@ class Records:
 
     starts, ends: (records,), the end being before the line ending. seps: (records, columns), the position
     just after each field. length: bytes of `data` these records take, line endings and lines that are no
-    records included. lines: the physical lines they take, if that is known without counting. opens: where each
-    field begins, for tables in which that is not just after the field before it. lacking: how many fields
-    each record has too few.
+    records included. lines: the physical lines they take, if that is known without counting. opens: where
+    each field begins, for tables in which that is not just after the field before it. lacking: how many
+    fields each record has too few.
     """
 
     data: bytes
@@ -112,7 +112,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Lines:
-    """The whole lines of a text: where each begins and ends, and its fields; line ends inside quotes are none.
+    """The whole lines of a text, and their fields; a line end inside quotes is none.
 
     newlines: where they end; ends: the same, before a return. fields: how many each has, of which `first` is
     the first one's place in `opens` and `closes`, which say where fields begin and end. none: lines that are
@@ -155,7 +155,7 @@ def index_records(data: bytes, shape: Shape, final: bool) -> Records:
     if newline is None:
         newline = bytes_[separators] == NEWLINE
     scan = _spaced_lines if shape.delimiter is None else _delimited_lines
-    return _irregular(data, bytes_, scan(bytes_, separators, newline, passed, columns > 1), shape)
+    return _irregular(data, scan(bytes_, separators, newline, passed, columns > 1), shape)
 
 
 def record_widths(data: bytes, shape: Shape, final: bool) -> Ints:
@@ -184,11 +184,13 @@ def _separated(data: bytes, shape: Shape, final: bool) -> tuple[bytes, Bytes, In
 
 
 def _is_separator(bytes_: Bytes, shape: Shape) -> Bools:
+    separator: Bools = bytes_ == NEWLINE
     if shape.delimiter is not None:
-        return (bytes_ == NEWLINE) | (bytes_ == shape.delimiter)
-    newline = bytes_ == NEWLINE
-    returns = np.append(newline[1:], False) & (bytes_ == RETURN)
-    return newline | returns | (bytes_ == SPACE) | (bytes_ == TAB)
+        separator |= bytes_ == shape.delimiter
+        return separator
+    returns = np.append(separator[1:], False) & (bytes_ == RETURN)
+    separator |= returns | (bytes_ == SPACE) | (bytes_ == TAB)
+    return separator
 
 
 def _make(data: bytes, bytes_: Bytes, table: Ints, starts: Ints, most: int) -> Records:
@@ -221,12 +223,12 @@ def _delimited_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: In
 
 
 def _spaced_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints, _: bool) -> Lines:
-    """The lines of a text in which runs of spaces separate; where there is nothing else, there is no record."""
+    """The lines of a text in which runs of spaces separate; a line of nothing else is no record."""
     newlines = separators[newline]
     starts = np.append(0, newlines[:-1] + 1)[: len(newlines)]
     opens = np.append(0, separators[:-1] + 1)[: len(separators)]
     filled = separators > opens
-    line = (np.cumsum(newline) - newline)[filled]
+    line: Ints = (np.cumsum(newline) - newline)[filled]
     fields = np.bincount(line, minlength=len(newlines))
     ends = _before_return(bytes_, starts, newlines)
     first, none = np.cumsum(fields) - fields, (fields == 0) | _among(starts, passed)
@@ -241,7 +243,7 @@ def _among(starts: Ints, passed: Ints) -> Bools:
     return found
 
 
-def _irregular(data: bytes, bytes_: Bytes, lines: Lines, shape: Shape) -> Records:
+def _irregular(data: bytes, lines: Lines, shape: Shape) -> Records:
     """Records where not every line is one, or else complain of the first with too few or many fields."""
     columns = shape.columns
     wrong = lines.fields != columns if not shape.pad else _too_wide(lines, shape)
@@ -339,7 +341,9 @@ def _walk(text: bytes, shape: Shape) -> tuple[Ints, Ints]:
         rb'(?:"[^"]*+(?:""[^"]*+)*+"[^' + d + rb"\n]*|(?!\")[^" + d + rb"\n]*)([" + d + rb"\n])"
     )
     comment = re.compile(b"(?:%b)[^\n]*+(\n)" % b"|".join(map(re.escape, shape.comments)))
-    found, passed, at = [], [], 0
+    found: list[int] = []
+    passed: list[int] = []
+    at = 0
     while True:
         begins = bool(shape.comments) and (at == 0 or text[at - 1] == NEWLINE)
         said = comment.match(text, at) if begins else None

@@ -98,7 +98,7 @@ class TextSource:
         return replace(header, lead=lead + header.lead)
 
     def _read_preamble(self) -> bytes:
-        """What comes before the table; takes the delimiter that Excel's line names, unless one is asked for."""
+        """What comes before the table; minds the delimiter that Excel's line names."""
         found = None
         while found is None:
             if self.ended or b"\n" in self.rest:
@@ -124,9 +124,7 @@ class TextSource:
 
     def _shape(self, columns: int) -> Shape:
         dialect = self.dialect
-        return Shape(
-            columns, None if dialect.spaces else dialect.delimiter[0], dialect.comments, dialect.pad
-        )
+        return Shape(columns, None if dialect.spaces else dialect.delimiter[0], dialect.comments, dialect.pad)
 
     def _more(self) -> None:
         """Append what has arrived to `rest`; notes the end of the input."""

@@ -11,6 +11,7 @@ import click
 
 from ema_cli.completion import complete_columns, complete_files
 from ema_cli.console import run_command, say
+from ema_cli.formats.registry import FORMATS
 from ema_cli.help_groups import GroupedCommand, under
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
 @inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
-@inputs("--from", "source", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the input.")
-@inputs("--to", "target", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the output.")
+@inputs("--from", "source", type=click.Choice(list(FORMATS)), help="Format of the input.")
+@inputs("--to", "target", type=click.Choice(list(FORMATS)), help="Format of the output.")
 @inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, `tab`, or `spaces`.")
 @inputs("--no-header", "no_header", is_flag=True, help="No header; columns are called 1, 2, …")
 @inputs("--skip-lines", type=click.IntRange(0), default=0, metavar="N", help="Lines before the table.")
@@ -160,11 +161,12 @@ def _mind_terminals(job: Job) -> None:
     """Say that a terminal is read; raise OptionError where Parquet would be written to one."""
     if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
         say(NAME, "reading the terminal; Ctrl-D ends the input")
-    if job.target == "parquet" and job.output in (None, "-") and sys.stdout is not None:
+    if job.target is None or not FORMATS[job.target].binary or job.output not in (None, "-"):
+        return
+    if sys.stdout is not None and sys.stdout.isatty():
         from ema_cli.errors import OptionError
 
-        if sys.stdout.isatty():
-            raise OptionError("Parquet is nothing to read in a terminal", "-o FILE.parquet")
+        raise OptionError(f"{job.target} is nothing to read in a terminal", f"-o FILE.{job.target}")
 
 
 def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ema_cli.average import make_average
 from ema_cli.errors import EmaError
 from ema_cli.formats.base import Source
-from ema_cli.formats.registry import input_dialect
+from ema_cli.formats.text.dialect import input_dialect
 from ema_cli.formats.text.source import TextSource
 from ema_cli.job import Job
 from ema_cli.run import pipeline

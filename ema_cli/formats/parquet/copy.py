@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
-from ema_cli.formats.base import Batch, Floats
+from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.parquet.footer import (
     MAGIC,
     Chunk,
@@ -121,7 +121,7 @@ def original_of(
         return None
 
 
-class ParquetCopySink:
+class ParquetCopySink(Sink):
     """Appends to a Parquet file the kept columns of `original` and, batch by batch, new ones.
 
     schema: of the output, as `ParquetSink` has it. kept: positions of the columns that are kept. names: of

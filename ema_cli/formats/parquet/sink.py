@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Batch, Floats
-from ema_cli.formats.parquet import pandas_index
+from ema_cli.formats import pandas_index
+from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.parquet.footer import MAGIC, File, Footer, Group, moved, split
 from ema_cli.formats.parquet.thrift import Struct, items
 
@@ -26,15 +26,13 @@ SAMPLE_ROWS = 65_536
 MOST_WORKERS = 4
 
 
-class ParquetSink:
+class ParquetSink(Sink):
     """Appends batches to a Parquet file that begins where `out` stands.
 
     schema: of the rows that bodies give. names: of the new columns, nullable float64 with null where blank.
     compression: none, snappy, gzip, brotli, lz4 or zstd. The bytes written do not depend on how the rows
     were cut into batches, nor on the number of cores. `out` is only touched by the caller's thread.
     """
-
-    needs_bodies = True
 
     def __init__(self, out: BinaryIO, schema: Any, names: Sequence[str], compression: str = "zstd") -> None:
         self._out, self._compression = Appender(out), compression

@@ -10,7 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Dialect, Floats
+from ema_cli.formats.arrow_types import binary_array
+from ema_cli.formats.base import Floats
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.records import Records
 
 # Where spaces separate, a blank field has to be said.
@@ -26,22 +28,6 @@ def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
     bounds = np.stack((starts, ends), axis=1).astype(np.int32)
     every = binary_array(bounds.reshape(-1), data)
     return pc.take(every, np.arange(0, 2 * count - 1, 2))
-
-
-def binary_array(offsets: NDArray[np.int32], data: Any) -> pa.Array:
-    """The pieces of `data` between one offset and the next, as an Arrow binary array."""
-    return pa.Array.from_buffers(
-        pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-
-
-def offsets_and_bytes(array: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """What `binary_array` makes the same array of."""
-    if not len(array):
-        return np.zeros(1, np.int32), np.empty(0, np.uint8)
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
-    return bounds - bounds[0], np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
 
 
 def raw_fields(records: Records, column: int) -> pa.Array:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from ema_cli.errors import DataError, Place
-from ema_cli.formats.base import Dialect
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.fields import unquote
 from ema_cli.notation import Notation
 

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from ema_cli.errors import DataError, Place, delimiter_hint
-from ema_cli.formats.base import BATCH_ROWS, Batch, Dialect, Projection, Sample
+from ema_cli.formats.base import BATCH_ROWS, Batch, Layout, Projection, Sample, Source
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.body import TextBody, text_schema
+from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, preamble, refuse_bare_returns, refuse_foreign, split_first
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
@@ -39,8 +40,10 @@ class Block:
     line: int
 
 
-class TextSource:
+class TextSource(Source):
     """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
+
+    kind = "text"
 
     def __init__(
         self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
@@ -59,19 +62,33 @@ class TextSource:
         named = self.head.named if self.dialect.header else None
         self.shape = replace(self._shape(len(self.columns)), named=named)
 
-    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
-        head = self.head
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        head, dialect = self.head, layout
+        if not isinstance(dialect, Dialect):
+            return layout.heading([self.columns[k] for k in kept_columns(self.columns, wanted)])
         if not self.dialect.header or not head.fields:
             return head.lead, b""
         if wanted.keep is None and dialect.separates_like(self.dialect):
             nameless = len(head.fields) - head.named
             return head.lead + head.text + nameless * dialect.delimiter, head.ending
-        kept = range(len(head.fields)) if wanted.keep is None else wanted.keep
+        kept = kept_columns(self.columns, wanted)
         names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
         return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Projection) -> pa.Schema:
         return text_schema(self.columns, wanted)
+
+    def joint(self, wanted: Projection) -> Batch | None:
+        """The line ending that the last record lacks."""
+        if not self.unfinished:
+            return None
+        values = np.empty((0, len(wanted.values)))
+        times = None if wanted.time is None else np.empty(0, np.int64)
+        nothing = empty_records(b"\n", len(self.columns))
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
+        keys = [np.empty(0, object) for _ in wanted.keys]
+        place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
+        return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
 
     def close(self) -> None:
         self.reader.close()
@@ -109,6 +126,7 @@ class TextSource:
         length, delimiter = found
         if delimiter is not None and not self.dialect.named:
             self.dialect = replace(self.dialect, delimiter=delimiter)
+            self.delimiter = delimiter
         before = self.rest[:length]
         self._consume(length)
         return before

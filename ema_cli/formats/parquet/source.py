@@ -16,6 +16,7 @@ from ema_cli.formats.columnar import ColumnarSource, rows_at_once
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
 from ema_cli.io.atomic import system_words
+from ema_cli.io.streams import arrow_file
 
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
@@ -45,7 +46,7 @@ class ParquetSource(ColumnarSource):
     def __init__(self, file: str | os.PathLike[str] | BinaryIO, name: str) -> None:
         self.name = name
         with _trouble(name):
-            self._handle = _open(file)
+            self._handle = arrow_file(file)
             self._bytes = self._handle.size()
         try:
             with _trouble(name):
@@ -122,11 +123,6 @@ def _trouble(name: str) -> Iterator[None]:
         if "crypt" in words.lower():
             raise FileTrouble(name, "is encrypted Parquet, which is not read", "decrypt it first") from error
         raise FileTrouble(name, f"is no sound Parquet file ({words[:200]})") from error
-
-
-def _open(file: str | os.PathLike[str] | BinaryIO) -> Any:
-    # An open file has a path too, even once it is unlinked; so pyarrow reads it without asking Python.
-    return pa.OSFile(os.fspath(file) if isinstance(file, str | os.PathLike) else f"/dev/fd/{file.fileno()}")
 
 
 def _parquet_file(handle: Any) -> Any:

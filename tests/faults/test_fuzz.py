@@ -228,7 +228,7 @@ def without_new(output: bytes, added: int, job: Job) -> bytes:
     output = output.removeprefix(mark)
     header: list[bytes] | None = None if job.header else []
     for fields, ending in split(output, delimiter):
-        if fields == [b""] or fields == header:  # no record: blank, or the header once more
+        if fields in ([b""], header):  # no record: blank, or the header once more
             kept += delimiter.join(fields) + ending
             continue
         header = fields[: len(fields) - added] if header is None else header

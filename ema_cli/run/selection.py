@@ -51,9 +51,7 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    raise OptionError(
-        f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}"
-    )
+    raise OptionError(f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}")
 
 
 def _shell(name: str) -> str:

@@ -696,7 +696,7 @@ class ParameterEMA:
         FileTrouble
             Where a file can't be written; each is the old one or the complete new one.
         """
-        widths = self._schedule.labels if self._schedule.gammas else ()
+        widths = [width for width in self._schedule.labels if width is not None and self._schedule.gammas]
         if not widths:
             raise OptionError(
                 "snapshots are of power-function averages", "ParameterEMA(model, power=[0.05, 0.10])"

@@ -594,7 +594,8 @@ class _Stream:
                 return lambda: None
             event = torch.cuda.Event()
             event.record(self._stream)
-            return event.synchronize
+            wait: Callable[[], Any] = event.synchronize
+            return wait
 
 
 # Rounding

@@ -16,8 +16,8 @@ from tests.conftest import ROOT, SAMPLES, Workshop
 FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 # From the ground up: a module or room may import from its own floor and those below.
 FLOORS = [
-    ["errors", "process", "help_groups", "state_options"],
-    ["io", "decay", "like"],
+    ["errors", "process", "help_groups", "state_options", "safe_text"],
+    ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],

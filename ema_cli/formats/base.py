@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
-from ema_cli.times.form import PLAIN, TimeForm
+from ema_cli.notation import PLAIN, Notation
+from ema_cli.times.form import ISO, TimeForm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,17 @@ class Projection:
     output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
     observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
     order_form: how times there are written; None where it holds numbers.
+    notation: how cells of text are written, and which numbers stand for missing.
     """
 
     values: tuple[int, ...]
     keys: tuple[int, ...] = ()
     time: int | None = None
-    time_form: TimeForm = PLAIN
+    time_form: TimeForm = ISO
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
     extra: tuple[int, ...] = ()
+    notation: Notation = PLAIN
     time_of_day: int | None = None
     order: int | None = None
     order_form: TimeForm | None = None
@@ -127,9 +128,9 @@ class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
-    keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the columns of
-    `Projection.extra`. clock: what the columns of time and order say besides the times.
+    keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
+    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    columns of `Projection.extra`. clock: what the columns of time and order say besides the times.
     """
 
     rows: int
@@ -138,10 +139,15 @@ class Batch:
     keys: list[Any]
     body: Body
     place: Locator
-    invalid: int = 0
+    oddities: Sequence[Oddity] = ()
     size: int = 0
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
+
+    @property
+    def invalid(self) -> int:
+        """Cells that were no number and count as missing."""
+        return sum(oddity.count for oddity in self.oddities)
 
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""
@@ -173,7 +179,8 @@ class Source(Protocol):
 
     name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
     text_format: the format that rows are written in where a text is wanted and nothing says which.
-    compression: the codec for columns that are added to the input's, where a sink can choose.
+    compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
+    separates fields in a text, where the input itself says so.
     """
 
     name: str
@@ -181,6 +188,7 @@ class Source(Protocol):
     kind: str
     text_format: str = "csv"
     compression: str = "zstd"
+    delimiter: bytes | None = None
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,28 +10,44 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import (
     BATCH_ROWS,
-    LARGEST,
     Batch,
     Body,
     Clock,
     Floats,
     Ints,
     Layout,
+    Oddity,
     Projection,
     Sample,
     Source,
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.io.atomic import system_words
+from ema_cli.notation import LARGEST
 
-# Cells held at once: a table of more than 64 columns is read in shorter batches.
+# Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
+BATCH_BYTES = 32 << 20
+# What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
+DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 MISSING_HINT = "--invalid missing"
 
 
@@ -74,7 +91,7 @@ class ColumnarSource(Source):
     arrow_schema: Any
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """These columns as record batches, in file order."""
+        """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
         raise NotImplementedError
 
     def size_after(self, rows: int) -> int:
@@ -116,10 +133,10 @@ class ColumnarSource(Source):
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
         schema = self.schema(wanted)
         first = 0
-        for table in self.read(read):
-            columns, count = table.columns, table.num_rows
+        for part in self.read(read):
+            columns, count = part.columns, part.num_rows
             rows = RowLocator(self.name, self.columns, first)
-            values, invalid = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
             times, clock = _clock(columns, at, wanted, (values, rows))
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
             first += count
@@ -130,7 +147,7 @@ class ColumnarSource(Source):
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
-                invalid,
+                oddities,
                 self.size_after(first),
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
                 clock,
@@ -148,24 +165,54 @@ def rows_at_once(columns: int) -> int:
     return size
 
 
-def _values(columns: Sequence[Any], count: int, wanted: Projection, rows: RowLocator) -> tuple[Floats, int]:
-    """(count, columns) float64 with NaN where missing, and how many cells were infinite.
+def new_columns(fields: Floats) -> list[Any]:
+    """New fields, (new columns, rows), as Arrow columns with null where blank."""
+    return [pa.array(column, from_pandas=True) for column in fields]
+
+
+@contextlib.contextmanager
+def trouble(name: str, what: str) -> Iterator[None]:
+    """pyarrow's exceptions as FileTrouble: this is no sound `what`. Nothing but pyarrow runs inside."""
+    try:
+        yield
+    except FileTrouble:
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FileTrouble(name, system_words(error)) from error
+        words = " ".join(str(error).split()) or type(error).__name__
+        if "crypt" in words.lower():
+            raise FileTrouble(name, "is encrypted, so it can't be read", "decrypt it first") from error
+        raise FileTrouble(name, f"is no sound {what} ({words[:200]})") from error
+
+
+def _values(
+    columns: Sequence[Any], count: int, wanted: Projection, rows: RowLocator
+) -> tuple[Floats, list[Oddity]]:
+    """(count, columns) float64 with NaN where missing, and the cells that were infinite.
 
     Integers beyond 2**53 and long decimals are rounded to the nearest float64.
     """
     values = np.empty((len(columns), count)).T  # column after column, as the engine folds them
     for k, column in enumerate(columns):
         values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    for number in wanted.notation.na_numbers:
+        values[values == number] = np.nan
     # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.
     odd = np.abs(values) >= LARGEST
     if not odd.any():
-        return values, 0
+        return values, []
+    rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
+    oddities = [
+        Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
+        for k, at in enumerate(rows_at)
+        if at
+    ]
     if wanted.invalid == "error":
-        row, k = (int(axis[0]) for axis in np.nonzero(odd))
-        text = columns[k].slice(row, 1).cast(pa.string())[0].as_py()
-        raise DataError(f"no finite number: {text}", rows(row, wanted.values[k]), MISSING_HINT)
+        first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
+        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
     values[odd] = np.nan
-    return values, int(odd.sum())
+    return values, oddities
 
 
 def _clock(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ema_cli.formats.base import Floats
 from ema_cli.plot.chart import VALUE, Axis, Cell, Chart, Line, Panel, short
 from ema_cli.run.progress import width_of
+from ema_cli.safe_text import safe_text
 
 # Which bit of a braille character each of its dots is, row by row.
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -36,7 +37,7 @@ def draw_text(chart: Chart, width: int, lines: int, colour: bool) -> str:
     """The chart as lines of text that are at most `width` wide, and so high that one column fills `lines`."""
     cells = [(column.name, cell) for column in chart.columns for cell in column.cells]
     height = min(max(lines // max(1, len(cells)) - 5, HEIGHTS[0]), HEIGHTS[1])
-    out = [short(chart.title, width - 1)] if chart.title else []
+    out = [short(safe_text(chart.title), width - 1)] if chart.title else []
     for name, cell in cells:
         out += _draw_cell(name, cell, chart, (width, height), colour)
     return "\n".join(line.rstrip() for line in out) + "\n"
@@ -58,7 +59,7 @@ def _draw_cell(name: str, cell: Cell, chart: Chart, size: tuple[int, int], colou
             label = top if k == 0 else bottom if k == down - 1 else ""
             out.append(f"{label:>{margin}} {'┤' if label else '│'}{row}")
     first, last = (_place(x, chart.axis) for x in chart.span())
-    middle = chart.axis.label.center(max(1, across - len(first) - len(last)))
+    middle = safe_text(chart.axis.label).center(max(1, across - len(first) - len(last)))
     return [*out, f"{'':{margin}} └{'─' * across}", f"{'':{margin}}  {first}{middle}{last}"[: width - 1]]
 
 
@@ -67,10 +68,10 @@ def _key(cell: Cell, name: str, width: int, colour: bool) -> list[str]:
     words, length = [], 0
     for line in cell.panels[0].lines:
         mark = "⣿" if colour or line.kind == VALUE else MARKS[line.weight % len(MARKS)]
-        text = short(line.name, width - 4)
+        text = short(safe_text(line.name), width - 4)
         length += len(text) + 4
         words.append(f"{_painted(mark, _paint(line)) if colour else mark} {text}")
-    title = short(f"{cell.title}: {name}", width - 1) if cell.title else ""
+    title = short(safe_text(f"{cell.title}: {name}"), width - 1) if cell.title else ""
     return ["", *([title] if title else []), *(["  ".join(words)] if length <= width else words)]
 
 

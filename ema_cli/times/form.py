@@ -16,4 +16,4 @@ class TimeForm:
 
 
 # ISO 8601 or what an Arrow type says, and UTC where nothing names a zone.
-PLAIN = TimeForm()
+ISO = TimeForm()

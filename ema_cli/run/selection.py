@@ -75,16 +75,7 @@ def select(
     columns = source.columns
     if not columns:
         return None
-    keys = tuple(find_column(name, columns, "--by", source.name) for name in job.by)
-    time, clock, order, x = (
-        None if name is None else find_column(name, columns, option, source.name)
-        for name, option in (
-            (job.time, "--time"),
-            (job.time_of_day, "--time"),
-            (_order(job), "--order"),
-            (job.x, "--x"),
-        )
-    )
+    keys, (time, clock, order, x) = _places(job, columns, source.name)
     values: Sequence[int] | None = before
     if job.columns:
         values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
@@ -105,6 +96,23 @@ def select(
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
     at, axis, of_day, after = (None if k is None else columns[k] for k in (time, x, clock, order))
     return Selection(wanted, smoothed, [columns[k] for k in keys], at, new, axis, of_day, after)
+
+
+def _places(
+    job: Job, columns: Sequence[str], file: str
+) -> tuple[tuple[int, ...], tuple[int | None, int | None, int | None, int | None]]:
+    """The columns that are no values: the keys; time, time of day, order and axis."""
+    keys = tuple(find_column(name, columns, "--by", file) for name in job.by)
+    time, clock, order, x = (
+        None if name is None else find_column(name, columns, option, file)
+        for name, option in (
+            (job.time, "--time"),
+            (job.time_of_day, "--time"),
+            (_order(job), "--order"),
+            (job.x, "--x"),
+        )
+    )
+    return keys, (time, clock, order, x)
 
 
 def _sampled(

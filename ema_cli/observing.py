@@ -28,7 +28,7 @@ def watching(job: Job, plot: str | None, progress: bool | None, say: Say) -> Ite
         watchers.append(bar)
     plotter, place = None, ExitStack()
     if plot is not None:
-        from ema_cli.plot.plot import Plotter
+        from ema_cli.plotting.plot import Plotter
 
         plotter = Plotter(job, plot, say, place)
         watchers.append(plotter)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ema_cli.plot.reduce import ROWS_A_BUCKET, Reduced, Reducer, keep, shift_for
+from ema_cli.plotting.reduce import ROWS_A_BUCKET, Reduced, Reducer, keep, shift_for
 
 Values = NDArray[np.float64]
 CELLS = st.one_of(st.just(float("nan")), st.integers(-5, 5).map(float))

@@ -74,8 +74,8 @@ def test_the_picture_does_not_depend_on_how_the_rows_come(shop: Workshop) -> Non
 def test_a_spike_among_a_million_rows_is_drawn(shop: Workshop) -> None:
     from ema_cli.average import make_average
     from ema_cli.job import Job, Summary
-    from ema_cli.plot.chart import make_chart
-    from ema_cli.plot.record import Record
+    from ema_cli.plotting.chart import make_chart
+    from ema_cli.plotting.record import Record
 
     average = make_average({"alpha": "0.5"}, timed=False)
     record = Record(average, _chosen())
@@ -298,7 +298,7 @@ def test_pictures_leave_nothing_of_matplotlib_to_the_core() -> None:
         for path in (ROOT / "ema_cli").rglob("*.py")
         if re.search(r"^\s*(import|from) (matplotlib|bokeh)", path.read_text(), re.MULTILINE)
     }
-    assert users == {"ema_cli/plot/picture.py", "ema_cli/plot/page.py"}
+    assert users == {"ema_cli/plotting/picture.py", "ema_cli/plot/page.py"}
 
 
 def test_long_names_are_shortened_in_the_middle_and_fit(shop: Workshop) -> None:

@@ -31,7 +31,7 @@ from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
 from ema_cli.formats.base import Floats
-from ema_cli.plot.chart import RESIDUAL, ROWS, TREND, VALUE, Axis, Chart, Column, Line, Panel
+from ema_cli.plotting.chart import RESIDUAL, ROWS, TREND, VALUE, Axis, Chart, Column, Line, Panel
 
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
 DASHES: tuple[Any, ...] = ("solid", [10, 3], [3, 2], [10, 3, 3, 3], [5, 4])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -12,8 +11,7 @@ from typing import NoReturn
 import click
 
 from ema_cli.errors import EmaError
-from ema_cli.io.atomic import remove_leftovers
-from ema_cli.io.signals import die_by, mind_interrupts
+from ema_cli.io.signals import die_of_closed_pipe, handle_interrupts
 
 
 def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -21,7 +19,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
 
     0: done. 1: trouble with data or files. 2: usage. 130: Ctrl-C. SIGPIPE where the reader has gone.
     """
-    mind_interrupts()
+    handle_interrupts()
     settle_streams()
     if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
         _complete(command, name)
@@ -29,8 +27,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     try:
         code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
-        remove_leftovers()
-        die_by(signal.SIGPIPE)
+        die_of_closed_pipe()
     leave(code)
 
 

@@ -35,6 +35,14 @@ class Job:
     x: str | None = None
 
 
+# Fields that may differ from one run to the next of a series: where the rows come from and go, how they are
+# written, and what says so elsewhere in the state. All others are options that a state is compared by.
+MAY_DIFFER = (
+    *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
+    *("columns", "by", "time", "x", "only", "invalid", "digits", "state"),
+)
+
+
 @dataclass
 class Summary:
     """What a run did. names: the smoothed columns; alphas: the weights found for them by `--alpha auto`."""

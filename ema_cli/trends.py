@@ -29,6 +29,16 @@ class Trends:
         else:
             self.engines = [Engine(average.with_alpha(alpha), 1) for alpha in alphas]
 
+    @property
+    def alphas(self) -> list[float]:
+        """The weight of each engine's first average: one for all, or one a column where it was found."""
+        return [engine.average.decays[0].alpha for engine in self.engines]
+
+    @property
+    def series(self) -> int:
+        """How many series there are: one for each key."""
+        return self.engines[0].state.keys
+
     def update(self, values: Floats, times: Ints | None = None, keys: KeyedRows | None = None) -> Floats:
         """The new fields of up to `TILE` rows: (rows, new columns) float64, NaN where blank.
 

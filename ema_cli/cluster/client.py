@@ -22,7 +22,7 @@ from ema_cli.cluster.chain import Choice, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
 from ema_cli.cluster.remote import anywhere, expand, is_remote, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
-from ema_cli.io.atomic import at_interrupt, remove_temporaries_of
+from ema_cli.io.temporary import at_interrupt, remove_abandoned
 from ema_cli.job import Job
 from ema_cli.process import set_process_defaults
 from ema_cli.run.batch import Report, Tally, count_outcomes, make_local_folder, plan
@@ -199,4 +199,4 @@ def _workers(address: str) -> int:
 def _sweep(parts: Sequence[Job]) -> None:
     """Remove what workers that were killed have left."""
     outputs = [part.output for part in parts if part.output is not None]
-    remove_temporaries_of(name for name in outputs if not is_remote(name))
+    remove_abandoned(name for name in outputs if not is_remote(name))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ema_cli.errors import DataError, StateError
-from ema_cli.parameters.saved import VERSION, check_options, checked_state, read_state, write_state
+from ema_cli.parameters.saved import DEFAULTS, VERSION, check_options, checked_state, read_state, write_state
 from ema_cli.parameters.schedule import Warmup, make_schedule
 from ema_cli.parameters.tensors import (
     Array,
@@ -273,7 +273,7 @@ class ParameterEMA:
         Raises FileTrouble or StateError where the file can't be read or is no such state.
         """
         state = read_state(path)
-        options = dict(state["options"])
+        options = DEFAULTS | dict(state["options"])
         if options["warmup"] == "callable":
             if not callable(warmup):
                 raise StateError(

@@ -22,9 +22,10 @@ from ema_cli.parameters.checkpoints import (
     writer_for,
 )
 from ema_cli.parameters.checkpoints.naming import expanded, out_of_order
-from ema_cli.parameters.plan import Folded, FoldOptions, Plan, matched, planned_gains
+from ema_cli.parameters.plan import SIGNATURE_DEFAULTS, Folded, FoldOptions, Plan, matched, planned_gains
 from ema_cli.parameters.saved import described
 from ema_cli.parameters.tensors import Array, TensorInfo, fold_in, is_averaged, rounded
+from ema_cli.state_options import differences
 
 VERSION = 1
 _KIND = "ema-weights average"
@@ -183,13 +184,12 @@ def _open_saved(open_files: contextlib.ExitStack, name: str, options: FoldOption
             raise StateError(
                 f"{name}: {info.name!r} is {info.dtype.name}; rounded, it would not go on as the same fold"
             )
-    for option, value in options.signature().items():
-        if saved_options.get(option) != value:
-            raise StateError(
-                f"{name}: was made with {_option(option, saved_options.get(option))}, not "
-                f"{_option(option, value)}",
-                f"the option as before, or {_STATE_HINT}",
-            )
+    saved_options.pop("decay", None)  # alpha once more, for readers
+    for option, was, value in differences(saved_options, options.signature(), SIGNATURE_DEFAULTS):
+        raise StateError(
+            f"{name}: was made with {_option(option, was)}, not {_option(option, value)}",
+            f"the option as before, or {_STATE_HINT}",
+        )
     return SavedFold(checkpoint, files, weight)
 
 

@@ -51,6 +51,16 @@ class FoldOptions:
         }
 
 
+# What each of these options is in a state that was written before there was such an option.
+SIGNATURE_DEFAULTS: dict[str, Any] = {
+    "init": "corrected",
+    "per-step": False,
+    "keys": "same",
+    "include": [],
+    "exclude": [],
+}
+
+
 def fold_decay(given: Mapping[str, str | float | None]) -> Decay:
     """The decay that `decay`, `alpha` or `halflife` (in checkpoints, or steps) stands for.
 

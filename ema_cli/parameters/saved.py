@@ -12,16 +12,18 @@ from ema_cli.errors import DataError, StateError
 from ema_cli.io.atomic import atomic_write
 from ema_cli.parameters.checkpoints import METADATA_KEY, open_checkpoint, writer_for
 from ema_cli.parameters.tensors import TensorInfo, as_array, dtype_named, is_averaged, named_leaves
+from ema_cli.state_options import differences
 
 VERSION = 1
-OPTIONS = {
-    "alpha",
-    "init",
-    "bias_correction",
-    "warmup",
-    "update_every",
-    "update_after_step",
-    "on_nonfinite",
+# What each option is in a state that was written before there was such an option.
+DEFAULTS: dict[str, Any] = {
+    "alpha": None,
+    "init": "params",
+    "bias_correction": False,
+    "warmup": None,
+    "update_every": 1,
+    "update_after_step": 0,
+    "on_nonfinite": "error",
 }
 _KIND = "ParameterEMA state"
 _HINT = "ParameterEMA.load reads what ParameterEMA.save wrote"
@@ -45,7 +47,7 @@ def checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
     decay = state.get("decay")
     if decay is not None and not (isinstance(decay, float) and 0.0 <= decay <= 1.0):
         raise StateError(f"the state is damaged: its decay is {decay!r}", _HINT)
-    if set(state["options"]) != OPTIONS:
+    if not set(state["options"]) <= set(DEFAULTS):
         raise StateError("the state is damaged: its options are not those of ParameterEMA", _HINT)
     if not all(isinstance(name, str) for name in state["tensors"]):
         raise StateError("the state is damaged: its tensors are no names", _HINT)
@@ -57,13 +59,11 @@ def checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_options(state: Mapping[str, Any], signature: Mapping[str, Any]) -> None:
     """Raise StateError, saying which, where the state's options are not those of `signature`."""
-    for option, value in signature.items():
-        saved = state["options"].get(option)
-        if saved != value:
-            raise StateError(
-                f"the state was made with {option}={saved!r}, this object has {value!r}",
-                "the same options as before",
-            )
+    for option, was, value in differences(state["options"], signature, DEFAULTS):
+        raise StateError(
+            f"the state was made with {option}={was!r}, this object has {value!r}",
+            "the same options as before",
+        )
 
 
 def _check_averages(state: Mapping[str, Any]) -> None:

@@ -24,8 +24,8 @@ from ema_cli.errors import EmaError
 from ema_cli.formats.base import Batch, Floats
 from ema_cli.formats.text.fields import binary_array, offsets_and_bytes
 from ema_cli.formats.text.sink import TextSink
-from ema_cli.io.atomic import at_interrupt, forget_leftovers
-from ema_cli.io.signals import SIGNALS, let_interrupts, uninterrupted
+from ema_cli.io.signals import SIGNALS, unblock_interrupts, uninterrupted
+from ema_cli.io.temporary import at_interrupt, forget_all
 
 # Batches under way, and the room for each; what is larger goes through the pipe.
 SLOTS, SLOT_BYTES = 3, 16 << 20
@@ -118,10 +118,10 @@ class Apart:
 
     def _serve(self, jobs: BinaryIO, news: BinaryIO) -> NoReturn:
         """What the process does: write until it is told to end."""
-        forget_leftovers()
+        forget_all()
         for number in SIGNALS:  # Ctrl-C goes to both, and the parent decides
             signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-        let_interrupts()
+        unblock_interrupts()
         message: Any = _END
         try:
             while (job := pickle.load(jobs)) is not None:

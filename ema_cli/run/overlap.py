@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.text.sink import TextSink
 from ema_cli.io.atomic import total_size
+from ema_cli.io.output import Output
 from ema_cli.io.signals import PROMPT
-from ema_cli.io.streams import Output
 
 if TYPE_CHECKING:
     from ema_cli.run.apart import Apart

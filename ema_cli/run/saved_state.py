@@ -7,13 +7,10 @@ tell a damaged file from a sound one. Never a pickle.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,23 +18,21 @@ from typing import IO, Any
 
 import numpy as np
 
+from ema_cli.average import Average
 from ema_cli.errors import FileTrouble, OptionError, StateError
-from ema_cli.io.atomic import atomic_write, is_special, removed_afterwards, same_file, system_words, wording
-from ema_cli.io.signals import uninterrupted
-from ema_cli.job import Job
+from ema_cli.io.atomic import atomic_write, is_special, same_file, system_words, wording
+from ema_cli.io.damage import DAMAGE
+from ema_cli.io.locks import locked
+from ema_cli.job import MAY_DIFFER, Job
 from ema_cli.keys import KeyTable
 from ema_cli.run.selection import Selection
+from ema_cli.state_options import check_version, defaults_of, differences, options_of
 from ema_cli.trends import Trends
 
-FORMAT, VERSION = "ema-smooth state", 1
+FORMAT, VERSION = "ema-smooth state", 2
 AFRESH = "name another state file, or move this one away to start afresh"
 NO_CLOCK = (1980, 1, 1, 0, 0, 0)  # the same state gives the same bytes
 BUFFER_BYTES = 1 << 20
-# What reading an archive that somebody else wrote, or a disk has damaged, may raise.
-UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, TypeError),
-    *(ArithmeticError, AttributeError, RuntimeError, MemoryError),
-)
 Save = Callable[[Selection, Trends, KeyTable], None]
 
 
@@ -88,13 +83,10 @@ class SavedState:
         """Raise StateError where options or columns are not those of the state."""
         if self.about is None:
             return
-        now, then = _signature(self.job, chosen), self.about["options"]
-        differ = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-        if differ:
-            said = "; ".join(f"{key} was {_say(then.get(key))}, is {_say(now.get(key))}" for key in differ)
-            raise StateError(
-                f"{self.job.state}: made with other options: {said}", f"the same options again; or {AFRESH}"
-            )
+        defaults = defaults_of(Average) | defaults_of(Job)
+        if differ := differences(self.about["options"], _signature(self.job, chosen), defaults):
+            problem = f"{self.job.state}: made with other options: {'; '.join(map(str, differ))}"
+            raise StateError(problem, f"the same options again; or {AFRESH}")
 
     def carry_on(self, chosen: Selection) -> tuple[Trends, KeyTable]:
         """Averages that are where the earlier runs ended, and the keys they knew.
@@ -110,7 +102,7 @@ class SavedState:
                 if keys.columns and len(keys) != self.about["keys"]:
                     raise ValueError(f"{len(keys)} keys, not {self.about['keys']}")
                 trends.restore(self.arrays, self.about["keys"])
-            except UNREADABLE as error:
+            except DAMAGE as error:
                 raise StateError(f"{self.job.state}: damaged: {error}", AFRESH) from error
             self.arrays = {}
         self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
@@ -145,36 +137,22 @@ class SavedState:
         self, chosen: Selection, trends: Trends, keys: KeyTable
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """`state.json`, and the arrays by name."""
-        auto = self.job.average.auto
         about = {
             "format": FORMAT,
             "version": VERSION,
             "columns": chosen.smoothed,
             "places": list(chosen.wanted.values),
             "options": _signature(self.job, chosen),
-            "alphas": [engine.average.decays[0].alpha for engine in trends.engines] if auto else None,
-            "keys": trends.engines[0].state.keys,
+            "alphas": trends.alphas if self.job.average.auto else None,
+            "keys": trends.series,
         }
         return about, trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
 
 
 def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
-    """All that must be the same for a state to be carried on, as JSON has it."""
-    signature = job.average.signature() | {
-        "columns": chosen.smoothed,
-        "by": chosen.keys,
-        "time": chosen.time,
-        "time-unit": job.time_unit,
-    }
-    return dict(json.loads(json.dumps(signature)))
-
-
-def _say(value: Any) -> str:
-    if value is None:
-        return "not given"
-    if isinstance(value, list):
-        return ", ".join(map(_say, value))
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    """All that must be the same for a state to be carried on. Columns are by name, not as they were given."""
+    named = {"columns": chosen.smoothed, "by": chosen.keys, "time": chosen.time}
+    return job.average.signature() | options_of(job, leave_out=MAY_DIFFER) | named
 
 
 def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -192,10 +170,7 @@ def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
             about = json.loads(_member(archive, "state.json"))
             if about["format"] != FORMAT:
                 raise StateError(f"{name}: not a state file of ema-smooth", AFRESH)
-            if about["version"] > VERSION:
-                raise StateError(
-                    f"{name}: written by a newer ema-smooth", "install that version or a newer one"
-                )
+            check_version(about["version"], VERSION, name, AFRESH)
             arrays = {
                 member.removesuffix(".npy"): _array(archive, member)
                 for member in archive.namelist()
@@ -208,7 +183,7 @@ def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         raise
     except OSError as error:
         raise FileTrouble(name, system_words(error)) from error
-    except UNREADABLE as error:
+    except DAMAGE as error:
         raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
     return about, arrays
 
@@ -252,36 +227,5 @@ def open_saved_state(job: Job) -> Iterator[SavedState]:
         raise StateError(f"{job.state}: not an ordinary file, so it can keep no state", AFRESH)
     if not path.parent.is_dir():
         raise FileTrouble(job.state, "no such folder", f"make it first: mkdir -p {Path(job.state).parent}")
-    with _locked(lock, job.state):
+    with locked(lock, job.state):
         yield SavedState(job, _unpack(job.state))
-
-
-@contextmanager
-def _locked(lock: Path, name: str) -> Iterator[None]:
-    """Hold the lock, so that no two runs carry on from one state. A lock dies with its process."""
-    with ExitStack() as stack:
-        # No signal between making the file and noting that it is to be removed.
-        with uninterrupted():
-            with wording(name):
-                stack.enter_context(_take(lock, name))
-            stack.enter_context(removed_afterwards(lock))
-        yield
-
-
-def _take(lock: Path, name: str) -> IO[bytes]:
-    while True:
-        handle = lock.open("ab")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-            raise StateError(
-                f"{name}: in use by another run", "wait for it, or give each run a state of its own"
-            ) from None
-        # The run before may have removed the file between our opening and locking it.
-        try:
-            if os.fstat(handle.fileno()).st_ino == lock.stat().st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        handle.close()

@@ -11,8 +11,8 @@ from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ema_cli.io.atomic import at_interrupt, forget_leftovers
-from ema_cli.io.signals import PROMPT, let_interrupts, mind_interrupts, uninterrupted
+from ema_cli.io.signals import PROMPT, handle_interrupts, unblock_interrupts, uninterrupted
+from ema_cli.io.temporary import at_interrupt, forget_all
 from ema_cli.job import Job
 from ema_cli.run.outcome import Outcome, smooth_file
 
@@ -99,9 +99,9 @@ def _died(job: Job, code: int | None) -> Outcome:
 
 def _work(connection: Connection, inherited: Sequence[Connection]) -> None:
     """What a worker does: jobs until it is told to end, or its parent is gone."""
-    forget_leftovers()
-    mind_interrupts()
-    let_interrupts()
+    forget_all()
+    handle_interrupts()
+    unblock_interrupts()
     for other in inherited:
         other.close()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -180,5 +180,5 @@ class SafetensorsWriter(NothingToClose):
         place = self._next[info.name]
         if place != self._at:
             self._out.seek(self._begin + place)
-        self._out.write(flat.view(np.uint8))
+        self._out.write(flat.view(np.uint8).data)
         self._at = self._next[info.name] = place + flat.nbytes

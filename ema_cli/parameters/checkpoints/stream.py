@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from ema_cli.errors import FileTrouble
-from ema_cli.io.atomic import system_words
+from ema_cli.io.output import Output
 from ema_cli.parameters.tensors import Array, TensorInfo
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # The one key of a checkpoint's metadata that is ours; its value is JSON.
 METADATA_KEY = "ema_smooth"
@@ -74,44 +75,20 @@ class NothingToClose:
         return None
 
 
-class WholeWrites(io.RawIOBase):
-    """A raw file whose `write` writes all it is given, and whose troubles name the file."""
+class WholeWrites(Output):
+    """An output that can be given up: a file that is thrown away, and may be closed before its last write."""
 
-    def __init__(self, out: BinaryIO, name: str) -> None:
-        super().__init__()
-        self._out = out
-        self._name = name
-        self._given_up = False
+    _given_up = False
 
     def give_up(self) -> None:
-        """Let all that is still written go nowhere: the file is thrown away, and may be closed by now."""
+        """Let all that is still written go nowhere."""
         self._given_up = True
 
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._out.seekable()
-
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        return 0 if self._given_up else self._out.seek(offset, whence)
+        return 0 if self._given_up else super().seek(offset, whence)
 
     def tell(self) -> int:
-        return 0 if self._given_up else self._out.tell()
+        return 0 if self._given_up else super().tell()
 
-    def write(self, data: object, /) -> int:
-        left = memoryview(data)  # type: ignore[arg-type]
-        if left.nbytes == 0:
-            return 0
-        left = left.cast("B")
-        total = len(left)
-        if self._given_up:
-            return total
-        try:
-            while left:
-                left = left[self._out.write(left) :]
-        except BrokenPipeError:
-            raise  # a closed pipe is the reader's choice, no trouble with a file
-        except OSError as error:
-            raise FileTrouble(self._name, system_words(error)) from error
-        return total
+    def write(self, data: Buffer, /) -> int:
+        return memoryview(data).nbytes if self._given_up else super().write(data)

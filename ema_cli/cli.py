@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ema_cli.job import Job, Summary
+    from ema_cli.observing import Drawing
     from ema_cli.run.batch import Tally
     from ema_cli.run.outcome import Outcome
 
@@ -121,6 +122,10 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_columns,
     help="Draw along this column, a step or a time; it is not smoothed [--time, else rows].",
 )
+@running("--title", metavar="TEXT", help="The picture's title [the file and the weight].")
+@running("--size", metavar="WxH", help="Its size in pixels, of characters in the terminal.")
+@running("--log", is_flag=True, help="Draw values on a logarithmic axis.")
+@running("--relative", is_flag=True, help="Draw every series from its own start.")
 @running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
@@ -135,12 +140,14 @@ def command(**options: Any) -> None:
     job = make_job(options)
     _mind_terminals(job)
     set_process_defaults()
+    from ema_cli.observing import make_drawing, watching
+
+    drawing = make_drawing(options)
     if options["output_dir"] is not None:
-        raise click.exceptions.Exit(_run_folder(job, options))
-    from ema_cli.observing import watching
+        raise click.exceptions.Exit(_run_folder(job, options, drawing))
     from ema_cli.run.pipeline import run
 
-    with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
+    with watching(job, drawing, options["progress"], partial(say, NAME)) as watcher:
         summary = run(job, watcher)
     _tell(job, summary, verbose=options["verbose"])
 
@@ -169,9 +176,9 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
         say(NAME, describe(job, summary))
 
 
-def _run_folder(job: Job, options: dict[str, Any]) -> int:
+def _run_folder(job: Job, options: dict[str, Any], drawing: Drawing | None) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
-    from ema_cli.observing import counting
+    from ema_cli.observing import comparing, counting
     from ema_cli.run.batch import run_folder
 
     def report(outcome: Outcome) -> None:
@@ -182,9 +189,12 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
     folder, chain, address = options["output_dir"], options["chain"], options["dask"]
-    with counting(job, options["progress"], report) as counted:
+    with (
+        counting(job, options["progress"], report) as counted,
+        comparing(job, drawing, chain=chain, report=counted, say=partial(say, NAME)) as (kept, watch),
+    ):
         if address is None:
-            tally = run_folder(job, folder, options["jobs"], chain, counted)
+            tally = run_folder(job, folder, options["jobs"], chain, kept, watch)
         else:
             tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")
@@ -220,8 +230,8 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
-    if options["output_dir"] is not None and options["plot"] is not None:
-        raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
+    if options["dask"] is not None and options["plot"] is not None:
+        raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
     given = {name: value for name, value in options.items() if value != ()}
     return Job(
         average=make_average(given, timed=options["time"] is not None),

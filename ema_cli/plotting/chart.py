@@ -70,7 +70,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Line:
-    """One line. series: of which key or run, from 0. x, y: (n,) float64; y is NaN where the line is broken."""
+    """One line. series: of which key or run, from 0. x, y: (n,) float64, y NaN where the line is broken."""
 
     field: Field
     series: int
@@ -134,12 +134,14 @@ class Cell:
 @dataclass(frozen=True)
 class Trace:
     """One column of one series. x: (n,) float64, where its rows stand; since: (n,) float64, nanoseconds since
-    its first time, where rows are spaced by time."""
+    its first time, where rows are spaced by time; number: (n,) float64, which row of the series each one is,
+    where it is not the next one."""
 
     series: int
     reduced: Reduced
     x: Floats
     since: Floats | None
+    number: Floats | None
 
     def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Line]:
         """These fields as lines, each with the rows that it needs alone."""
@@ -234,7 +236,7 @@ class Axis:
 @dataclass
 class Chart:
     """All of it. names: the series'; runs: they are drawn over each other. notes: what is left out.
-    average: whose trends these are. job: whose options a page goes on with."""
+    average: whose trends these are; alphas: the weights that were found for its columns."""
 
     title: str
     axis: Axis
@@ -243,6 +245,7 @@ class Chart:
     runs: bool
     notes: list[str]
     average: Average
+    alphas: list[float] | None
     look: Look
 
     def cells(self) -> list[tuple[Column, list[Cell]]]:
@@ -257,7 +260,7 @@ class Chart:
         return low, max((float(np.nanmax(x)) for x in every), default=1.0)
 
 
-def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look()) -> Chart:  # noqa: B008
+def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look()) -> Chart:
     """The chart of a run that is over, or of several."""
     tracks = recorded.reduced()
     axis = _axis(job, recorded, tracks)
@@ -275,7 +278,7 @@ def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look
     title = clean(_title(job, summary, recorded) if look.title is None else look.title)
     names = [clean(track.name) for track in recorded.tracks]
     notes = [clean(note) for note in recorded.notes]
-    return Chart(title, axis, columns, names, recorded.runs, notes, recorded.average, look)
+    return Chart(title, axis, columns, names, recorded.runs, notes, recorded.average, summary.alphas, look)
 
 
 def fields_of(average: Average, column: str) -> Iterator[Field]:
@@ -300,13 +303,17 @@ def _panels(average: Average) -> Iterator[str]:
 
 
 def _trace(recorded: Recorded, series: int, reduced: Reduced, axis: Axis) -> Trace:
+    x, since, number = reduced.x, None, None
     if recorded.x is not None:
-        since = reduced.carried[:, 1] if recorded.time is not None else None
-        return Trace(series, reduced, axis.place(reduced.carried[:, 0]), since)
-    since = None
-    if recorded.time is not None:
-        since = (reduced.x - recorded.tracks[series].first).astype(float)
-    return Trace(series, reduced, axis.place(reduced.x), since)
+        x = reduced.carried[:, 0]
+        number = reduced.carried[:, 1]
+        since = reduced.carried[:, 2] if recorded.time is not None else None
+    elif recorded.time is not None:
+        since = (x - recorded.tracks[series].first).astype(float)
+    else:
+        number = x.astype(float)
+    thinned = reduced.shift is not None and since is None
+    return Trace(series, reduced, axis.place(x), since, number if thinned else None)
 
 
 def _axis(job: Job, recorded: Recorded, tracks: Sequence[dict[str, Reduced]]) -> Axis:
@@ -350,9 +357,12 @@ def _relative(axis: Axis, columns: list[Column]) -> tuple[Axis, list[Column]]:
         unit = f" ({unit})"
     label = f"{axis.label.removesuffix(' (UTC)')} since the start{unit}"
     moved = [
-        replace(column, traces=[
-            replace(trace, x=(trace.x - begins.get(trace.series, 0.0)) / scale) for trace in column.traces
-        ])
+        replace(
+            column,
+            traces=[
+                replace(trace, x=(trace.x - begins.get(trace.series, 0.0)) / scale) for trace in column.traces
+            ],
+        )
         for column in columns
     ]
     return Axis(label, NUMBERS), moved

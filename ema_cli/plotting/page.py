@@ -1,208 +1,188 @@
-"""An interactive picture: one HTML page, complete in itself, by Bokeh (1.3 MB of it; Plotly's are 4.8 MB).
+"""The interactive page: one HTML file, complete in itself, with a slider for the weight.
 
-Wheel and box zoom, all panels along the same axis together; hovering says all values of a row; a click in a
-legend switches a series on and off, in every panel that has it.
+Its own page and not a plotting library's: the slider has to compute as the command does, and what a library
+would draw is a tenth of what is here, at twenty times the size. Nothing in it can run or be fetched but the
+one script that we wrote: its policy (Content-Security-Policy) names it by its hash.
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
+import math
+import zlib
+from base64 import b64encode
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.embed import file_html
-from bokeh.layouts import column as stacked
-from bokeh.layouts import gridplot
-from bokeh.models import (
-    BoxZoomTool,
-    ColumnDataSource,
-    HoverTool,
-    NumeralTickFormatter,
-    PanTool,
-    Range1d,
-    ResetTool,
-    SaveTool,
-    WheelZoomTool,
-)
-from bokeh.models.annotations import Legend, LegendItem, Span
-from bokeh.models.glyphs import VArea
-from bokeh.plotting import figure
-from bokeh.resources import INLINE
 
+from ema_cli.average import Average
+from ema_cli.decay import FAMILIES
 from ema_cli.formats.base import Floats
-from ema_cli.plotting.chart import RESIDUAL, ROWS, TREND, VALUE, Axis, Chart, Column, Line, Panel
+from ema_cli.plotting.chart import VALUE, Chart, Column, Trace
 
-COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
-DASHES: tuple[Any, ...] = ("solid", [10, 3], [3, 2], [10, 3, 3, 3], [5, 4])
-GREY = "#9a9a9a"
-HEIGHT, LOWER_HEIGHT, CELL_HEIGHT = 380, 170, 260  # pixels
-ACROSS = 3  # cells beside each other
-_RANDOM = re.compile(r'(?: id=|"docid":)"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')
-# Bokeh counts times in milliseconds.
-NANOSECONDS_A_STEP = 1_000_000
-# What is put into Bokeh's own template, by the names of its blocks.
-TEMPLATE = """
-{% block postamble %}
-<style>
-  body { font-family: sans-serif; margin: 1em } h1 { font-size: 1.1em; font-weight: normal } p { color: #555 }
-</style>
-{% endblock %}
-{% block contents %}{{ heading }}{{ super() }}{% endblock %}
-"""
+LEVEL = 6  # of compression: 9 takes three times as long for a hundredth less
 
 
 def draw_page(chart: Chart) -> bytes:
     """The page's bytes; the same chart gives the same."""
-    heading = f"<h1>{escape(chart.title)}</h1>" if chart.title else ""
-    heading += "".join(f"<p>Shown: {escape(note)}.</p>" for note in chart.notes)
-    page = file_html(
-        _draw(chart),
-        INLINE,
-        title=chart.title or "ema-smooth",
-        template=TEMPLATE,
-        template_variables={"heading": heading},
-    )
-    return _settled(page).encode()
+    parts = {name: _asset(name) for name in ("page.html", "page.css", "average.js", "page.js")}
+    script = parts["average.js"] + parts["page.js"]
+    filled = {
+        "TITLE": escape(chart.title or "ema-smooth"),
+        "STYLE_HASH": _hash(parts["page.css"]),
+        "SCRIPT_HASH": _hash(script),
+        "STYLE": parts["page.css"],
+        "SCRIPT": script,
+        "DATA": _data(chart),
+    }
+    page = parts["page.html"]
+    # One after another and each once, so that no name in the data is taken for a place to fill.
+    for name in ("TITLE", "STYLE_HASH", "SCRIPT_HASH", "STYLE", "SCRIPT", "DATA"):
+        before, _, after = page.rpartition(f"@{name}@")
+        page = before + filled[name] + after
+    return page.encode()
 
 
-def _settled(page: str) -> str:
-    """Bokeh's random names of elements by their order instead; they stand as ids and before they are used."""
-    for number, match in enumerate(dict.fromkeys(_RANDOM.findall(page))):
-        page = page.replace(match, f"ema-smooth-{number}")
-    return page
+def _asset(name: str) -> str:
+    return files("ema_cli.plotting").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _draw(chart: Chart) -> Any:
-    first, last = _x(np.array(chart.span()), chart.axis)
-    margin = 0.01 * (last - first) or 0.5
-    along = Range1d(start=first - margin, end=last + margin)
-    strips = [_draw_column(column, chart.axis, along) for column in chart.columns]
-    return stacked([part for strip in strips for part in strip], sizing_mode="stretch_width")
+def _hash(text: str) -> str:
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _draw_column(column: Column, axis: Axis, along: Range1d) -> list[Any]:
-    """A column's legend and below it the grid of its cells."""
-    shown: dict[str, list[Any]] = {}
-    cells = []
-    height = HEIGHT if len(column.cells) == 1 else CELL_HEIGHT
-    for cell in column.cells:
-        figures = []
-        for k, panel in enumerate(cell.panels):
-            plot = _figure(height if k == 0 else LOWER_HEIGHT, axis, along)
-            _draw_panel(plot, panel, axis, shown)
-            plot.yaxis.axis_label = column.name if k == 0 else panel.kind
-            limits = column.limits(k)
-            if limits is not None:
-                plot.y_range = Range1d(start=limits[0], end=limits[1])
-            figures.append(plot)
-        figures[0].title.text = cell.title
-        figures[-1].xaxis.axis_label = axis.label
-        cells.append(figures)
-    rows = [
-        list(line)
-        for at in range(0, len(cells), ACROSS)
-        for line in zip(*cells[at : at + ACROSS], strict=True)
-    ]
-    return [_legend(shown), gridplot(rows, sizing_mode="stretch_width", toolbar_options={"logo": None})]
+class _Arrays:
+    """Arrays of float64 as text, each of them once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.known: dict[bytes, int] = {}
+
+    def add(self, values: Floats) -> int:
+        """Where the array stands among them."""
+        data = np.ascontiguousarray(values, "<f8")
+        # The bytes of one place together: they repeat where whole numbers of eight bytes don't.
+        planes = data.view(np.uint8).reshape(-1, 8).T.tobytes()
+        digest = hashlib.sha256(planes).digest()
+        if digest not in self.known:
+            self.known[digest] = len(self.texts)
+            self.texts.append(b64encode(zlib.compress(planes, LEVEL)).decode())
+        return self.known[digest]
 
 
-def _figure(height: int, axis: Axis, along: Range1d) -> Any:
-    wheel: Any = WheelZoomTool()
-    tools: Any = [PanTool(), BoxZoomTool(), wheel, ResetTool(), SaveTool()]
-    plot: Any = figure(
-        height=height,
-        x_range=along,
-        x_axis_type="datetime" if axis.dates else "linear",
-        tools=tools,
-        sizing_mode="stretch_width",
-    )
-    plot.toolbar.active_scroll = wheel
-    if axis.kind == ROWS:
-        plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
-    return plot
+def _data(chart: Chart) -> str:
+    """All that the page knows, as JSON that no markup can end."""
+    arrays = _Arrays()
+    columns = [_column(column, arrays) for column in chart.columns]
+    data = {
+        "title": chart.title,
+        "notes": [f"Shown: {note}." for note in chart.notes],
+        "axis": {"label": chart.axis.label, "kind": chart.axis.kind, "days": chart.axis.days},
+        "names": chart.names,
+        "runs": chart.runs,
+        "log": chart.look.log,
+        "relative": chart.look.relative,
+        "size": chart.look.size,
+        "spacing": _spacing(chart),
+        "average": _average(chart),
+        "columns": columns,
+        "arrays": arrays.texts,
+    }
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _draw_panel(plot: Any, panel: Panel, axis: Axis, shown: dict[str, list[Any]]) -> None:
-    """Bands, lines and what hovering says. shown: what each name in the legend switches, and is added to."""
-    data = {f"s{k}": values for k, values in enumerate(panel.table.T)}
-    table = ColumnDataSource({"x": _x(panel.x, axis), **data})
-    for band in panel.bands:
-        colour = COLOURS[band.weight % len(COLOURS)]
-        sides = (f"s{band.column}", f"s{band.column + 1}")
-        area = plot.varea("x", *sides, source=table, fill_color=colour, fill_alpha=0.17)
-        shown.setdefault(band.name, []).append(area)
-    if panel.kind == RESIDUAL:
-        plot.add_layout(Span(location=0, dimension="width", line_color="#555555", line_width=1))
-    for line in panel.lines:
-        source, y = table, f"s{line.column}"
-        if line.joined:
-            source = ColumnDataSource({"x": _x(line.x, axis), y: line.y})
-        drawn = shown.setdefault(line.name, [])
-        drawn.append(plot.line("x", y, source=source, **_style(line)))
-        alone = line.alone()
-        if alone.any():
-            points: dict[str, Any] = {"x": _x(line.x[alone], axis), "y": line.y[alone]}
-            colour = _style(line)["line_color"]
-            drawn.append(plot.scatter("x", "y", source=ColumnDataSource(points), size=3, color=colour))
-    # Hovering finds a row by a line that can't be seen, so that it works whatever is switched off.
-    places = panel.table[:, [line.column for line in panel.lines]]
-    table.data["any"] = _first_of_each_row(places)
-    anchor = plot.line("x", "any", source=table, line_alpha=0)
-    plot.add_tools(_hover(panel, axis, anchor))
+def _column(column: Column, arrays: _Arrays) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "fields": [{"name": one.name, "part": one.part, "weight": one.weight} for one in column.fields],
+        "traces": [_trace(trace, arrays) for trace in column.traces],
+    }
 
 
-def _style(line: Line) -> dict[str, Any]:
-    if line.kind == VALUE:
-        return {"line_color": GREY, "line_width": 1}
-    k, heavy = line.weight % len(COLOURS), line.kind == TREND
-    dash = DASHES[k] if heavy else "solid"
-    return {"line_color": COLOURS[k], "line_width": 2.2 if heavy else 1, "line_dash": dash}
+def _trace(trace: Trace, arrays: _Arrays) -> dict[str, Any]:
+    reduced = trace.reduced
+    since = None if trace.since is None else arrays.add(trace.since)
+    number = None if trace.number is None else arrays.add(trace.number)
+    return {
+        "of": trace.series,
+        "rows": reduced.rows,
+        "reduced": reduced.shift is not None,
+        "x": arrays.add(trace.x),
+        "since": since,
+        "number": number,
+        "series": [arrays.add(values) for values in reduced.values.T],
+        "lonely": reduced.lonely.tolist(),
+    }
 
 
-def _first_of_each_row(table: Floats) -> Floats:
-    """(n,): of each row of (n, k) the first value that is not NaN."""
-    out = table[:, 0].copy()
-    for column in table.T[1:]:
-        out = np.where(np.isnan(out), column, out)
+def _average(chart: Chart) -> dict[str, Any]:
+    """What shapes the numbers, as the page's own recursion has it."""
+    average = chart.average
+    first = average.decays[0]
+    parts = list(dict.fromkeys(one.part for one in chart.columns[0].fields if one.part != VALUE))
+    return {
+        "timed": average.timed,
+        "family": first.family if first.family in FAMILIES else "alpha",
+        "families": list(FAMILIES),
+        "weights": [
+            {"family": decay.family, "text": text, "alpha": alpha, "rate": rate}
+            for decay, (text, alpha, rate) in zip(average.decays, _weights(chart), strict=True)
+        ],
+        "parts": parts,
+        "adjust": average.adjust,
+        "start": average.start,
+        "lead": 0,
+        "seed": average.seed_rows,
+        "missing": average.missing,
+        "fill": average.fill,
+        "needed": average.min_periods,
+        "gap": average.reset_gap,
+        "init": None if average.init == "first" else _said(average.init),
+        "others": _others(average),
+    }
+
+
+def _weights(chart: Chart) -> list[tuple[str, float | None, float | None]]:
+    """Text, alpha and rate a nanosecond of each weight; one of alpha and rate."""
+    out: list[tuple[str, float | None, float | None]] = []
+    for decay in chart.average.decays:
+        if decay.halflife_ns is not None:
+            out.append((decay.text, None, math.log(2) / decay.halflife_ns))
+        elif decay.auto:
+            alpha = chart.alphas[0] if chart.alphas else 0.1
+            out.append((f"{alpha:.9g}", alpha, None))
+        else:
+            out.append((decay.text, decay.alpha, None))
     return out
 
 
-def _hover(panel: Panel, axis: Axis, anchor: Any) -> HoverTool:
-    """Says all values of the row at the pointer's place along the axis."""
-    place = "@x{0.[000000000]}"
-    if axis.dates:
-        place = "@x{%F %T}" if axis.label.endswith("(UTC)") else "@x{%F}"
-    tooltips = [(axis.label, place), *((name, f"@s{k}{{0.[000000]}}") for k, name in enumerate(panel.names))]
-    formatters: Any = {"@x": "datetime"} if axis.dates else {}
-    return HoverTool(
-        renderers=[anchor], tooltips=tooltips, formatters=formatters, mode="vline", line_policy="nearest"
-    )
+def _others(average: Average) -> str:
+    """The other options of the average that the page's trend obeys, as they are typed."""
+    out = []
+    if average.missing != "skip":
+        out.append(f"--missing {average.missing}")
+    if average.fill:
+        out.append("--fill")
+    if average.min_periods:
+        out.append(f"--min-periods {average.min_periods}")
+    return " ".join(out)
 
 
-def _legend(shown: dict[str, list[Any]]) -> Any:
-    """A strip with a legend that switches what it names in all cells of a column."""
-    strip: Any = figure(height=34, toolbar_location=None, tools=[], sizing_mode="stretch_width", min_border=0)
-    strip.x_range = strip.y_range = Range1d(start=0, end=1)  # of nothing, Bokeh would find no range
-    strip.axis.visible = strip.grid.visible = False
-    strip.outline_line_color = None
-    # A legend can only show what its own figure draws: the same glyphs without data.
-    items = []
-    nothing = ColumnDataSource({"x": [0.0], "s0": [np.nan], "s1": [np.nan]})
-    for name, renderers in shown.items():
-        glyph = renderers[0].glyph.clone()
-        band = isinstance(glyph, VArea)
-        glyph.update(x="x", y1="s0", y2="s1") if band else glyph.update(x="x", y="s0")
-        own = strip.add_glyph(nothing, glyph)
-        for renderer in renderers:
-            own.js_link("visible", renderer, "visible")
-        items.append((band, LegendItem(label={"value": name}, renderers=[own])))
-    items.sort(key=lambda item: item[0])  # lines first, in their order
-    legend: Any = Legend(items=[item for _, item in items], orientation="horizontal", click_policy="hide")
-    legend.update(location="center_left", border_line_alpha=0, margin=0, padding=4, spacing=16)
-    strip.add_layout(legend, "center")
-    return strip
+def _said(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def _x(x: Floats, axis: Axis) -> Floats:
-    return x / NANOSECONDS_A_STEP if axis.dates else x
+def _spacing(chart: Chart) -> dict[str, float]:
+    """The shortest and the longest half-life that make a difference, in rows or nanoseconds."""
+    traces = [trace for column in chart.columns for trace in column.traces]
+    if not chart.average.timed:
+        return {"shortest": 1, "longest": max((trace.reduced.rows for trace in traces), default=1)}
+    steps = [np.diff(trace.since) for trace in traces if trace.since is not None and len(trace.since) > 1]
+    ahead = [step[step > 0] for step in steps]
+    typical = [float(np.median(step)) for step in ahead if len(step)]
+    ends = [float(trace.since[-1]) for trace in traces if trace.since is not None and len(trace.since)]
+    return {"shortest": min(typical, default=1.0), "longest": max(ends, default=1.0) or 1.0}

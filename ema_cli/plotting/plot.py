@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,15 +91,13 @@ class Comparison:
         self.job, self.target, self.look, self.note, self.chain = job, target, look, note, chain
         self.limits = limits_of(target)
         self.runs: dict[str, Recorder] = {}
+        # Who looks on while a job is done; it can be sent to another process.
+        self.watch = partial(Recorder, limits=self.limits)
 
-    def watch(self, job: Job) -> Recorder:
-        """Who is to look on while this job is done."""
-        return Recorder(job, self.limits)
-
-    def finished(self, source: str, recorder: Recorder) -> None:
-        """An input is done, and this has been seen."""
-        if not recorder.empty:
-            self.runs[source] = recorder
+    def finished(self, source: str, watcher: Observer) -> None:
+        """An input is done, and this one has looked on."""
+        if isinstance(watcher, Recorder) and not watcher.empty:
+            self.runs[source] = watcher
 
     def draw(self) -> None:
         """Draw what has been done. Raises FileTrouble."""

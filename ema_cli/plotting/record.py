@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Limits:
 
 # What an eye takes in at once, and what a page lets it choose from.
 PICTURE = Limits(keys=12, columns=12, cells=48, rows=16_384, least=1024)
-PAGE = Limits(keys=500, columns=200, cells=4_000, rows=200_000, least=256)
+PAGE = Limits(keys=500, columns=200, cells=20_000, rows=200_000, least=64)
 
 
 @dataclass
@@ -61,10 +62,11 @@ class Track:
         """More rows. series: (rows, columns, width), in the order of the reducers."""
         if times is not None and not self.rows:
             self.first = int(times[0])
-        x: Along = np.arange(self.rows + 1, self.rows + 1 + len(series)) if times is None else times
+        numbers = np.arange(self.rows + 1, self.rows + 1 + len(series))
+        x: Along = numbers if times is None else times
         carried: list[Any] = []
         if steps is not None:
-            x, carried = self._unrolled(steps), [steps]
+            x, carried = self._unrolled(steps), [steps, numbers.astype(float)]
             if times is not None:
                 carried.append((times - self.first).astype(float))
         self.rows += len(series)
@@ -73,7 +75,7 @@ class Track:
             reducer.add(x, np.column_stack([own, *carried]) if carried else own)
 
     def _unrolled(self, steps: Floats) -> Floats:
-        """Never falling, (n,), where the steps may: each advance adds to it, and no way back takes from it."""
+        """Never falling, (n,), where the steps may: each advance adds to it, no way back takes from it."""
         filled = np.concatenate(([self._last], steps))
         there = np.maximum.accumulate(np.where(np.isnan(filled), 0, np.arange(len(filled))))
         filled = filled[there]
@@ -163,7 +165,7 @@ class Record:
         order = np.argsort(slots, kind="stable")
         places = slots[order]
         starts = np.concatenate(([0], np.flatnonzero(np.diff(places)) + 1, [len(places)]))
-        for begin, end in zip(starts[:-1], starts[1:], strict=True):
+        for begin, end in pairwise(starts):
             if places[begin] < self.limits.keys:
                 yield int(places[begin]), order[begin:end]
 
@@ -177,7 +179,7 @@ class Record:
         return out
 
     def _track(self, slot: int) -> Track:
-        carried = 0 if self.steps is None else 1 + (self.time is not None)
+        carried = 0 if self.steps is None else 2 + (self.time is not None)
         while len(self.tracks) <= slot:
             reducers = {name: Reducer(1 + self.fields, 2, carried) for name in self.columns}
             self.tracks.append(Track("", reducers))
@@ -210,9 +212,7 @@ class Recorded:
 
     def reduced(self) -> list[dict[str, Reduced]]:
         """The rows of each track by column."""
-        return [
-            {name: reducer.result() for name, reducer in track.reducers.items()} for track in self.tracks
-        ]
+        return [{name: reducer.result() for name, reducer in track.reducers.items()} for track in self.tracks]
 
 
 def recorded(record: Record) -> Recorded:
@@ -252,9 +252,7 @@ def recorded_runs(runs: Sequence[tuple[str, Record]], limits: Limits) -> Recorde
         for reducer in track.reducers.values():
             reducer.buckets = limits.buckets(rows, len(tracks), len(columns) * width)
     dates = first.steps is not None and first.steps.dates
-    return Recorded(
-        first.average, columns, tracks, notes, runs=True, time=first.time, x=first.x, dates=dates
-    )
+    return Recorded(first.average, columns, tracks, notes, runs=True, time=first.time, x=first.x, dates=dates)
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import click
 
 from ema_cli.completion import complete_columns, complete_files
 from ema_cli.console import run_command, say
+from ema_cli.formats.registry import FORMATS
 from ema_cli.help_groups import GroupedCommand, under
 
 if TYPE_CHECKING:
@@ -50,11 +51,22 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
 @inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
-@inputs("--from", "source", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the input.")
-@inputs("--to", "target", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the output.")
-@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, or `tab`.")
+@inputs("--from", "source", type=click.Choice(list(FORMATS)), help="Format of the input.")
+@inputs("--to", "target", type=click.Choice(list(FORMATS)), help="Format of the output.")
+@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, `tab`, or `spaces`.")
 @inputs("--no-header", "no_header", is_flag=True, help="No header; columns are called 1, 2, …")
+@inputs("--skip-lines", type=click.IntRange(0), default=0, metavar="N", help="Lines before the table.")
+@inputs("--comment", multiple=True, metavar="TEXT", help="Lines that begin so are no records.")
+@inputs(
+    "--ragged",
+    type=click.Choice(["error", "pad"]),
+    default="error",
+    help="Records with too few fields, or empty ones at the end [error].",
+)
 @inputs("--decimal", type=click.Choice([".", ","]), default=".", help="Decimal mark of all numbers.")
+@inputs("--thousands", metavar="C", help="Mark between groups of three digits: , . ' _ or a space.")
+@inputs("--strip", multiple=True, metavar="TEXT", help="Taken off either end of a cell, such as %.")
+@inputs("--na", multiple=True, metavar="TEXT", help="One more spelling of missing, such as -999.")
 @inputs("--digits", type=click.IntRange(0, 30), metavar="N", help="Decimals printed [shortest exact].")
 @columns(
     "-c",
@@ -130,7 +142,7 @@ spacing, running = under("Keys and times"), under("Running")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
-    """Append exponential moving averages to the columns of CSV, TSV and Parquet files.
+    """Append exponential moving averages to the columns of CSV, TSV, Parquet and Arrow files.
 
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
@@ -156,11 +168,12 @@ def _mind_terminals(job: Job) -> None:
     """Say that a terminal is read; raise OptionError where Parquet would be written to one."""
     if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
         say(NAME, "reading the terminal; Ctrl-D ends the input")
-    if job.target == "parquet" and job.output in (None, "-") and sys.stdout is not None:
+    if job.target is None or not FORMATS[job.target].binary or job.output not in (None, "-"):
+        return
+    if sys.stdout is not None and sys.stdout.isatty():
         from ema_cli.errors import OptionError
 
-        if sys.stdout.isatty():
-            raise OptionError("Parquet is nothing to read in a terminal", "-o FILE.parquet")
+        raise OptionError(f"{job.target} is nothing to read in a terminal", f"-o FILE.{job.target}")
 
 
 def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
@@ -217,7 +230,7 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
-    from ema_cli.job import Job, read_delimiter
+    from ema_cli.job import Job
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
         raise OptionError(
@@ -233,15 +246,13 @@ def make_job(options: dict[str, Any]) -> Job:
     if options["dask"] is not None and options["plot"] is not None:
         raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
     given = {name: value for name, value in options.items() if value != ()}
-    return Job(
+    job = Job(
         average=make_average(given, timed=options["time"] is not None),
         inputs=options["input"] or ("-",),
         output=options["output"],
         source=options["source"],
         target=options["target"],
-        delimiter=read_delimiter(options["delimiter"]),
-        header=not options["no_header"],
-        decimal_comma=options["decimal"] == ",",
+        **_text_options(options),
         columns=options["column"],
         by=options["by"],
         time=options["time"],
@@ -252,6 +263,21 @@ def make_job(options: dict[str, Any]) -> Job:
         state=options["state"],
         x=options["x"],
     )
+    _ = job.notation  # raises where its options contradict each other
+    return job
+
+
+def _text_options(options: dict[str, Any]) -> dict[str, Any]:
+    """How a text is written, as `Job` has it. Raises OptionError."""
+    from ema_cli.job import read_comments, read_delimiter
+
+    return {
+        "delimiter": read_delimiter(options["delimiter"]),
+        "header": not options["no_header"],
+        "decimal_comma": options["decimal"] == ",",
+        "comments": read_comments(options["comment"]),
+        **{name: options[name] for name in ("thousands", "strip", "na", "skip_lines", "ragged")},
+    }
 
 
 def main() -> NoReturn:

@@ -1,26 +1,26 @@
-"""What travels the road: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
+"""What a format offers: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
 
-A format is one file that offers a source, a sink and a body; nothing else on the road knows which it is.
-Any sink takes any body, so every format converts into every other without a case for each pair.
+A format is one file or package with a source, a sink and a body, and a line in `registry.py`. Nothing outside
+it asks which format it is: what a sink has to know of the input is asked of its source, in the words of this
+page. Any sink takes any body, so every format converts into every other without a case for each pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
+from ema_cli.notation import PLAIN, Notation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Projection:
     values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
     invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
     (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for observers.
+    notation: how cells of text are written, and which numbers stand for missing.
     """
 
     values: tuple[int, ...]
@@ -39,25 +40,35 @@ class Projection:
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
     extra: tuple[int, ...] = ()
+    notation: Notation = PLAIN
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a text table is written."""
+class Layout(Protocol):
+    """How a text-like format writes rows; each such format has its own.
 
-    delimiter: bytes = b","
-    header: bool = True
-    decimal_comma: bool = False
+    A body of the same format has the text of its rows already and only splices; all others are laid out from
+    Arrow columns.
+    """
+
+    def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:
+        """What stands before the first row: up to where new names are added, and what follows these."""
+
+    def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
+        """Rows of an Arrow RecordBatch as `Body.texts` gives them.
+
+        places: what the columns are called in messages. count: how many rows (a batch without columns does
+        not know). Raises DataError for values that have no text.
+        """
 
 
 class Body(Protocol):
     """The rows of a batch as they came, to be written with new fields added."""
 
-    def texts(self, dialect: Dialect) -> tuple[Any, memoryview]:
-        """Each row's own text without its line ending, as an Arrow binary array, and what follows the last.
+    def texts(self, layout: Layout) -> tuple[Any, memoryview]:
+        """Each row's text up to where new fields are added, as an Arrow binary array; what follows the last.
 
-        The text of a row is preceded by whatever stood between it and the row before: the line ending of
-        that row, blank lines.
+        The text of a row is preceded by whatever stood between the place where the fields of the row before
+        it go and this row: what ends that row, blank lines.
         """
 
     def arrow(self) -> Any:
@@ -67,14 +78,24 @@ class Body(Protocol):
         """The first rows alone."""
 
 
+@dataclass(frozen=True)
+class Oddity:
+    """Cells of a column that are no number and count as missing: how many, and row and text of the first."""
+
+    column: int
+    count: int
+    row: int
+    text: str
+
+
 @dataclass
 class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
-    keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the columns of
-    `Projection.extra`.
+    keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
+    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    columns of `Projection.extra`.
     """
 
     rows: int
@@ -83,9 +104,14 @@ class Batch:
     keys: list[Any]
     body: Body
     place: Locator
-    invalid: int = 0
+    oddities: Sequence[Oddity] = ()
     size: int = 0
     extra: list[Any] = field(default_factory=list)
+
+    @property
+    def invalid(self) -> int:
+        """Cells that were no number and count as missing."""
+        return sum(oddity.count for oddity in self.oddities)
 
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""
@@ -113,10 +139,20 @@ class Sample:
 
 
 class Source(Protocol):
-    """Rows to read. `name` is for messages, `columns` the header's names in order."""
+    """Rows to read; what has a value here is what most formats say, who inherit it.
+
+    name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
+    text_format: the format that rows are written in where a text is wanted and nothing says which.
+    compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
+    separates fields in a text, where the input itself says so.
+    """
 
     name: str
     columns: list[str]
+    kind: str
+    text_format: str = "csv"
+    compression: str = "zstd"
+    delimiter: bytes | None = None
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""
@@ -124,23 +160,44 @@ class Source(Protocol):
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""
 
-    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
-        """The text of the header with the columns kept, and the line ending that goes after it."""
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        """The header with the columns kept, as `Layout.heading` has it."""
 
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema, metadata and all, of the columns kept."""
+
+    def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
+        """What has to stand between the last row and another part of the series, as a batch without rows."""
+        return None
+
+    def original(self, sink: str, new: int) -> Any | None:  # noqa: ARG002 - most formats have none
+        """The input itself, for a sink of that format which copies it beside so many new columns, and closes
+        it; None where all is to be written anew."""
+        return None
 
     def close(self) -> None:
         """Let go of the input."""
 
 
+class Splicer(Protocol):
+    """The part of a text-like sink that may run elsewhere: texts and fields in, bytes out."""
+
+    out: BinaryIO
+    layout: Layout
+
+    def append(self, own: Any, tail: memoryview, fields: Floats) -> None:
+        """Append rows, their texts as `Body.texts` gives them, with their new fields."""
+
+
 class Sink(Protocol):
     """Where rows and their new fields go; made with the names of the new columns.
 
-    needs_bodies: whether `write` looks at the body of a batch.
+    needs_bodies: whether `write` looks at the body of a batch. splicer: of a text-like format, which may be
+    told to append in another process instead of `write`; None where that can't be.
     """
 
-    needs_bodies: bool
+    needs_bodies: bool = True
+    splicer: Splicer | None = None
 
     def write(self, batch: Batch, fields: Floats) -> None:
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""

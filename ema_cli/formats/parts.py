@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from ema_cli.errors import DataError, Place
-from ema_cli.formats.base import Batch, Dialect, Projection, Sample, Source
-from ema_cli.formats.text.body import TextBody
-from ema_cli.formats.text.source import TextSource, empty_records
+from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
 
 
-class Parts:
+class Parts(Source):
     """A source made of sources; the first is opened at once, the others when their turn comes.
 
     A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
@@ -27,7 +24,9 @@ class Parts:
             self.first = opener(self.names[1])
             del self.names[0]
         self.opened = [self.first]
-        self.name, self.columns = self.first.name, self.first.columns
+        self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
+        self.text_format, self.compression = self.first.text_format, self.first.compression
+        self.delimiter = self.first.delimiter
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         found = self.first.sample(candidates, most)
@@ -36,15 +35,11 @@ class Parts:
             found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
         return found
 
-    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
-        return self.first.header(wanted, dialect)
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        return self.first.header(wanted, layout)
 
     def schema(self, wanted: Projection) -> Any:
         return self.first.schema(wanted)
-
-    @property
-    def compression(self) -> str:
-        return getattr(self.first, "compression", "zstd")
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         size = before = 0
@@ -53,8 +48,8 @@ class Parts:
             part = self._part(k)
             if not part.columns:
                 continue
-            if isinstance(earlier, TextSource) and earlier.unfinished:
-                yield _newline(earlier, wanted, size)
+            if earlier is not None and (joint := earlier.joint(wanted)) is not None:
+                yield replace(joint, size=size)
             earlier = part
             for batch in part.batches(wanted):
                 size = batch.size = batch.size + before
@@ -72,7 +67,7 @@ class Parts:
         """Raise DataError where a later part has another header or is of another kind."""
         if not part.columns:  # empty: no rows either
             return
-        if type(part) is not type(self.first):
+        if part.kind != self.kind:
             raise DataError("another format than the parts before it", Place(part.name))
         check_header(part.columns, self.columns, part.name)
 
@@ -87,15 +82,3 @@ def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> Non
         problem = f"columns {', '.join(columns)}; the first part has {', '.join(first)}"
         hint = "parts of one series have the same header; for a series each: --output-dir without --chain"
         raise DataError(problem, Place(name), hint)
-
-
-def _newline(source: TextSource, wanted: Projection, size: int) -> Batch:
-    """The line ending that the last record of a part lacks, as a batch without rows."""
-    columns = len(source.columns)
-    nothing = np.empty((0, len(wanted.values)))
-    no_times = None if wanted.time is None else np.empty(0, np.int64)
-    body = TextBody(
-        empty_records(b"\n", columns), 0, source.dialect, source.columns, wanted, (nothing, no_times)
-    )
-    keys = [np.empty(0, object) for _ in wanted.keys]
-    return Batch(0, nothing, no_times, keys, body, lambda _row, _column=None: Place(source.name), 0, size)

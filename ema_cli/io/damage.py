@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from ema_cli.errors import EmaError
 DAMAGE = (
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error, EOFError),
     *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError),
-    *(RuntimeError, MemoryError),
+    *(RuntimeError, MemoryError, tokenize.TokenError),
 )
 
 

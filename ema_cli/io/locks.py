@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ema_cli.errors import StateError
 from ema_cli.io.atomic import wording
@@ -13,20 +14,26 @@ from ema_cli.io.signals import uninterrupted
 from ema_cli.io.temporary import removed_afterwards
 
 
-def _lock_function() -> Callable[[int], object] | None:
-    """Locks a file or raises OSError at once; None where the system has no such thing."""
+class _Locking(NamedTuple):
+    """take: locks a file or raises OSError at once. removes_open: a file that is open may be removed."""
+
+    take: Callable[[int], object]
+    removes_open: bool
+
+
+def _locking() -> _Locking:
+    """What this system has to lock files with; where it has nothing, nothing is locked."""
     try:
         import fcntl
-
-        return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         pass
+    else:
+        return _Locking(lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), removes_open=True)
     try:
         import msvcrt
-
-        return lambda file: msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     except ImportError:
-        return None
+        return _Locking(lambda _: None, removes_open=False)
+    return _Locking(lambda file: msvcrt.locking(file, msvcrt.LK_NBLCK, 1), removes_open=False)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -36,30 +43,28 @@ def locked(lock: Path, name: str) -> Iterator[None]:
     Raises StateError where another run holds it, FileTrouble where it can't be made. A link in its place is
     not followed.
     """
+    locking = _locking()
     with ExitStack() as stack:
         # No signal between making the file and noting that it is to be removed.
         with uninterrupted():
             with wording(name):
-                file = _taken(lock, name)
-            if os.name == "nt":  # which removes no open file, and none that somebody else has opened since
-                stack.enter_context(removed_afterwards(lock))
-                stack.callback(os.close, file)
-            else:  # removed while it is held, so that nobody gets hold of a file that is about to go
+                file = _taken(lock, name, locking)
+            if locking.removes_open:  # so that nobody gets hold of a file that is about to go
                 stack.callback(os.close, file)
                 stack.enter_context(removed_afterwards(lock))
+            else:  # Windows refuses to remove it if somebody else has opened it since, which is as good
+                stack.enter_context(removed_afterwards(lock))
+                stack.callback(os.close, file)
         yield
 
 
-def _taken(lock: Path, name: str) -> int:
-    take = _lock_function()
+def _taken(lock: Path, name: str, locking: _Locking) -> int:
     while True:
         if lock.is_symlink():
             raise StateError(f"{lock}: a link stands where the lock belongs", "remove it, if it is not yours")
         file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        if take is None:
-            return file
         try:
-            take(file)
+            locking.take(file)
         except (BlockingIOError, PermissionError):
             os.close(file)
             raise StateError(

@@ -55,7 +55,7 @@ def wait_until_ready(file: Any, *, writing: bool = False) -> None:
 
 def _is_closed_pipe(out: Raw, error: OSError) -> bool:
     """Whether this is what Windows says of a pipe that nobody reads: "invalid argument"."""
-    if os.name != "nt" or error.errno != errno.EINVAL or not hasattr(out, "fileno"):
+    if error.errno != errno.EINVAL or not hasattr(out, "fileno"):
         return False
     return stat.S_ISFIFO(os.fstat(out.fileno()).st_mode)
 

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
@@ -233,6 +233,20 @@ class ReadAhead:
         with self.changed:
             self.done = True
             self.changed.notify_all()
+
+
+def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
+    """A file for Arrow to read from at any place: by its path, or one that is open.
+
+    Linux and macOS give an open file a path too, even one that is unlinked, so Arrow reads it without asking
+    Python; elsewhere it asks. In any case `file` may be closed afterwards.
+    """
+    if isinstance(file, str | os.PathLike):
+        return pa.OSFile(os.fspath(file))
+    path = f"/dev/fd/{file.fileno()}"
+    if os.path.exists(path):  # noqa: PTH110 - no Path where Windows has none
+        return pa.OSFile(path)
+    return pa.PythonFile(os.fdopen(os.dup(file.fileno()), "rb"), mode="r")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+_MOST_FILES = 8192  # that Windows lets a program have open
 # The files to remove if the process is interrupted, and what else is to be done then.
 _files: set[str] = set()
 _actions: list[Callable[[], None]] = []
@@ -47,12 +48,24 @@ def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
 
 
 def clean_up() -> None:
-    """Do the noted actions and remove the noted files. Called by signal handlers."""
+    """Do the noted actions and remove the noted files. Called when the process ends at once after that."""
     for action in list(_actions):
         action()
-    for path in list(_files):
-        with contextlib.suppress(OSError):
-            Path(path).unlink()
+    if _remove(_files):
+        # Windows removes no file that is open; nobody will write to one any more.
+        os.closerange(3, _MOST_FILES)
+        _remove(_files)
+
+
+def _remove(paths: Iterable[str]) -> list[str]:
+    """Remove files, and give those that can't be."""
+    left = []
+    for path in list(paths):
+        try:
+            Path(path).unlink(missing_ok=True)
+        except OSError:
+            left.append(path)
+    return left
 
 
 def forget_all() -> None:

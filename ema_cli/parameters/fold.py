@@ -22,7 +22,15 @@ from ema_cli.parameters.checkpoints import (
     writer_for,
 )
 from ema_cli.parameters.checkpoints.naming import expanded, out_of_order
-from ema_cli.parameters.plan import SIGNATURE_DEFAULTS, Folded, FoldOptions, Plan, matched, planned_gains
+from ema_cli.parameters.plan import (
+    SIGNATURE_DEFAULTS,
+    Folded,
+    FoldOptions,
+    Plan,
+    left_out_by,
+    matched,
+    planned_gains,
+)
 from ema_cli.parameters.saved import described
 from ema_cli.parameters.tensors import Array, TensorInfo, fold_in, is_averaged, rounded
 from ema_cli.state_options import differences
@@ -110,10 +118,11 @@ def planned(
         )
         checkpoints = [open_files.enter_context(open_checkpoint(name, options.key)) for name in names]
         _refuse_states(checkpoints)
-        tensors, sources, left_out = matched(
-            checkpoints, saved.checkpoint.tensors if saved else None, options
+        found = matched(checkpoints, saved.checkpoint.tensors if saved else None, options)
+        yield (
+            Plan(checkpoints, files, weight, found.tensors, found.sources, found.left_out, found.tied),
+            saved,
         )
-        yield Plan(checkpoints, files, weight, tensors, sources, left_out), saved
 
 
 def notes(plan: Plan, saved: SavedFold | None) -> list[str]:
@@ -251,7 +260,7 @@ def _folded_slice(plan: Plan, saved: SavedFold | None, info: TensorInfo, part: t
             raise DataError(
                 f"{checkpoint.name}: tensor {source[info.name].name!r} holds NaN or infinity, which "
                 "would stay in the average",
-                hint=f"leave out that checkpoint, or the tensor: --exclude {info.name!r}",
+                hint=f"another checkpoint in its place; or the tensor: {left_out_by(info.name)}",
             )
         if average is None:
             average = values

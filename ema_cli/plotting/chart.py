@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
+from ema_cli.errors import readable
 from ema_cli.formats.base import Floats
 from ema_cli.job import Job, Summary
 from ema_cli.plotting.record import Recorded
 from ema_cli.plotting.reduce import Reduced
+from ema_cli.safe_text import safe_text
 from ema_cli.times import DAY, NANOSECONDS
 
 YEAR = 366 * DAY
@@ -24,20 +25,11 @@ FLATTEST = 4.0  # times its own range that a panel may be stretched to for compa
 DATES, ROWS, NUMBERS = "dates", "rows", "numbers"
 VALUE, TREND, RESIDUAL, STD, LOWER, UPPER = "value", "ema", "residual", "std", "lower", "upper"
 WITH_VALUES = (VALUE, TREND, "dema", "tema")
-# Turn the direction of the text around them, which none of ours is asked to do.
-TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 
 
 def clean(text: str) -> str:
     """A name as it can be shown anywhere: what would steer a terminal or turn the text is written out."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_shown(c) for c in text)
-
-
-def _shown(c: str) -> str:
-    steers = unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or ord(c) in TURNS
-    return c.encode("unicode_escape").decode() if steers else c
+    return safe_text(readable(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def short(text: str, most: int) -> str:

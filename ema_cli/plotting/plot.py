@@ -141,9 +141,7 @@ def tell_and_draw(chart: Chart, target: str, note: Note) -> bytes | None:
     if target == "-":
         from ema_cli.plotting.terminal import abilities, draw_text
 
-        text = draw_text(chart, *abilities(sys.stderr))
-        encoding = sys.stderr.encoding or "utf-8"
-        sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stderr.write(draw_text(chart, *abilities(sys.stderr)))
         return None
     return draw(chart, suffix_of(target))
 

@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
-from ema_cli.formats.registry import KINDS
+from ema_cli.formats.registry import FORMATS, format_of_name, split_suffix
 from ema_cli.io.atomic import same_file, syncing_once, system_words
-from ema_cli.io.streams import SUFFIXES
 from ema_cli.job import Job
 from ema_cli.run.observer import Observer
 from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
@@ -124,16 +123,12 @@ def target_name(source: str, target: str | None) -> str:
     base = os.path.basename(source)  # noqa: PTH119 - as it was typed
     if target is None:
         return base
-    stem, packed = base, ""
-    for suffix in SUFFIXES:
-        if base.lower().endswith(suffix):
-            stem, packed = base[: -len(suffix)], base[-len(suffix) :]
-    packed = "" if target == "parquet" else packed  # which compresses by itself
-    kind = KINDS.get(os.path.splitext(stem)[1].lower())  # noqa: PTH122
-    if kind == target:
-        return stem + packed
-    stem = stem if kind is None else os.path.splitext(stem)[0]  # noqa: PTH122
-    return f"{stem}.{target}{packed}"
+    stem, suffix, packed = split_suffix(base)
+    packed = "" if FORMATS[target].binary else packed
+    came_as = format_of_name(base)
+    if came_as == target:
+        return stem + suffix + packed
+    return f"{stem if came_as else stem + suffix}.{target}{packed}"
 
 
 def make_local_folder(folder: str) -> None:

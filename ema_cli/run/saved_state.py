@@ -7,20 +7,17 @@ tell a damaged file from a sound one. Never a pickle.
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from ema_cli.average import Average
 from ema_cli.errors import FileTrouble, OptionError, StateError
-from ema_cli.io.atomic import atomic_write, is_special, same_file, system_words, wording
+from ema_cli.io.archive import ArchiveReader, ArchiveWriter, DamagedArchive
+from ema_cli.io.atomic import atomic_write, is_special, same_file, wording
 from ema_cli.io.damage import DAMAGE
 from ema_cli.io.locks import locked
 from ema_cli.job import MAY_DIFFER, Job
@@ -31,8 +28,7 @@ from ema_cli.trends import Trends
 
 FORMAT, VERSION = "ema-smooth state", 2
 AFRESH = "name another state file, or move this one away to start afresh"
-NO_CLOCK = (1980, 1, 1, 0, 0, 0)  # the same state gives the same bytes
-BUFFER_BYTES = 1 << 20
+ABOUT = "state.json"
 Save = Callable[[Selection, Trends, KeyTable], None]
 
 
@@ -123,12 +119,8 @@ class SavedState:
                 if self.job.state is None:
                     return
                 raw = stack.enter_context(atomic_write(self.job.state))
+                _pack(raw, self.job.state, *self._contents(chosen, trends, keys))
                 with wording(self.job.state):
-                    # Buffered, for a bare file may take less than it is given and not say so.
-                    buffer = io.BufferedWriter(raw, BUFFER_BYTES)
-                    _pack(buffer, *self._contents(chosen, trends, keys))
-                    buffer.flush()
-                    buffer.detach()
                     os.fsync(raw.fileno())
 
             yield keep
@@ -155,48 +147,40 @@ def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
     return job.average.signature() | options_of(job, leave_out=MAY_DIFFER) | named
 
 
-def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("state.json", NO_CLOCK), json.dumps(about, indent=2) + "\n")
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", NO_CLOCK), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+def _pack(out: BinaryIO, name: str, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    with ArchiveWriter(out, name) as archive:
+        archive.begin(ABOUT)
+        archive.write((json.dumps(about, indent=2) + "\n").encode())
+        for array_name, array in arrays.items():
+            archive.begin_array(f"{array_name}.npy", array.dtype, array.shape)
+            archive.write(array)
 
 
 def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What is in a state file, None if there is none. Raises StateError for anything else."""
+    if not Path(name).exists():
+        return None
     try:
-        with zipfile.ZipFile(name) as archive:
-            about = json.loads(_member(archive, "state.json"))
+        with ArchiveReader(name, compressed=False) as archive:
+            about = json.loads(archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise StateError(f"{name}: not a state file of ema-smooth", AFRESH)
             check_version(about["version"], VERSION, name, AFRESH)
             arrays = {
-                member.removesuffix(".npy"): _array(archive, member)
-                for member in archive.namelist()
+                member.removesuffix(".npy"): archive.array(member)
+                for member in archive.members
                 if member.endswith(".npy")
             }
         _check_shape(about)
-    except FileNotFoundError:
-        return None
     except StateError:
         raise
-    except OSError as error:
-        raise FileTrouble(name, system_words(error)) from error
+    except DamagedArchive as error:
+        raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
+    except FileTrouble:
+        raise
     except DAMAGE as error:
         raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
     return about, arrays
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """What one member holds. Ours are stored as they are, so none can be larger than the file."""
-    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        raise zipfile.BadZipFile("compressed")
-    return archive.read(name)
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> Any:
-    return np.lib.format.read_array(io.BytesIO(_member(archive, name)), allow_pickle=False)
 
 
 def _check_shape(about: Mapping[str, Any]) -> None:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import base as road
+from ema_cli.formats import columnar
 from ema_cli.formats.base import Projection
 from ema_cli.formats.parquet import copy as parquet_copy
 from ema_cli.formats.parquet import sink as parquet_sink
-from ema_cli.formats.parquet import source as parquet
 from ema_cli.formats.parquet.source import ParquetSource
 from tests.formats.parquet_files import MOMENT, big, converted, every_type, saved, text_of
 
@@ -54,7 +54,7 @@ def test_batches_are_as_long_whatever_the_row_groups(rows: int, group: int, tmp_
 
 
 def test_wide_tables_come_in_shorter_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "BATCH_CELLS", 65_536 * 2)
+    monkeypatch.setattr(columnar, "BATCH_CELLS", 65_536 * 2)
     table = pa.table({str(k): np.arange(40_000) for k in range(5)})
     batches = list(saved(table, tmp_path / "t.parquet").batches(Projection((4,))))
     assert [batch.rows for batch in batches] == [16_384, 16_384, 7232]
@@ -173,7 +173,7 @@ def test_however_it_is_cut_the_bytes_are_the_same(rows: list[tuple[Any, str]], d
         patch.setattr(parquet_sink, "GROUP_ROWS", 16)
         patch.setattr(parquet_sink, "SAMPLE_ROWS", 8)
         for _ in range(2):
-            patch.setattr(parquet, "BATCH_ROWS", data.draw(st.integers(1, 70)))
+            patch.setattr(columnar, "BATCH_ROWS", data.draw(st.integers(1, 70)))
             patch.setattr(parquet_sink, "MOST_WORKERS", data.draw(st.integers(1, 3)))
             group = data.draw(st.integers(1, 70))
             source = saved(table, Path(folder, "t.parquet"), row_group_size=group)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ema_cli.errors import FileTrouble
 from ema_cli.parameters.checkpoints import METADATA_KEY, format_of, open_checkpoint
-from ema_cli.parameters.checkpoints.shards import weight_map
+from ema_cli.parameters.checkpoints.shards import read_index
 
 _DIGITS = re.compile(r"(\d+)")
 _STEP = re.compile(r"(?:step|iter|iteration)s?[-_=. ]?(\d+)", re.IGNORECASE)
@@ -45,7 +45,7 @@ def expanded(given: Sequence[str]) -> list[str]:
 def _in_folder(folder: str) -> list[str]:
     names = sorted((str(path) for path in Path(folder).iterdir() if path.is_file()), key=natural_key)
     indexes = [name for name in names if format_of(name) == "index"]
-    shards = {str(Path(index).parent / shard) for index in indexes for shard in weight_map(index).values()}
+    shards = {str(Path(index).parent / shard) for index in indexes for shard in read_index(index)[0].values()}
     kept = [name for name in names if format_of(name) is not None and name not in shards]
     kept = [name for name in kept if not _made_here(name)]
     kinds = sorted({str(format_of(name)).replace("index", "safetensors") for name in kept})

@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ema_cli.formats.arrow_types import utf8_name
+
 KEY = b"pandas"
 # What pandas writes for names that are plain text.
 _TEXT_NAMES = {
@@ -45,7 +47,7 @@ def adding(schema: Any, names: Sequence[str]) -> Any:
     """The schema with nullable float64 fields added, and notes on them where there are notes."""
     notes = _notes(schema)
     for name in names:
-        schema = schema.append(pa.field(name, pa.float64()))
+        schema = schema.append(pa.field(utf8_name(name), pa.float64()))
     if not notes:
         return schema
     notes["columns"] += [

@@ -110,11 +110,30 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @spacing(
     "--time",
+    multiple=True,
     metavar="COL",
     shell_complete=complete_columns,
-    help="Timestamps of the rows, for irregular spacing.",
+    help="Timestamps of the rows, for irregular spacing; twice: date and time of day.",
 )
-@spacing("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of times that are numbers.")
+@spacing(
+    "--time-unit",
+    type=click.Choice(["s", "ms", "us", "ns", "min", "h", "d"]),
+    help="Unit of times that are numbers.",
+)
+@spacing("--time-format", metavar="FMT", help="Format of times: strptime's, English names; or `excel`.")
+@spacing("--time-zone", metavar="ZONE", help="Zone of times that name none, such as Europe/Berlin [UTC].")
+@spacing(
+    "--order",
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="A column that only grows, such as a step; it is not smoothed.",
+)
+@spacing(
+    "--late",
+    type=click.Choice(["error", "skip", "restart"]),
+    default="error",
+    help="A row where --order or --time goes back: stop, leave it out, or start its series afresh [error].",
+)
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running(
     "--state",
@@ -247,7 +266,7 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
     given = {name: value for name, value in options.items() if value != ()}
     job = Job(
-        average=make_average(given, timed=options["time"] is not None),
+        average=make_average(given, timed=bool(options["time"])),
         inputs=options["input"] or ("-",),
         output=options["output"],
         source=options["source"],
@@ -255,8 +274,7 @@ def make_job(options: dict[str, Any]) -> Job:
         **_text_options(options),
         columns=options["column"],
         by=options["by"],
-        time=options["time"],
-        time_unit=options["time_unit"],
+        **_clock_options(options),
         only=options["only"],
         invalid=options["invalid"],
         digits=options["digits"],
@@ -278,6 +296,43 @@ def _text_options(options: dict[str, Any]) -> dict[str, Any]:
         "comments": read_comments(options["comment"]),
         **{name: options[name] for name in ("thousands", "strip", "na", "skip_lines", "ragged")},
     }
+
+
+def _clock_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job that say when its rows were. Raises OptionError where they don't fit together."""
+    from ema_cli.errors import OptionError
+
+    times, unit, order = options["time"], options["time_unit"], options["order"]
+    given = {name: options[name] for name in ("time_format", "time_zone")}
+    form = next((name for name in ("time_unit", *given) if options[name] is not None), None)
+    if form is not None and not times and (order is None or unit is not None):
+        raise OptionError(f"--{form.replace('_', '-')} without --time says nothing", "--time COLUMN")
+    if len(times) > 2:
+        raise OptionError(
+            "--time three times: a time stands in one column, or in two", "the date, then the time"
+        )
+    if len(times) == 2 and unit is not None:
+        raise OptionError("--time-unit: a time in two columns is no number", "--time-format '%Y-%m-%d %H:%M'")
+    if times and order not in (None, times[0]):
+        raise OptionError("--order: with --time, rows are ordered by that", "one of the two")
+    if options["late"] != "error" and not times and order is None:
+        raise OptionError(
+            f"--late {options['late']}: late by which column?", "--order COLUMN, or --time COLUMN"
+        )
+    if options["late"] == "restart" and "auto" in options["alpha"]:
+        raise OptionError("--alpha auto does not go with --late restart", "--late skip, or a weight")
+    if form is not None:
+        from ema_cli.times import TimeForm, check_form
+
+        check_form(TimeForm(unit, *given.values()))
+    date, clock = (*times, None, None)[:2]
+    return {
+        "time": date,
+        "time_of_day": clock,
+        "time_unit": unit,
+        "order": order,
+        "late": options["late"],
+    } | given
 
 
 def main() -> NoReturn:

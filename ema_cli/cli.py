@@ -196,11 +196,12 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
 def _cluster() -> Callable[..., Tally]:
     """What runs a batch on Dask. Raises OptionError where that is not installed."""
     from ema_cli.errors import OptionError
+    from ema_cli.extras import install_hint
 
     try:
         from ema_cli.cluster.client import run_on_cluster
     except ModuleNotFoundError as error:
-        hint = "pip install 'ema-smooth[dask]'"
+        hint = install_hint("dask")
         raise OptionError(f"--dask needs a package that is not there: {error.name}", hint) from None
     return run_on_cluster
 

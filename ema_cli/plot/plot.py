@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
+from ema_cli.extras import install_hint
 from ema_cli.formats.base import Batch, Floats
 from ema_cli.io.streams import open_output
 from ema_cli.job import Job, Summary
@@ -105,7 +106,7 @@ def check_target(job: Job, target: str) -> None:
         )
     if not _installed(PACKAGES[suffix]):
         problem = f"--plot {target} needs {PACKAGES[suffix]}, which is not installed"
-        raise OptionError(problem, "pip install 'ema-smooth[plot]', or --plot - to draw in the terminal")
+        raise OptionError(problem, f"{install_hint('plot', PACKAGES[suffix])}, or --plot - to draw in the terminal")
     own = os.path.realpath(target)
     others = {"an input": job.inputs, "the output": (job.output,), "the state": (job.state,)}
     for what, names in others.items():

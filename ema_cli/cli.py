@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ema_cli.completion import complete_columns, complete_files
+from ema_cli.completion import complete_columns, complete_files, complete_folders, complete_words
 from ema_cli.console import run_command, say
 from ema_cli.formats.registry import FORMATS
-from ema_cli.help_groups import GroupedCommand, under
+from ema_cli.help_groups import SETTINGS, GroupedCommand, under
+from ema_cli.manual import about_itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 NAME = "ema-smooth"
 EPILOG = """\
 Examples:
-  ema-smooth input.csv --alpha 0.1                        a trend column for every number column
-  tail -f log.csv | ema-smooth -c loss --decay 0.99       answers every line as it comes
-  ema-smooth w.parquet --by station --time t --halflife 6h -o trend.parquet
+  ema-smooth input.csv --alpha 0.1            a trend for every number column
+  tail -f log.csv | ema-smooth --decay 0.99   answers every line as it comes
+  ema-smooth w.parquet --by id --time t --halflife 6h -o trend.parquet
 
-Missing cells stay blank, and nothing of the input changes. Exit codes: 0 done, 1 data or files,
-2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
+Missing cells stay blank, and nothing of the input changes. Exit codes:
+0 done, 1 data or files, 2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
 """
 inputs, columns, average = under("Input and output"), under("Columns"), under("The average")
 spacing, running = under("Keys and times"), under("Running")
 
 
-@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings=SETTINGS)
 @click.argument("input", nargs=-1, shell_complete=complete_files)
 @inputs(
     "-o",
@@ -44,17 +45,38 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_files,
     help="Write FILE, complete or not at all; may be the input.",
 )
-@inputs("--output-dir", metavar="DIR", help="Write each input's output into DIR, by the same name.")
+@inputs(
+    "--output-dir",
+    metavar="DIR",
+    shell_complete=complete_folders,
+    help="Write each input's output into DIR, by the same name.",
+)
 @inputs(
     "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
-@inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
+@inputs(
+    "--dask",
+    metavar="ADDRESS",
+    shell_complete=complete_words("local"),
+    help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].",
+)
 @inputs("--from", "source", type=click.Choice(list(FORMATS)), help="Format of the input.")
 @inputs("--to", "target", type=click.Choice(list(FORMATS)), help="Format of the output.")
-@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, or `tab`.")
+@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, `tab`, or `spaces`.")
 @inputs("--no-header", "no_header", is_flag=True, help="No header; columns are called 1, 2, …")
+@inputs("--skip-lines", type=click.IntRange(0), default=0, metavar="N", help="Lines before the table.")
+@inputs("--comment", multiple=True, metavar="TEXT", help="Lines that begin so are no records.")
+@inputs(
+    "--ragged",
+    type=click.Choice(["error", "pad"]),
+    default="error",
+    help="Records with too few fields, or empty ones at the end [error].",
+)
 @inputs("--decimal", type=click.Choice([".", ","]), default=".", help="Decimal mark of all numbers.")
+@inputs("--thousands", metavar="C", help="Mark between groups of three digits: , . ' _ or a space.")
+@inputs("--strip", multiple=True, metavar="TEXT", help="Taken off either end of a cell, such as %.")
+@inputs("--na", multiple=True, metavar="TEXT", help="One more spelling of missing, such as -999.")
 @inputs("--digits", type=click.IntRange(0, 30), metavar="N", help="Decimals printed [shortest exact].")
 @columns(
     "-c",
@@ -68,13 +90,24 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--residual", is_flag=True, help="Add value − trend.")
 @columns("--std", is_flag=True, help="Add the weighted standard deviation.")
 @columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
-@average("--alpha", multiple=True, metavar="A", help="Weight of the newest value, 0 to 1, or `auto`.")
+@average(
+    "--alpha",
+    multiple=True,
+    metavar="A",
+    shell_complete=complete_words("auto"),
+    help="Weight of the newest value, 0 to 1, or `auto`.",
+)
 @average("--span", multiple=True, metavar="N", help="α = 2/(N+1).")
 @average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
 @average("--com", multiple=True, metavar="C", help="α = 1/(1+C), the centre of mass.")
 @average("--decay", multiple=True, metavar="D", help="α = 1 − D, as TensorBoard and torch say it.")
 @average("--adjust", is_flag=True, default=None, help="Bias-corrected weights (pandas' adjust=True).")
-@average("--init", metavar="first|zero|sma|NUMBER", help="The average before the first row [first].")
+@average(
+    "--init",
+    metavar="first|zero|sma|NUMBER",
+    shell_complete=complete_words("first", "zero", "sma"),
+    help="The average before the first row [first].",
+)
 @average("--missing", type=click.Choice(["skip", "decay", "error"]), help="What a missing cell does [skip].")
 @average("--fill", is_flag=True, default=None, help="Print the held trend on missing rows.")
 @average(
@@ -124,6 +157,7 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@about_itself
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
     """Append exponential moving averages to the columns of CSV, TSV and Parquet files.
@@ -131,9 +165,11 @@ def command(**options: Any) -> None:
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
     """
+    from ema_cli.formats.registry import check_output_name
     from ema_cli.process import set_process_defaults
 
     job = make_job(options)
+    check_output_name(job)
     _mind_terminals(job)
     set_process_defaults()
     if options["output_dir"] is not None:
@@ -210,7 +246,7 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
-    from ema_cli.job import Job, read_delimiter
+    from ema_cli.job import Job
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
         raise OptionError(
@@ -226,15 +262,13 @@ def make_job(options: dict[str, Any]) -> Job:
     if options["output_dir"] is not None and options["plot"] is not None:
         raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
     given = {name: value for name, value in options.items() if value != ()}
-    return Job(
+    job = Job(
         average=make_average(given, timed=options["time"] is not None),
         inputs=options["input"] or ("-",),
         output=options["output"],
         source=options["source"],
         target=options["target"],
-        delimiter=read_delimiter(options["delimiter"]),
-        header=not options["no_header"],
-        decimal_comma=options["decimal"] == ",",
+        **_text_options(options),
         columns=options["column"],
         by=options["by"],
         time=options["time"],
@@ -245,6 +279,21 @@ def make_job(options: dict[str, Any]) -> Job:
         state=options["state"],
         x=options["x"],
     )
+    _ = job.notation  # raises where its options contradict each other
+    return job
+
+
+def _text_options(options: dict[str, Any]) -> dict[str, Any]:
+    """How a text is written, as `Job` has it. Raises OptionError."""
+    from ema_cli.job import read_comments, read_delimiter
+
+    return {
+        "delimiter": read_delimiter(options["delimiter"]),
+        "header": not options["no_header"],
+        "decimal_comma": options["decimal"] == ",",
+        "comments": read_comments(options["comment"]),
+        **{name: options[name] for name in ("thousands", "strip", "na", "skip_lines", "ragged")},
+    }
 
 
 def main() -> NoReturn:

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
+from ema_cli.notation import PLAIN, Notation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Projection:
     values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
     invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
     (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for observers.
+    notation: how cells of text are written, and which numbers stand for missing.
     """
 
     values: tuple[int, ...]
@@ -40,6 +40,7 @@ class Projection:
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
     extra: tuple[int, ...] = ()
+    notation: Notation = PLAIN
 
 
 class Layout(Protocol):
@@ -77,14 +78,24 @@ class Body(Protocol):
         """The first rows alone."""
 
 
+@dataclass(frozen=True)
+class Oddity:
+    """Cells of a column that are no number and count as missing: how many, and row and text of the first."""
+
+    column: int
+    count: int
+    row: int
+    text: str
+
+
 @dataclass
 class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
-    keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the columns of
-    `Projection.extra`.
+    keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
+    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    columns of `Projection.extra`.
     """
 
     rows: int
@@ -93,9 +104,14 @@ class Batch:
     keys: list[Any]
     body: Body
     place: Locator
-    invalid: int = 0
+    oddities: Sequence[Oddity] = ()
     size: int = 0
     extra: list[Any] = field(default_factory=list)
+
+    @property
+    def invalid(self) -> int:
+        """Cells that were no number and count as missing."""
+        return sum(oddity.count for oddity in self.oddities)
 
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""
@@ -127,7 +143,8 @@ class Source(Protocol):
 
     name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
     text_format: the format that rows are written in where a text is wanted and nothing says which.
-    compression: the codec for columns that are added to the input's, where a sink can choose.
+    compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
+    separates fields in a text, where the input itself says so.
     """
 
     name: str
@@ -135,6 +152,7 @@ class Source(Protocol):
     kind: str
     text_format: str = "csv"
     compression: str = "zstd"
+    delimiter: bytes | None = None
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""

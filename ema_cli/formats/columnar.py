@@ -15,17 +15,18 @@ from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import (
     BATCH_ROWS,
-    LARGEST,
     Batch,
     Body,
     Floats,
     Ints,
     Layout,
+    Oddity,
     Projection,
     Sample,
     Source,
 )
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.notation import LARGEST
 from ema_cli.times import BadTimeError, to_nanoseconds
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches.
@@ -119,7 +120,7 @@ class ColumnarSource(Source):
         for table in self.read(read):
             columns, count = table.columns, table.num_rows
             rows = RowLocator(self.name, self.columns, first)
-            values, invalid = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
             first += count
             yield Batch(
@@ -129,7 +130,7 @@ class ColumnarSource(Source):
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
-                invalid,
+                oddities,
                 self.size_after(first),
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
             )
@@ -146,24 +147,33 @@ def rows_at_once(columns: int) -> int:
     return size
 
 
-def _values(columns: Sequence[Any], count: int, wanted: Projection, rows: RowLocator) -> tuple[Floats, int]:
-    """(count, columns) float64 with NaN where missing, and how many cells were infinite.
+def _values(
+    columns: Sequence[Any], count: int, wanted: Projection, rows: RowLocator
+) -> tuple[Floats, list[Oddity]]:
+    """(count, columns) float64 with NaN where missing, and the cells that were infinite.
 
     Integers beyond 2**53 and long decimals are rounded to the nearest float64.
     """
     values = np.empty((len(columns), count)).T  # column after column, as the engine folds them
     for k, column in enumerate(columns):
         values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    for number in wanted.notation.na_numbers:
+        values[values == number] = np.nan
     # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.
     odd = np.abs(values) >= LARGEST
     if not odd.any():
-        return values, 0
+        return values, []
+    rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
+    oddities = [
+        Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
+        for k, at in enumerate(rows_at)
+        if at
+    ]
     if wanted.invalid == "error":
-        row, k = (int(axis[0]) for axis in np.nonzero(odd))
-        text = columns[k].slice(row, 1).cast(pa.string())[0].as_py()
-        raise DataError(f"no finite number: {text}", rows(row, wanted.values[k]), MISSING_HINT)
+        first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
+        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
     values[odd] = np.nan
-    return values, int(odd.sum())
+    return values, oddities
 
 
 def _times(column: Any, wanted: Projection, rows: RowLocator) -> Ints:

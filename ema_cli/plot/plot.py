@@ -106,7 +106,9 @@ def check_target(job: Job, target: str) -> None:
         )
     if not _installed(PACKAGES[suffix]):
         problem = f"--plot {target} needs {PACKAGES[suffix]}, which is not installed"
-        raise OptionError(problem, f"{install_hint('plot', PACKAGES[suffix])}, or --plot - to draw in the terminal")
+        raise OptionError(
+            problem, f"{install_hint('plot', PACKAGES[suffix])}, or --plot - to draw in the terminal"
+        )
     own = os.path.realpath(target)
     others = {"an input": job.inputs, "the output": (job.output,), "the state": (job.state,)}
     for what, names in others.items():

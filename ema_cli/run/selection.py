@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ema_cli.errors import DataError, OptionError, Place, delimiter_hint
+from ema_cli.errors import DataError, OptionError, Place, delimiter_hint, readable
 from ema_cli.formats.base import Projection, Source
 from ema_cli.job import Job
 
@@ -35,7 +35,7 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
 
     Raises OptionError with close matches and the columns there are.
     """
-    places = [k for k, column in enumerate(columns) if column == name]
+    places = [k for k, column in enumerate(columns) if name in (column, readable(column))]
     if len(places) == 1:
         return places[0]
     if places:
@@ -43,20 +43,20 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
         raise OptionError(f"{file}: {len(places)} columns are called {name!r}", f"by number: {numbers}")
     if name.isascii() and name.isdigit() and 1 <= int(name) <= len(columns):
         return int(name) - 1
+    columns = [readable(column) for column in columns]
     close = get_close_matches(name, columns, n=3, cutoff=0.5)
     folded = [column for column in columns if column.strip().lower() == name.strip().lower()]
-    hint = " or ".join(f"{option} {_shell(match)}" for match in dict.fromkeys(folded + close))
+    likely = [match for match in dict.fromkeys(folded + close) if match.isprintable() and match]
+    hint = " or ".join(f"{option} {_shell(match)}" for match in likely)
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    raise OptionError(
-        f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {_shell(columns[-1])}"
-    )
+    raise OptionError(f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}")
 
 
 def _shell(name: str) -> str:
     """A name as it can be typed in a shell."""
-    plain = name and all(c.isalnum() or c in "_-.+%@/:" for c in name)
+    plain = all(c.isalnum() or c in "_-.+%@/:" for c in name)
     return name if plain else "'" + name.replace("'", "'\\''") + "'"
 
 
@@ -83,7 +83,7 @@ def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection 
         return None
     keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))
     extra = () if x is None else (x,)
-    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep, extra)
+    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep, extra, job.notation)
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)

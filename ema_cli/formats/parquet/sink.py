@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from ema_cli.formats import pandas_index
 from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.parquet.footer import MAGIC, File, Footer, Group, moved, split
 from ema_cli.formats.parquet.thrift import Struct, items
+from ema_cli.process import usable_processors
 
 # Two batches: enough to compress well, little enough to hold a few of them.
 GROUP_ROWS = 131_072
@@ -104,7 +104,7 @@ class Appender:
 
 def workers() -> int:
     """Threads that encode."""
-    return min(os.cpu_count() or 1, MOST_WORKERS)
+    return min(usable_processors(), MOST_WORKERS)
 
 
 def new_columns(fields: Floats) -> list[Any]:

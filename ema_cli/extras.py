@@ -1,4 +1,4 @@
-"""Optional packages: what to type where one is missing. Nothing here needs a name on a package index of ours."""
+"""Optional packages: what to type where one is missing, by the packages' own names on the index."""
 
 from __future__ import annotations
 

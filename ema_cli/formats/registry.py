@@ -84,7 +84,7 @@ def check_output_name(job: Job) -> None:
     stem, suffix, _ = split_suffix(os.path.basename(name))  # noqa: PTH119
     suffix = suffix.lower()
     inputs = {split_suffix(os.path.basename(given))[1].lower() for given in job.inputs}  # noqa: PTH119
-    if not stem or suffix[1:].isdigit() or suffix in inputs | PLAIN or os.path.exists(name):  # noqa: PTH110
+    if not stem or suffix[1:].isdigit() or suffix in inputs | PLAIN:
         return
     known = ", ".join(suffix for each in FORMATS.values() for suffix in each.suffixes)
     raise OptionError(

@@ -160,7 +160,7 @@ spacing, running = under("Keys and times"), under("Running")
 @about_itself
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
-    """Append exponential moving averages to the columns of CSV, TSV and Parquet files.
+    """Append exponential moving averages to the columns of CSV, TSV, Parquet and Arrow files.
 
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.

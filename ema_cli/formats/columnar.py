@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
@@ -26,11 +27,26 @@ from ema_cli.formats.base import (
     Source,
 )
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.io.atomic import system_words
 from ema_cli.notation import LARGEST
 from ema_cli.times import BadTimeError, to_nanoseconds
 
-# Cells held at once: a table of more than 64 columns is read in shorter batches.
+# Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
+BATCH_BYTES = 32 << 20
+# What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
+DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 MISSING_HINT = "--invalid missing"
 
 
@@ -74,7 +90,7 @@ class ColumnarSource(Source):
     arrow_schema: Any
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """These columns as record batches, in file order."""
+        """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
         raise NotImplementedError
 
     def size_after(self, rows: int) -> int:
@@ -117,8 +133,8 @@ class ColumnarSource(Source):
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
         schema = self.schema(wanted)
         first = 0
-        for table in self.read(read):
-            columns, count = table.columns, table.num_rows
+        for part in self.read(read):
+            columns, count = part.columns, part.num_rows
             rows = RowLocator(self.name, self.columns, first)
             values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
@@ -145,6 +161,27 @@ def rows_at_once(columns: int) -> int:
     while size > 1024 and size * columns > BATCH_CELLS:
         size //= 2
     return size
+
+
+def new_columns(fields: Floats) -> list[Any]:
+    """New fields, (new columns, rows), as Arrow columns with null where blank."""
+    return [pa.array(column, from_pandas=True) for column in fields]
+
+
+@contextlib.contextmanager
+def trouble(name: str, what: str) -> Iterator[None]:
+    """pyarrow's exceptions as FileTrouble: this is no sound `what`. Nothing but pyarrow runs inside."""
+    try:
+        yield
+    except FileTrouble:
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FileTrouble(name, system_words(error)) from error
+        words = " ".join(str(error).split()) or type(error).__name__
+        if "crypt" in words.lower():
+            raise FileTrouble(name, "is encrypted, so it can't be read", "decrypt it first") from error
+        raise FileTrouble(name, f"is no sound {what} ({words[:200]})") from error
 
 
 def _values(

@@ -19,7 +19,7 @@ FOREIGN = {
     b"\xff\xfe\0\0": ("UTF-32 text", "iconv -f UTF-32 -t UTF-8 FILE | ema-smooth ..."),
     b"\xff\xfe": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
     b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
-    b"ARROW1": ("an Arrow IPC file", "write it as Parquet or CSV"),
+    b"ARROW1": ("an Arrow IPC file", "--from arrow"),
     b"SQLite format 3": ("an SQLite database", "sqlite3 -csv -header FILE 'select ...' | ema-smooth ..."),
     b"%PDF": ("a PDF document", "a CSV, TSV or Parquet file"),
 }

@@ -9,7 +9,7 @@ import sys
 # What each extra of pyproject.toml is for here; the tests hold it to that file.
 EXTRAS = {
     "weights": ("ml_dtypes>=0.4",),
-    "plot": ("matplotlib>=3.9", "bokeh>=3.6"),
+    "plot": ("matplotlib>=3.9",),
     "dask": ("dask[dataframe]>=2025.1", "distributed>=2025.1", "fsspec>=2024.6"),
 }
 

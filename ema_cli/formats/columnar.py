@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from ema_cli.formats.base import (
     BATCH_ROWS,
     Batch,
     Body,
+    Clock,
     Floats,
     Ints,
     Layout,
@@ -26,10 +27,10 @@ from ema_cli.formats.base import (
     Sample,
     Source,
 )
+from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import LARGEST
-from ema_cli.times import BadTimeError, to_nanoseconds
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
@@ -126,8 +127,7 @@ class ColumnarSource(Source):
                 hint = "choose numeric columns with -c"
                 raise DataError(f"values of type {kind} are no numbers", place, hint)
         kept = self._kept(wanted)
-        keys_and_time = (*wanted.keys, *(() if wanted.time is None else (wanted.time,)))
-        read = sorted({*kept, *wanted.values, *keys_and_time, *wanted.extra})
+        read = sorted({*kept, *wanted.values, *wanted.keys, *wanted.clocks, *wanted.extra})
         at = {column: k for k, column in enumerate(read)}
         places = tuple(Place(self.name, column=self.columns[k]) for k in kept)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
@@ -137,18 +137,20 @@ class ColumnarSource(Source):
             columns, count = part.columns, part.num_rows
             rows = RowLocator(self.name, self.columns, first)
             values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            times, clock = _clock(columns, at, wanted, (values, rows))
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
             first += count
             yield Batch(
                 count,
                 values,
-                None if wanted.time is None else _times(columns[at[wanted.time]], wanted, rows),
+                times,
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
                 oddities,
                 self.size_after(first),
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
+                clock,
             )
 
     def _kept(self, wanted: Projection) -> Sequence[int]:
@@ -213,9 +215,16 @@ def _values(
     return values, oddities
 
 
-def _times(column: Any, wanted: Projection, rows: RowLocator) -> Ints:
+def _clock(
+    columns: Sequence[Any], at: Mapping[int, int], wanted: Projection, read: tuple[Floats, RowLocator]
+) -> tuple[Ints | None, Clock]:
+    values, rows = read
+
+    def numbers(column: int) -> Floats:
+        """Infinities are told as they are in values."""
+        return _values([columns[at[column]]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
+
     try:
-        return to_nanoseconds(column, wanted.time_unit)
-    except BadTimeError as error:
-        problem = f"{error.text!r} is {error.problem}" if error.text else f"the time is {error.problem}"
-        raise DataError(problem, rows(error.row, wanted.time), error.hint) from None
+        return ClockReader(wanted, values, lambda column: columns[at[column]], numbers).read()
+    except BadClockError as error:
+        raise DataError(error.problem, rows(error.row, error.column), error.hint) from None

@@ -92,7 +92,7 @@ def check_output_name(job: Job) -> None:
     known = ", ".join(suffix for each in FORMATS.values() for suffix in each.suffixes)
     raise OptionError(
         f"-o {name}: no format goes by {suffix} (known: {known})",
-        f"one of these suffixes, or --to csv to write CSV under this name",
+        "one of these suffixes, or --to csv to write CSV under this name",
     )
 
 

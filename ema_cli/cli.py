@@ -275,6 +275,7 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
+    from ema_cli.io.names import expanded
     from ema_cli.job import Job
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
@@ -293,7 +294,7 @@ def make_job(options: dict[str, Any]) -> Job:
     given = {name: value for name, value in options.items() if value != ()}
     job = Job(
         average=make_average(given, timed=bool(options["time"])),
-        inputs=options["input"] or ("-",),
+        inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
         output=options["output"],
         source=options["source"],
         target=options["target"],

@@ -20,8 +20,9 @@ from distributed import Client, LocalCluster, WorkerPlugin
 
 from ema_cli.cluster.chain import Choice, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
-from ema_cli.cluster.remote import anywhere, expand, is_remote, make_folder, staged
+from ema_cli.cluster.remote import anywhere, expand, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
+from ema_cli.io.names import is_address
 from ema_cli.io.temporary import at_interrupt, remove_abandoned
 from ema_cli.job import Job
 from ema_cli.process import set_process_defaults, usable_processors
@@ -51,7 +52,7 @@ def run_on_cluster(
     job = replace(job, inputs=expand(job.inputs))
     typed = plan(job, folder)
     parts = [anywhere(part) for part in typed]
-    make_folder(folder) if is_remote(folder) else make_local_folder(folder)
+    make_folder(folder) if is_address(folder) else make_local_folder(folder)
     with ExitStack() as stack:
         memory = stack.enter_context(open_saved_state(job))
         if job.average.auto and memory.alphas is None and chain:
@@ -214,4 +215,4 @@ def _workers(address: str) -> int:
 def _sweep(parts: Sequence[Job]) -> None:
     """Remove what workers that were killed have left."""
     outputs = [part.output for part in parts if part.output is not None]
-    remove_abandoned(name for name in outputs if not is_remote(name))
+    remove_abandoned(name for name in outputs if not is_address(name))

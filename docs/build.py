@@ -120,7 +120,7 @@ def reference(commands: list[click.Command]) -> str:
     """All options of the commands, as their help has them."""
     parts = ["# Reference\n\nWhat `--help` says, word for word; `make docs` writes this page.\n"]
     for command in commands:
-        settings = command.context_settings | {"terminal_width": 100}
+        settings = command.context_settings | {"terminal_width": 98}
         with click.Context(command, info_name=command.name, **settings) as context:
             parts.append(f"\n## {command.name}\n\n```text\n{context.get_help()}\n```\n")
     return "".join(parts)

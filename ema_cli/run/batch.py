@@ -13,6 +13,7 @@ from ema_cli.errors import FileTrouble, OptionError
 from ema_cli.formats.registry import FORMATS, format_of_name, split_suffix
 from ema_cli.io.atomic import same_file, syncing_once, system_words
 from ema_cli.job import Job
+from ema_cli.process import usable_processors
 from ema_cli.run.observer import Observer
 from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
 from ema_cli.run.pipeline import run_part
@@ -75,7 +76,7 @@ def run_folder(
     outcomes: Iterable[Outcome]
     if chain:
         return count_outcomes(_chained(job, parts, watch(job)), len(parts), report)
-    if (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
+    if (workers := min(jobs or usable_processors(), len(parts))) > 1:
         from ema_cli.run.workers import at_once
 
         outcomes = at_once(parts, workers, watch)

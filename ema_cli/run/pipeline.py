@@ -52,7 +52,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         opened.callback(source.close)
         if memory.header is not None and source.columns:
             check_header(source.columns, memory.header, source.name)
-        before = memory.find_columns(source.columns, source.name)
+        before = memory.find_columns(source)
         chosen = select(source, job, before, memory.order_is_time)
         if chosen is None:
             return pass_through(job, source)

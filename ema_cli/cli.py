@@ -159,6 +159,7 @@ spacing, running = under("Keys and times"), under("Running")
 @spacing(
     "--newest-first", is_flag=True, help="The rows stand in falling order: smooth from the last to the first."
 )
+@spacing("--by-file", is_flag=True, help="Each input is a series of its own, in one output.")
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running(
     "--state",
@@ -290,6 +291,8 @@ def make_job(options: dict[str, Any]) -> Job:
             "--dask needs --output-dir" if options["output_dir"] is None else "--dask has jobs of its own"
         )
         raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
+    if options["output_dir"] is not None and options["by_file"]:
+        raise OptionError("--by-file is of one output, --output-dir makes several", "one of the two")
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
     if options["dask"] is not None and options["plot"] is not None:
@@ -311,6 +314,7 @@ def make_job(options: dict[str, Any]) -> Job:
         state=options["state"],
         x=options["x"],
         newest_first=options["newest_first"],
+        by_file=options["by_file"],
     )
     _ = job.notation  # raises where its options contradict each other
     return job

@@ -32,7 +32,8 @@ class Projection:
     invalid: 'error' or 'missing', for cells that are no finite number or no time. keep: columns that the
     output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
     observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
-    order_form: how times there are written; None where it holds numbers.
+    order_form: how times there are written; None where it holds numbers. file: what a column before those
+    kept is called that names the input; None: there is none.
     notation: how cells of text are written, and which numbers stand for missing.
     """
 
@@ -47,6 +48,7 @@ class Projection:
     time_of_day: int | None = None
     order: int | None = None
     order_form: TimeForm | None = None
+    file: str | None = None
 
     @property
     def clocks(self) -> tuple[int, ...]:
@@ -134,7 +136,8 @@ class Batch:
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
     missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
-    columns of `Projection.extra`. clock: what the columns of time and order say besides the times.
+    columns of `Projection.extra`. clock: what the columns of time and order say besides the times. file: of
+    several inputs the one it is from. cells: gives a column as an Arrow array, None where it was not read.
     """
 
     rows: int
@@ -147,6 +150,8 @@ class Batch:
     size: int = 0
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
+    file: str = ""
+    cells: Callable[[int], Any] | None = None
 
     @property
     def invalid(self) -> int:

@@ -27,6 +27,7 @@ from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
 from ema_cli.run.selection import Selection, nothing_to_smooth, select
+from ema_cli.run.suspicions import Suspicions
 
 
 def run(job: Job, watcher: Observer = SILENT) -> Summary:
@@ -105,6 +106,7 @@ class Work:
         self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
         self.notes = notes
+        self.suspicions = Suspicions(job, chosen.columns)
         self.back: Backwards | None = None
         self.written = 0
 
@@ -112,6 +114,7 @@ class Work:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
         above it."""
         self.written += batch.rows
+        self.suspicions.saw(batch)
         if self.back is not None:
             return self.back.write(batch, writer)
         fields = self.fields(batch)
@@ -139,7 +142,7 @@ class Work:
         """Everything has been written. Raises FileTrouble where that can't be all."""
         if self.back is not None:
             self.back.check_all(self.written)
-        self.summary.notes += self.notes.notes()
+        self.summary.notes += [*self.notes.notes(), *self.suspicions.notes]
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
@@ -185,7 +188,9 @@ class Work:
 def open_inputs(job: Job) -> Source:
     """The rows of all inputs, one after another."""
     opener = partial(open_source, job)
-    return opener(job.inputs[0]) if len(job.inputs) == 1 else Parts(job.inputs, opener)
+    if len(job.inputs) == 1 and not job.by_file:
+        return opener(job.inputs[0])
+    return Parts(job.inputs, opener, by_file=job.by_file)
 
 
 def pass_through(job: Job, source: Source) -> Summary:

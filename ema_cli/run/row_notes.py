@@ -20,6 +20,7 @@ class RowNotes:
         self.job, self.chosen = job, chosen
         self.unread: dict[int, tuple[int, Place, str]] = {}
         self.late = 0
+        self.file = ""
         self.first_late = ""
 
     @property
@@ -30,6 +31,7 @@ class RowNotes:
 
     def saw(self, batch: Batch, late: NDArray[np.int64] | None) -> None:
         """A batch has been folded. late: which rows of it, in order, go back."""
+        self.file = batch.file if batch.rows else self.file
         for oddity in batch.clock.unread:
             self._count(oddity, batch)
         if late is None:
@@ -66,6 +68,9 @@ class RowNotes:
             hint = "--newest-first, for rows that stand in falling order"
             if self.job.newest_first:
                 hint = "no --newest-first: the rows stand in rising order"
+            return DataError(f"{what} backwards", batch.place(row, column), hint)
+        if row == 0 and batch.file != self.file:
+            hint = "--by-file, if each file is a series of its own"
             return DataError(f"{what} backwards", batch.place(row, column), hint)
         name = self.chosen.order or self.job.time
         hint = f"sort the rows by {name}"

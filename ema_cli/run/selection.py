@@ -13,6 +13,7 @@ from ema_cli.job import Job
 from ema_cli.times.form import TimeForm
 
 SHOWN = 20  # columns listed in a message
+FILE = "file"  # what the input's name is called as a key
 SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
 
 
@@ -21,6 +22,7 @@ class Selection:
     """The columns of one run: what to read, what they are called, and the new ones' names.
 
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
+    columns: all of the table's.
     """
 
     wanted: Projection
@@ -31,6 +33,7 @@ class Selection:
     x: str | None = None
     time_of_day: str | None = None
     order: str | None = None
+    columns: Sequence[str] = ()
 
 
 def find_column(name: str, columns: Sequence[str], option: str, file: str) -> int:
@@ -89,13 +92,16 @@ def select(
     keep, extra = kept if job.only else None, () if x is None else (x,)
     order_form = form if order_is_time else None
     wanted = Projection(
-        tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form
+        *(tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form),
+        file=FILE if job.only and job.by_file else None,
     )
     smoothed = [source.label(k) for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
-    _check_new(new, columns if keep is None else [source.label(k) for k in keep], source.name)
+    others = columns if keep is None else [source.label(k) for k in keep]
+    _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
     at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
-    return Selection(wanted, smoothed, [source.label(k) for k in keys], at, new, axis, of_day, after)
+    by = [*([FILE] * job.by_file), *(source.label(k) for k in keys)]
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, columns)
 
 
 def _places(

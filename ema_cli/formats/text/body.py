@@ -23,6 +23,7 @@ class TextBody(Body):
     """A run of records and the bytes that come before them (line endings, blank lines).
 
     begin: where in `records.data` those bytes start. read: the values and times that were made of them.
+    file: the input's name.
     """
 
     records: Records
@@ -31,11 +32,12 @@ class TextBody(Body):
     columns: Sequence[str]
     wanted: Projection
     read: tuple[Floats, Ints | None]
+    file: str
 
     def texts(self, layout: Layout) -> tuple[pa.Array, memoryview]:
         records, dialect = self.records, layout
         if not isinstance(dialect, Dialect):
-            places = [Place(column=self.columns[k]) for k in kept_columns(self.columns, self.wanted)]
+            places = [Place(column=name) for name in kept_names(self.columns, self.wanted)]
             return layout.rows(self.arrow(), places, len(records))
         end = int(records.ends[-1]) if len(records) else self.begin
         tail = memoryview(records.data)[end : records.length]
@@ -61,6 +63,9 @@ class TextBody(Body):
         records = self.records
         before = np.append(self.begin, records.ends[:-1])[: len(records)]
         parts = [fields.spans(records.data, before, records.starts)]
+        if self.wanted.file is not None:
+            name = fields.quoted(self.file.encode("utf-8", "surrogateescape"), dialect)
+            parts.append(pa.scalar(name + dialect.delimiter * bool(self.wanted.keep), pa.binary()))
         kept = range(len(self.columns)) if self.wanted.keep is None else self.wanted.keep
         for k, column in enumerate(kept):
             parts += [pa.scalar(dialect.delimiter, pa.binary())] * (k > 0)
@@ -79,8 +84,10 @@ class TextBody(Body):
     def arrow(self) -> pa.RecordBatch:
         values, times = self.read
         schema = text_schema(self.columns, self.wanted)
-        arrays = []
-        for column, kind in zip(kept_columns(self.columns, self.wanted), schema, strict=True):
+        arrays = [] if self.wanted.file is None else [pa.repeat(utf8_name(self.file), len(self.records))]
+        for column, kind in zip(
+            kept_columns(self.columns, self.wanted), list(schema)[len(arrays) :], strict=True
+        ):
             if column in self.wanted.values:
                 numbers = values[:, self.wanted.values.index(column)]
                 arrays.append(pa.array(numbers, mask=np.isnan(numbers)))
@@ -112,5 +119,13 @@ def text_schema(columns: Sequence[str], wanted: Projection) -> pa.Schema:
     kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
     if wanted.time is not None:
         kinds[wanted.time] = pa.timestamp("ns", "UTC")
-    kept = kept_columns(columns, wanted)
-    return pa.schema([(utf8_name(columns[k]), kinds.get(k, pa.string())) for k in kept])
+    types = [kinds.get(k, pa.string()) for k in kept_columns(columns, wanted)]
+    if wanted.file is not None:
+        types.insert(0, pa.string())
+    return pa.schema(zip(map(utf8_name, kept_names(columns, wanted)), types, strict=True))
+
+
+def kept_names(columns: Sequence[str], wanted: Projection) -> list[str]:
+    """What the columns of the output are called."""
+    names = [columns[k] for k in kept_columns(columns, wanted)]
+    return names if wanted.file is None else [wanted.file, *names]

@@ -28,7 +28,7 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
+from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, preamble, refuse_bare_returns, refuse_foreign, split_first
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
@@ -75,14 +75,15 @@ class TextSource(Source):
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         head, dialect = self.head, layout
         if not isinstance(dialect, Dialect):
-            return layout.heading([self.columns[k] for k in kept_columns(self.columns, wanted)])
+            return layout.heading(kept_names(self.columns, wanted))
         if not self.dialect.header or not head.fields:
             return head.lead, b""
         if wanted.keep is None and dialect.separates_like(self.dialect):
             nameless = len(head.fields) - head.named
             return head.lead + head.text + nameless * dialect.delimiter, head.ending
         kept = kept_columns(self.columns, wanted)
-        names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
+        names = [] if wanted.file is None else [fields.quoted(wanted.file.encode(), dialect)]
+        names += [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
         return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Projection) -> pa.Schema:
@@ -95,7 +96,7 @@ class TextSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         nothing = empty_records(b"\n", len(self.columns))
-        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times), self.name)
         keys = [np.empty(0, object) for _ in wanted.keys]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
@@ -282,10 +283,22 @@ class TextSource(Source):
         values, oddities = reader.read(records)
         times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
-        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
-        where = partial(place, records)
-        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+        where, cells_of = partial(place, records), partial(fields.contents, records)
+        return Batch(
+            len(records),
+            values,
+            times,
+            keys,
+            body,
+            where,
+            oddities,
+            self.taken(),
+            extra,
+            clock,
+            cells=cells_of,
+        )
 
     def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:
         def numbers(column: int) -> Floats:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.api.options import Options, in_python, read_options
+from ema_cli.api.options import Options, Settings, in_python, read_options
 from ema_cli.errors import DataError, EmaError, OptionError
 from ema_cli.job import Job, Summary
 from ema_cli.plotting.chart import Chart, Look, make_chart
@@ -90,9 +90,8 @@ def plot(
         A DataFrame or Series (pandas, polars), an Arrow table, a mapping of names to columns, or an array of
         (rows,) or (rows, columns). Columns that hold no numbers are left out.
     x, times, by
-        The axis, the times and the key of the rows: the name of a column (of pandas' index too), or one value
-        a row; `by` may be a list of names. An index of pandas that is more than row numbers is the axis
-        unless another is given.
+        The axis, the times and the key of the rows: a column's name (of pandas' index too), or a value a row;
+        `by` may be a list of names. pandas' index, if it is more than row numbers, is the axis by default.
     title, size, log
         As `--title`, `--size` (pixels across and down) and `--log`.
     **options
@@ -101,8 +100,7 @@ def plot(
     Returns
     -------
     Plot
-        Shows itself in a notebook's cell as the page with the slider; ``.save("trend.html")`` (or .png, .svg,
-        .pdf) writes it, ``.figure()`` is matplotlib's.
+        Shows itself in a notebook's cell; ``.save("trend.html")`` (or .png, .svg, .pdf), ``.figure()``.
 
     Raises
     ------
@@ -110,8 +108,16 @@ def plot(
         For options that are out of range or contradict each other, and for rows at fault.
     """
     settings = read_options(options, timed=times is not None)
-    table, numeric, index = read_frame(data)
-    if x is None and times is None and index is not None:
+    table, job = _job(read_frame(data), (x, times, by), settings)
+    return Plot(partial(_chart, job, table, Look(_title(job, title), size, log)))
+
+
+def _job(
+    frame: tuple[pa.Table, list[str], str | None], roles: tuple[Any, Any, Any], settings: Settings
+) -> tuple[pa.Table, Job]:
+    """The table with its columns of axis, times and keys, and what the command is to do with it."""
+    (table, numeric, index), (x, times, by) = frame, roles
+    if x is None and times is None:
         x = index
     table, axis = _with(table, "x", x)
     table, time = _with(table, "times", times)
@@ -123,17 +129,11 @@ def plot(
     columns = tuple(name for name in numeric if name not in (axis, time, *names))
     if not columns:
         raise DataError("no column holds numbers", hint="name a column of numbers, or astype(float)")
+    unit = settings.time_unit
     job = Job(
-        settings.average,
-        columns=columns,
-        by=tuple(names),
-        time=time,
-        time_unit=settings.time_unit,
-        only=True,
-        invalid=settings.invalid,
-        x=axis,
+        settings.average, columns=columns, by=tuple(names), time=time, time_unit=unit, only=True, x=axis
     )
-    return Plot(partial(_chart, job, table, Look(_title(job, title), size, log)))
+    return table, replace(job, invalid=settings.invalid)
 
 
 def _chart(job: Job, table: pa.Table, look: Look, limits: Limits) -> Chart:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ema_cli.completion import complete_files
 from ema_cli.console import run_command, say
 from ema_cli.errors import OptionError
-from ema_cli.help_groups import GroupedCommand, under
+from ema_cli.help_groups import SETTINGS, GroupedCommand, under
+from ema_cli.manual import about_itself
 from ema_cli.safe_text import safe_text
 
 if TYPE_CHECKING:
@@ -17,23 +19,35 @@ if TYPE_CHECKING:
 NAME = "ema-weights"
 EPILOG = """\
 Examples:
-  ema-weights step_*.safetensors --decay 0.9 --dry-run               what would each one weigh?
+  ema-weights step_*.safetensors --decay 0.9 --dry-run    what does each weigh?
   ema-weights step_*.safetensors --decay 0.9 -o ema.safetensors
-  ema-weights new.safetensors --decay 0.9 --resume fold.npz -o ema.safetensors --force
+  ema-weights new.npz --decay 0.9 --resume fold.npz -o ema.npz --force
 
-A folder or a quoted pattern stands for its checkpoints by number, step_9 before step_10. Exit codes:
-0 done, 1 data or files, 2 usage, 130 Ctrl-C. More: docs/parameters.md
+A folder or a quoted pattern stands for its checkpoints by number, step_9
+before step_10. Exit codes: 0 done, 1 data or files, 2 usage, 130 Ctrl-C.
+More: docs/parameters.md
 """
 _SHORT = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
 files, average, tensors = under("Input and output"), under("The average"), under("Tensors")
 running = under("Running")
 
 
-@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
-@click.argument("checkpoints", nargs=-1, metavar="CHECKPOINT...")
-@files("-o", "--output", metavar="FILE", help="Write FILE, .safetensors or .npz, complete or not at all.")
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings=SETTINGS)
+@click.argument("checkpoints", nargs=-1, metavar="CHECKPOINT...", shell_complete=complete_files)
+@files(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Write FILE, .safetensors or .npz, complete or not at all.",
+)
 @files("--force", is_flag=True, help="Write over FILE if it exists.")
-@files("--resume", metavar="STATE", help="Carry a fold on from STATE if it is there, and leave it there.")
+@files(
+    "--resume",
+    metavar="STATE",
+    shell_complete=complete_files,
+    help="Carry a fold on from STATE if it is there, and leave it there.",
+)
 @files("--key", metavar="KEY", help="The dict in a torch file: model, ema, state_dict, …")
 @average("--decay", metavar="D", help="Weight of the old average, 0 to 1.")
 @average("--alpha", metavar="A", help="Weight of the newest checkpoint: 1 − decay.")
@@ -62,6 +76,7 @@ running = under("Running")
 )
 @running("--dry-run", is_flag=True, help="Print each checkpoint's weight; read no values.")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@about_itself
 @click.version_option(None, "-V", "--version", package_name="ema-smooth", prog_name=NAME)
 def command(**options: Any) -> None:
     """Fold checkpoints, in the order given, into their exponential moving average.

@@ -148,7 +148,7 @@ def test_shards(tmp_path: Path) -> None:
     weight_map = {name: shard for shard, held in halves.items() for name in held}
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     same(read(index), arrays)
-    assert expanded([str(tmp_path)]) == [str(index)], "the index stands for its shards"
+    assert expanded([str(tmp_path)]).names == [str(index)], "the index stands for its shards"
 
     index.write_text(json.dumps({"weight_map": {**weight_map, "more": "m-2.safetensors"}}))
     with pytest.raises(FileTrouble, match="lacks tensor 'more'"):
@@ -344,10 +344,12 @@ def test_folders_and_patterns_go_by_number_never_by_time(tmp_path: Path) -> None
         os.utime(path, (age, age))
     by_number = [str(tmp_path / f"s{number}.npz") for number in (2, 9, 10)]
     (tmp_path / "notes.txt").touch()
-    assert expanded([str(tmp_path)]) == by_number
-    assert expanded([str(tmp_path / "s*.npz")]) == by_number
-    assert expanded(by_number[::-1]) == by_number[::-1], "files keep the order given"
+    assert expanded([str(tmp_path)]).names == by_number
+    assert expanded([str(tmp_path / "s*.npz")]).names == by_number
+    assert expanded(by_number[::-1]).names == by_number[::-1], "files keep the order given"
     (tmp_path / "optimizer.pt").touch()
+    assert expanded([str(tmp_path)]).names == by_number, "an optimiser is no model"
+    (tmp_path / "other.pt").touch()
     with pytest.raises(FileTrouble, match="several formats: npz, torch"):
         expanded([str(tmp_path)])
     (tmp_path / "empty").mkdir()

@@ -17,7 +17,7 @@ FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 # From the ground up: a module or room may import from its own floor and those below.
 FLOORS = [
     ["errors", "process", "help_groups", "state_options", "safe_text"],
-    ["io", "decay", "like"],
+    ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],

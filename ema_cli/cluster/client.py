@@ -46,6 +46,8 @@ def run_on_cluster(
     if job.state is not None and not chain:
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")
+    if chain:
+        refuse_order(job)
     job = replace(job, inputs=expand(job.inputs))
     typed = plan(job, folder)
     parts = [anywhere(part) for part in typed]
@@ -63,6 +65,19 @@ def run_on_cluster(
         outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
         named = (as_typed(outcome, *both) for outcome, *both in zip(outcomes, parts, typed, strict=False))
         return count_outcomes(named, len(parts), report)
+
+
+def refuse_order(job: Job) -> None:
+    """Raise OptionError for what is known only from row to row, which parts in many places are not told."""
+    given = {
+        "--order": job.order is not None,
+        f"--late {job.late}": job.late != "error",
+        "--time-zone": job.time_zone is not None,
+    }
+    for option, there in given.items():
+        if there:
+            problem = f"{option} goes from part to part, which --dask with --chain does not do"
+            raise OptionError(problem, "--chain without --dask")
 
 
 def _chained(client: Client, memory: SavedState, parts: Sequence[Job]) -> Iterator[Outcome]:

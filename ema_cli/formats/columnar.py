@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import (
     BATCH_ROWS,
-    LARGEST,
     Batch,
     Body,
+    Clock,
     Floats,
     Ints,
     Layout,
+    Oddity,
     Projection,
     Sample,
     Source,
 )
+from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
-from ema_cli.times import BadTimeError, to_nanoseconds
+from ema_cli.io.atomic import system_words
+from ema_cli.notation import LARGEST
 
-# Cells held at once: a table of more than 64 columns is read in shorter batches.
+# Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
+BATCH_BYTES = 32 << 20
+# What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
+DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 MISSING_HINT = "--invalid missing"
 
 
@@ -73,7 +91,7 @@ class ColumnarSource(Source):
     arrow_schema: Any
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """These columns as record batches, in file order."""
+        """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
         raise NotImplementedError
 
     def size_after(self, rows: int) -> int:
@@ -109,29 +127,30 @@ class ColumnarSource(Source):
                 hint = "choose numeric columns with -c"
                 raise DataError(f"values of type {kind} are no numbers", place, hint)
         kept = self._kept(wanted)
-        keys_and_time = (*wanted.keys, *(() if wanted.time is None else (wanted.time,)))
-        read = sorted({*kept, *wanted.values, *keys_and_time, *wanted.extra})
+        read = sorted({*kept, *wanted.values, *wanted.keys, *wanted.clocks, *wanted.extra})
         at = {column: k for k, column in enumerate(read)}
         places = tuple(Place(self.name, column=self.columns[k]) for k in kept)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
         schema = self.schema(wanted)
         first = 0
-        for table in self.read(read):
-            columns, count = table.columns, table.num_rows
+        for part in self.read(read):
+            columns, count = part.columns, part.num_rows
             rows = RowLocator(self.name, self.columns, first)
-            values, invalid = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            times, clock = _clock(columns, at, wanted, (values, rows))
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
             first += count
             yield Batch(
                 count,
                 values,
-                None if wanted.time is None else _times(columns[at[wanted.time]], wanted, rows),
+                times,
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
-                invalid,
+                oddities,
                 self.size_after(first),
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
+                clock,
             )
 
     def _kept(self, wanted: Projection) -> Sequence[int]:
@@ -146,29 +165,66 @@ def rows_at_once(columns: int) -> int:
     return size
 
 
-def _values(columns: Sequence[Any], count: int, wanted: Projection, rows: RowLocator) -> tuple[Floats, int]:
-    """(count, columns) float64 with NaN where missing, and how many cells were infinite.
+def new_columns(fields: Floats) -> list[Any]:
+    """New fields, (new columns, rows), as Arrow columns with null where blank."""
+    return [pa.array(column, from_pandas=True) for column in fields]
+
+
+@contextlib.contextmanager
+def trouble(name: str, what: str) -> Iterator[None]:
+    """pyarrow's exceptions as FileTrouble: this is no sound `what`. Nothing but pyarrow runs inside."""
+    try:
+        yield
+    except FileTrouble:
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FileTrouble(name, system_words(error)) from error
+        words = " ".join(str(error).split()) or type(error).__name__
+        if "crypt" in words.lower():
+            raise FileTrouble(name, "is encrypted, so it can't be read", "decrypt it first") from error
+        raise FileTrouble(name, f"is no sound {what} ({words[:200]})") from error
+
+
+def _values(
+    columns: Sequence[Any], count: int, wanted: Projection, rows: RowLocator
+) -> tuple[Floats, list[Oddity]]:
+    """(count, columns) float64 with NaN where missing, and the cells that were infinite.
 
     Integers beyond 2**53 and long decimals are rounded to the nearest float64.
     """
     values = np.empty((len(columns), count)).T  # column after column, as the engine folds them
     for k, column in enumerate(columns):
         values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    for number in wanted.notation.na_numbers:
+        values[values == number] = np.nan
     # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.
     odd = np.abs(values) >= LARGEST
     if not odd.any():
-        return values, 0
+        return values, []
+    rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
+    oddities = [
+        Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
+        for k, at in enumerate(rows_at)
+        if at
+    ]
     if wanted.invalid == "error":
-        row, k = (int(axis[0]) for axis in np.nonzero(odd))
-        text = columns[k].slice(row, 1).cast(pa.string())[0].as_py()
-        raise DataError(f"no finite number: {text}", rows(row, wanted.values[k]), MISSING_HINT)
+        first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
+        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
     values[odd] = np.nan
-    return values, int(odd.sum())
+    return values, oddities
 
 
-def _times(column: Any, wanted: Projection, rows: RowLocator) -> Ints:
+def _clock(
+    columns: Sequence[Any], at: Mapping[int, int], wanted: Projection, read: tuple[Floats, RowLocator]
+) -> tuple[Ints | None, Clock]:
+    values, rows = read
+
+    def numbers(column: int) -> Floats:
+        """Infinities are told as they are in values."""
+        return _values([columns[at[column]]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
+
     try:
-        return to_nanoseconds(column, wanted.time_unit)
-    except BadTimeError as error:
-        problem = f"{error.text!r} is {error.problem}" if error.text else f"the time is {error.problem}"
-        raise DataError(problem, rows(error.row, wanted.time), error.hint) from None
+        return ClockReader(wanted, values, lambda column: columns[at[column]], numbers).read()
+    except BadClockError as error:
+        raise DataError(error.problem, rows(error.row, error.column), error.hint) from None

@@ -26,6 +26,7 @@ class Parts(Source):
         self.opened = [self.first]
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
+        self.delimiter = self.first.delimiter
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         found = self.first.sample(candidates, most)

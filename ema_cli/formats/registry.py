@@ -32,11 +32,14 @@ class Format:
     binary: bool = False
 
 
+# An IPC file, an IPC stream, and Feather V1, which is not read but told apart.
+ARROW = (b"ARROW1", b"\xff\xff\xff\xff", b"FEA1")
 FORMATS = {
     each.name: each
     for each in (
         Format("csv", "text", (".csv",)),
         Format("tsv", "text", (".tsv", ".tab")),
+        Format("arrow", "arrow", (".arrow", ".arrows", ".feather", ".ipc"), ARROW, binary=True),
         Format("parquet", "parquet", (".parquet", ".pq"), (b"PAR1",), binary=True),
     )
 }

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
 from ema_cli.formats.base import Batch, Floats, Sink
+from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import (
     MAGIC,
     Chunk,
@@ -37,7 +38,7 @@ from ema_cli.formats.parquet.footer import (
     schema_of,
     split,
 )
-from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, new_columns, workers
+from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, workers
 from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
 
 # Beyond these an input is read and written anew: its footer is held in memory as Python objects, and the new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -12,27 +11,17 @@ import pyarrow.parquet as pq
 
 from ema_cli.errors import FileTrouble
 from ema_cli.formats.arrow_types import leaves, nests_dictionary
-from ema_cli.formats.columnar import ColumnarSource, rows_at_once
+from ema_cli.formats.columnar import BATCH_BYTES, ColumnarSource, rows_at_once, trouble
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
-from ema_cli.io.atomic import system_words
+from ema_cli.formats.regroup import Regrouper, has_long_values, row_bytes
 from ema_cli.io.streams import arrow_file
 
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
-# What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
-_DAMAGE = (
-    pa.ArrowException,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-)
+# Rows decoded at first, and at most, where they may be of any length.
+FEW_ROWS, MORE_ROWS = 1024, 8192
+WHAT = "Parquet file"
 
 
 class ParquetSource(ColumnarSource):
@@ -45,11 +34,11 @@ class ParquetSource(ColumnarSource):
 
     def __init__(self, file: str | os.PathLike[str] | BinaryIO, name: str) -> None:
         self.name = name
-        with _trouble(name):
+        with trouble(name, WHAT):
             self._handle = arrow_file(file)
             self._bytes = self._handle.size()
         try:
-            with _trouble(name):
+            with trouble(name, WHAT):
                 self._file = _parquet_file(self._handle)
                 self.arrow_schema = self._file.schema_arrow
                 self.columns: list[str] = list(self.arrow_schema.names)
@@ -76,53 +65,42 @@ class ParquetSource(ColumnarSource):
         return int(self._bytes * rows // max(1, self._file.metadata.num_rows))
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """Always as many rows, whatever the row groups are; but the last time."""
-        size = rows_at_once(len(columns))
-        waiting: list[Any] = []
-        count = 0
+        """Always as many rows, whatever the row groups are; but the last time, and where rows are long."""
+        groups = Regrouper(size := rows_at_once(len(columns)), BATCH_BYTES)
         for batch in self._record_batches(columns, size):
-            waiting.append(batch)
-            count += batch.num_rows
-            while count >= size:
-                missing = size - (count - waiting[-1].num_rows)
-                rest = waiting[-1].slice(missing)
-                waiting[-1] = waiting[-1].slice(0, missing)
-                yield _joined(waiting, self.name)
-                waiting, count = [rest], rest.num_rows
-        if count:
-            yield _joined(waiting, self.name)
+            for group in groups.add(batch):
+                yield _joined(group, self.name)
+        if rest := groups.rest():
+            yield _joined(rest, self.name)
 
     def _record_batches(self, read: Sequence[int], size: int) -> Iterator[Any]:
         """As pyarrow cuts them: dictionaries end with their row group."""
         leaves = [leaf for column in read for leaf in self._leaves[column]]
+        kinds = [self.arrow_schema.field(column).type for column in read]
         groups = list(range(self._file.num_row_groups))
-        apart = any(nests_dictionary(self.arrow_schema.field(column).type) for column in read)
-        for run in [[group] for group in groups] if apart else [groups]:
-            with _trouble(self.name):
+        reader, long = self._file.reader, has_long_values(kinds)
+        size = min(size, FEW_ROWS) if long else size
+        for run in [[group] for group in groups] if any(map(nests_dictionary, kinds)) else [groups]:
+            with trouble(self.name, WHAT):
                 # By leaf number and not by name, which need not be unique.
-                reader = iter(
-                    self._file.reader.iter_batches(size, run, column_indices=leaves, use_threads=True)
-                )
+                batches = iter(reader.iter_batches(size, run, column_indices=leaves, use_threads=True))
             while True:
-                with _trouble(self.name):
-                    batch = next(reader, None)
+                with trouble(self.name, WHAT):
+                    batch = next(batches, None)
                 if batch is None:
                     break
                 yield batch
+                if long and (better := _better_size(batch)) != size:
+                    size = better
+                    reader.set_batch_size(size)  # which the iterator heeds at its next step
 
 
-@contextlib.contextmanager
-def _trouble(name: str) -> Iterator[None]:
-    """pyarrow's exceptions as FileTrouble. Nothing but pyarrow runs inside."""
-    try:
-        yield
-    except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise FileTrouble(name, system_words(error)) from error
-        words = " ".join(str(error).split()) or type(error).__name__
-        if "crypt" in words.lower():
-            raise FileTrouble(name, "is encrypted Parquet, which is not read", "decrypt it first") from error
-        raise FileTrouble(name, f"is no sound Parquet file ({words[:200]})") from error
+def _better_size(batch: Any) -> int:
+    """How many rows to decode next: the last ones were so long."""
+    rows, bytes_ = int(batch.num_rows), int(row_bytes(batch).sum())
+    if bytes_ > BATCH_BYTES:
+        return max(16, rows // 4)
+    return min(2 * rows, MORE_ROWS) if 4 * bytes_ < BATCH_BYTES else rows
 
 
 def _parquet_file(handle: Any) -> Any:
@@ -145,5 +123,5 @@ def _footer(handle: Any) -> bytes:
 
 def _joined(batches: list[Any], name: str) -> Any:
     """Consecutive batches as one."""
-    with _trouble(name):
+    with trouble(name, WHAT):
         return pa.concat_batches(batches) if len(batches) > 1 else batches[0]

@@ -39,10 +39,17 @@ class TextBody(Body):
             return layout.rows(self.arrow(), places, len(records))
         end = int(records.ends[-1]) if len(records) else self.begin
         tail = memoryview(records.data)[end : records.length]
-        if self.wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
-            offsets = np.append(self.begin, records.ends).astype(np.int32)
-            return binary_array(offsets, records.data), tail
-        return self._chosen(dialect), tail
+        if self.wanted.keep is not None or not dialect.separates_like(self.dialect):
+            return self._chosen(dialect), tail
+        offsets = np.append(self.begin, records.ends).astype(np.int32)
+        own = binary_array(offsets, records.data)
+        return own if records.lacking is None else pc.join(own, self._padding(records.lacking)), tail
+
+    def _padding(self, lacking: Ints) -> pa.Array:
+        """What records with too few fields need at their end."""
+        one = self.dialect.delimiter + (fields.BLANK if self.dialect.spaces else b"")
+        texts = pa.array([one * k for k in range(int(lacking.max()) + 1)], pa.binary())
+        return pc.take(texts, lacking)
 
     def head(self, rows: int) -> TextBody:
         values, times = self.read
@@ -58,12 +65,14 @@ class TextBody(Body):
         for k, column in enumerate(kept):
             parts += [pa.scalar(dialect.delimiter, pa.binary())] * (k > 0)
             field = fields.raw_fields(records, column)
-            if dialect.delimiter != self.dialect.delimiter:
+            if not dialect.separates_like(self.dialect):
                 coded = field.dictionary_encode()
                 said = [
                     fields.quoted_for(text, self.dialect, dialect) for text in coded.dictionary.to_pylist()
                 ]
                 field = pa.array(said, pa.binary()).take(coded.indices)
+            elif dialect.spaces and records.lacking is not None:
+                field = pa.array([text or fields.BLANK for text in field.to_pylist()], pa.binary())
             parts.append(field)
         return pc.join(*parts)
 

@@ -15,6 +15,9 @@ from ema_cli.formats.base import Floats
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.records import Records
 
+# Where spaces separate, a blank field has to be said.
+BLANK = b"NaN"
+
 
 def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
     """The pieces of `data` between each start and end as an Arrow binary array."""
@@ -60,14 +63,15 @@ def _closing_quote(cell: bytes) -> int:
 
 def quoted(text: bytes, dialect: Dialect) -> bytes:
     """A field that says `text`: in quotes only where it has to be."""
-    if any(mark in text for mark in (dialect.delimiter, b'"', b"\n", b"\r")):
+    marks = (b" ", b"\t") if dialect.spaces else (dialect.delimiter,)
+    if any(mark in text for mark in (*marks, b'"', b"\n", b"\r")) or (dialect.spaces and not text):
         return b'"' + text.replace(b'"', b'""') + b'"'
     return text
 
 
 def quoted_for(field: bytes, own: Dialect, other: Dialect) -> bytes:
     """A field of one dialect as it stands in another."""
-    return field if own.delimiter == other.delimiter else quoted(unquote(field), other)
+    return field if own.separates_like(other) else quoted(unquote(field), other)
 
 
 def shown(cell: bytes) -> str:
@@ -83,6 +87,7 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
     decimals. alone: nothing comes before the fields, so the first delimiter is left out.
     """
     rows, width = fields.shape
+    blank = BLANK if dialect.spaces else b""
     if digits is None:
         # orjson opens with a bracket and puts a comma before every field but the first; so that the first one
         # has a comma too, a blank goes before it.
@@ -91,11 +96,11 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
         flat[1:].reshape(rows, width)[...] = fields
         text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
         if np.isnan(fields).any():
-            text = text.replace(b"null", b"")
+            text = text.replace(b"null", blank)
         end = len(text) - 1  # without the closing bracket
     else:
         template = f",%.{digits}f" * (rows * width)
-        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")
+        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", blank)
         end = len(text)
     commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
     offsets = np.append(commas[::width], end).astype(np.int32)

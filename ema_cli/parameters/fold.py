@@ -94,7 +94,7 @@ def planned(given: Sequence[str], options: FoldOptions, resume: str | None = Non
                     f"--resume carries a fold on; --{options.lengths[0].family} takes all snapshots at once",
                     "leave out --resume",
                 )
-            checkpoints.sort(key=lambda checkpoint: profile_of(checkpoint).step)
+            checkpoints.sort(key=_by_profile)
         averages = [
             planned_average(length, checkpoints, options, before)
             for length, before in zip(options.lengths, saved, strict=True)
@@ -103,6 +103,12 @@ def planned(given: Sequence[str], options: FoldOptions, resume: str | None = Non
         plan = Plan(checkpoints, averages, tensors.tensors, tensors.sources, tensors.left_out, tensors.tied)
         plan.notes = [*found.notes, *_notes(plan, options)]
         yield plan
+
+
+def _by_profile(checkpoint: Checkpoint) -> tuple[int, float]:
+    """Sorts by step, the narrower profile of two first."""
+    profile = profile_of(checkpoint)
+    return profile.step, -(profile.gamma or 0.0)
 
 
 def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:

@@ -2,8 +2,8 @@
 
 `.metadata` is a pickle that says which part of a tensor lies where in the `.distcp` files. torch itself loads
 it with a plain `pickle.load`, which would run whatever stands there; here each class that it names becomes a
-record without behaviour, and any other name is refused. A part is a tensor as `torch.save` writes it: its values
-lie in one piece in the file, and are read from there.
+record without behaviour, and any other name is refused. A part is a tensor as `torch.save` writes it: its
+values lie in one piece in the file, and are read from there.
 """
 
 from __future__ import annotations

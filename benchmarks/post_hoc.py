@@ -2,10 +2,10 @@
 
     python benchmarks/post_hoc.py [--steps 8000]
 
-Parameters walk at random about a slowly moving mean. Power-function averages of two widths leave snapshots, in
-float32 as those of `ParameterEMA` are; averages of other lengths are kept along the run in float64. Each cell is
-the distance of the average that is fitted from snapshots to the one that was kept, as a share of the latter's
-norm about its mean.
+Parameters walk at random about a slowly moving mean. Power-function averages of two widths leave snapshots,
+in float32 as those of `ParameterEMA` are; averages of other lengths are kept along the run in float64. A cell
+is the distance of the average that is fitted from snapshots to the one that was kept, as a share of the
+latter's norm about its mean.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def walk(steps: int) -> Kept:
     for now in range(1, steps + 1):
         noise = 0.98 * noise + 0.2 * rng.normal(size=SIZE)
         parameters = goal * (1.0 - np.exp(-3.0 * now / steps)) + noise
-        for gamma in averages:
-            averages[gamma] += power_weights(gamma, now)[1] * (parameters - averages[gamma])
+        for gamma, so_far in averages.items():
+            np.add(so_far, power_weights(gamma, now)[1] * (parameters - so_far), out=so_far)
         if now in at:
             kept[now] = {gamma: average.copy() for gamma, average in averages.items()}
     return kept

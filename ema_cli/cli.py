@@ -9,33 +9,35 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ema_cli.completion import complete_columns, complete_files
+from ema_cli.completion import complete_columns, complete_files, complete_folders, complete_words
 from ema_cli.console import run_command, say
 from ema_cli.formats.registry import FORMATS
-from ema_cli.help_groups import GroupedCommand, under
+from ema_cli.help_groups import SETTINGS, GroupedCommand, under
+from ema_cli.manual import about_itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ema_cli.job import Job, Summary
+    from ema_cli.observing import Drawing
     from ema_cli.run.batch import Tally
     from ema_cli.run.outcome import Outcome
 
 NAME = "ema-smooth"
 EPILOG = """\
 Examples:
-  ema-smooth input.csv --alpha 0.1                        a trend column for every number column
-  tail -f log.csv | ema-smooth -c loss --decay 0.99       answers every line as it comes
-  ema-smooth w.parquet --by station --time t --halflife 6h -o trend.parquet
+  ema-smooth input.csv --alpha 0.1            a trend for every number column
+  tail -f log.csv | ema-smooth --decay 0.99   answers every line as it comes
+  ema-smooth w.parquet --by id --time t --halflife 6h -o trend.parquet
 
-Missing cells stay blank, and nothing of the input changes. Exit codes: 0 done, 1 data or files,
-2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
+Missing cells stay blank, and nothing of the input changes. Exit codes:
+0 done, 1 data or files, 2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
 """
 inputs, columns, average = under("Input and output"), under("Columns"), under("The average")
 spacing, running = under("Keys and times"), under("Running")
 
 
-@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings=SETTINGS)
 @click.argument("input", nargs=-1, shell_complete=complete_files)
 @inputs(
     "-o",
@@ -44,12 +46,22 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_files,
     help="Write FILE, complete or not at all; may be the input.",
 )
-@inputs("--output-dir", metavar="DIR", help="Write each input's output into DIR, by the same name.")
+@inputs(
+    "--output-dir",
+    metavar="DIR",
+    shell_complete=complete_folders,
+    help="Write each input's output into DIR, by the same name.",
+)
 @inputs(
     "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
-@inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
+@inputs(
+    "--dask",
+    metavar="ADDRESS",
+    shell_complete=complete_words("local"),
+    help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].",
+)
 @inputs("--from", "source", type=click.Choice(list(FORMATS)), help="Format of the input.")
 @inputs("--to", "target", type=click.Choice(list(FORMATS)), help="Format of the output.")
 @inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, `tab`, or `spaces`.")
@@ -79,13 +91,24 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--residual", is_flag=True, help="Add value − trend.")
 @columns("--std", is_flag=True, help="Add the weighted standard deviation.")
 @columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
-@average("--alpha", multiple=True, metavar="A", help="Weight of the newest value, 0 to 1, or `auto`.")
+@average(
+    "--alpha",
+    multiple=True,
+    metavar="A",
+    shell_complete=complete_words("auto"),
+    help="Weight of the newest value, 0 to 1, or `auto`.",
+)
 @average("--span", multiple=True, metavar="N", help="α = 2/(N+1).")
 @average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
 @average("--com", multiple=True, metavar="C", help="α = 1/(1+C), the centre of mass.")
 @average("--decay", multiple=True, metavar="D", help="α = 1 − D, as TensorBoard and torch say it.")
 @average("--adjust", is_flag=True, default=None, help="Bias-corrected weights (pandas' adjust=True).")
-@average("--init", metavar="first|zero|sma|NUMBER", help="The average before the first row [first].")
+@average(
+    "--init",
+    metavar="first|zero|sma|NUMBER",
+    shell_complete=complete_words("first", "zero", "sma"),
+    help="The average before the first row [first].",
+)
 @average("--missing", type=click.Choice(["skip", "decay", "error"]), help="What a missing cell does [skip].")
 @average("--fill", is_flag=True, default=None, help="Print the held trend on missing rows.")
 @average(
@@ -152,8 +175,13 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_columns,
     help="Draw along this column, a step or a time; it is not smoothed [--time, else rows].",
 )
+@running("--title", metavar="TEXT", help="The picture's title [the file and the weight].")
+@running("--size", metavar="WxH", help="Its size in pixels, of characters in the terminal.")
+@running("--log", is_flag=True, help="Draw values on a logarithmic axis.")
+@running("--relative", is_flag=True, help="Draw every series from its own start.")
 @running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@about_itself
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
     """Append exponential moving averages to the columns of CSV, TSV, Parquet and Arrow files.
@@ -161,17 +189,21 @@ def command(**options: Any) -> None:
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
     """
+    from ema_cli.formats.registry import check_output_name
     from ema_cli.process import set_process_defaults
 
     job = make_job(options)
+    check_output_name(job)
     _mind_terminals(job)
     set_process_defaults()
+    from ema_cli.observing import make_drawing, watching
+
+    drawing = make_drawing(options)
     if options["output_dir"] is not None:
-        raise click.exceptions.Exit(_run_folder(job, options))
-    from ema_cli.observing import watching
+        raise click.exceptions.Exit(_run_folder(job, options, drawing))
     from ema_cli.run.pipeline import run
 
-    with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
+    with watching(job, drawing, options["progress"], partial(say, NAME)) as watcher:
         summary = run(job, watcher)
     _tell(job, summary, verbose=options["verbose"])
 
@@ -201,9 +233,9 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
         say(NAME, describe(job, summary))
 
 
-def _run_folder(job: Job, options: dict[str, Any]) -> int:
+def _run_folder(job: Job, options: dict[str, Any], drawing: Drawing | None) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
-    from ema_cli.observing import counting
+    from ema_cli.observing import comparing, counting
     from ema_cli.run.batch import run_folder
 
     def report(outcome: Outcome) -> None:
@@ -214,9 +246,12 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
     folder, chain, address = options["output_dir"], options["chain"], options["dask"]
-    with counting(job, options["progress"], report) as counted:
+    with (
+        counting(job, options["progress"], report) as counted,
+        comparing(job, drawing, chain=chain, report=counted, say=partial(say, NAME)) as (kept, watch),
+    ):
         if address is None:
-            tally = run_folder(job, folder, options["jobs"], chain, counted)
+            tally = run_folder(job, folder, options["jobs"], chain, kept, watch)
         else:
             tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")
@@ -226,11 +261,12 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
 def _cluster() -> Callable[..., Tally]:
     """What runs a batch on Dask. Raises OptionError where that is not installed."""
     from ema_cli.errors import OptionError
+    from ema_cli.extras import install_hint
 
     try:
         from ema_cli.cluster.client import run_on_cluster
     except ModuleNotFoundError as error:
-        hint = "pip install 'ema-smooth[dask]'"
+        hint = install_hint("dask")
         raise OptionError(f"--dask needs a package that is not there: {error.name}", hint) from None
     return run_on_cluster
 
@@ -239,6 +275,7 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
+    from ema_cli.io.names import expanded
     from ema_cli.job import Job
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
@@ -252,12 +289,12 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
-    if options["output_dir"] is not None and options["plot"] is not None:
-        raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
+    if options["dask"] is not None and options["plot"] is not None:
+        raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
     given = {name: value for name, value in options.items() if value != ()}
     job = Job(
         average=make_average(given, timed=bool(options["time"])),
-        inputs=options["input"] or ("-",),
+        inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
         output=options["output"],
         source=options["source"],
         target=options["target"],

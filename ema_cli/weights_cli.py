@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ema_cli.completion import complete_files
 from ema_cli.console import run_command, say
 from ema_cli.errors import OptionError
-from ema_cli.help_groups import GroupedCommand, under
+from ema_cli.help_groups import SETTINGS, GroupedCommand, under
+from ema_cli.manual import about_itself
 
 if TYPE_CHECKING:
     from ema_cli.parameters.plan import FoldOptions, Plan
@@ -17,14 +19,15 @@ if TYPE_CHECKING:
 NAME = "ema-weights"
 EPILOG = """\
 Examples:
-  ema-weights step_*.safetensors --decay 0.9 --dry-run               what would each one weigh?
+  ema-weights step_*.safetensors --decay 0.9 --dry-run    what does each weigh?
   ema-weights step_*.safetensors --decay 0.9 -o ema.safetensors
-  ema-weights run/ --decay 0.9 -o ema/                               checkpoint-500/, checkpoint-1000/, …
-  ema-weights new.safetensors --decay 0.9 --resume fold.npz -o ema.safetensors --force
-  ema-weights snapshots/ --sigma-rel 0.05 --sigma-rel 0.1 -o 'ema-{}.safetensors'
+  ema-weights run/ --decay 0.9 -o ema/           checkpoint-500/, checkpoint-1000/, …
+  ema-weights new.npz --decay 0.9 --resume fold.npz -o ema.npz --force
+  ema-weights snapshots/ --sigma-rel 0.05 --sigma-rel 0.1 -o 'ema-{}.npz'
 
-A folder or a quoted pattern stands for its checkpoints by number, step_9 before step_10. Exit codes:
-0 done, 1 data or files, 2 usage, 130 Ctrl-C. More: docs/checkpoints.md
+A folder or a quoted pattern stands for its checkpoints by number, step_9
+before step_10. Exit codes: 0 done, 1 data or files, 2 usage, 130 Ctrl-C.
+More: docs/checkpoints.md
 """
 _SHORT = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
 # A cumulative weight that is further off than this is said without being asked.
@@ -33,17 +36,23 @@ files, average, tensors = under("Input and output"), under("The average"), under
 running = under("Running")
 
 
-@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
-@click.argument("checkpoints", nargs=-1, metavar="CHECKPOINT...")
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings=SETTINGS)
+@click.argument("checkpoints", nargs=-1, metavar="CHECKPOINT...", shell_complete=complete_files)
 @files(
     "-o",
     "--output",
     metavar="FILE",
+    shell_complete=complete_files,
     help="Write FILE, .safetensors or .npz, or a folder FILE/, complete or not.",
 )
 @files("--shard-size", metavar="SIZE", help="Bytes of a shard in a folder: 5GB, 500MB, 2GiB [5GB].")
 @files("--force", is_flag=True, help="Write over FILE if it exists.")
-@files("--resume", metavar="STATE", help="Carry a fold on from STATE if it is there, and leave it there.")
+@files(
+    "--resume",
+    metavar="STATE",
+    shell_complete=complete_files,
+    help="Carry a fold on from STATE if it is there, and leave it there.",
+)
 @files("--key", metavar="KEY", help="The dict in a torch file: model, ema, state_dict, …")
 @average("--decay", metavar="D", multiple=True, help="Weight of the old average, 0 to 1.")
 @average("--alpha", metavar="A", multiple=True, help="Weight of the newest checkpoint: 1 − decay.")
@@ -82,8 +91,14 @@ running = under("Running")
     help="float16, bfloat16, float32 or float64 [each as in the newest checkpoint].",
 )
 @running("--dry-run", is_flag=True, help="Print each checkpoint's weight; read no values.")
-@running("--plot", metavar="FILE", help="Draw the weights, and the profile they come to: png, svg or pdf.")
+@running(
+    "--plot",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Draw the weights, and the profile they come to: png, svg or pdf.",
+)
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@about_itself
 @click.version_option(None, "-V", "--version", package_name="ema-smooth", prog_name=NAME)
 def command(**options: Any) -> None:
     """Fold checkpoints, in the order given, into their average: exponential, plain, weighted or post-hoc.

@@ -20,11 +20,12 @@ from distributed import Client, LocalCluster, WorkerPlugin
 
 from ema_cli.cluster.chain import Choice, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
-from ema_cli.cluster.remote import anywhere, expand, is_remote, make_folder, staged
+from ema_cli.cluster.remote import anywhere, expand, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
+from ema_cli.io.names import is_address
 from ema_cli.io.temporary import at_interrupt, remove_abandoned
 from ema_cli.job import Job
-from ema_cli.process import set_process_defaults
+from ema_cli.process import set_process_defaults, usable_processors
 from ema_cli.run.batch import Report, Tally, count_outcomes, make_local_folder, plan
 from ema_cli.run.outcome import Outcome
 from ema_cli.run.pipeline import run
@@ -51,7 +52,7 @@ def run_on_cluster(
     job = replace(job, inputs=expand(job.inputs))
     typed = plan(job, folder)
     parts = [anywhere(part) for part in typed]
-    make_folder(folder) if is_remote(folder) else make_local_folder(folder)
+    make_folder(folder) if is_address(folder) else make_local_folder(folder)
     with ExitStack() as stack:
         memory = stack.enter_context(open_saved_state(job))
         if job.average.auto and memory.alphas is None and chain:
@@ -181,7 +182,7 @@ def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Cl
         def end() -> None:
             for nanny in cluster.workers.values():
                 with suppress(OSError, TypeError):
-                    os.kill(nanny.pid, signal.SIGKILL)
+                    os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             at_interrupt_too()
 
         with at_interrupt(end):
@@ -205,7 +206,7 @@ def _quiet() -> Iterator[None]:
 def _workers(address: str) -> int:
     number = address.removeprefix("local").removeprefix(":")
     if not number:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_processors()
     if not number.isdigit() or not int(number):
         raise OptionError(f"--dask {address}: not a number of processes", "--dask local:4")
     return int(number)
@@ -214,4 +215,4 @@ def _workers(address: str) -> int:
 def _sweep(parts: Sequence[Job]) -> None:
     """Remove what workers that were killed have left."""
     outputs = [part.output for part in parts if part.output is not None]
-    remove_abandoned(name for name in outputs if not is_remote(name))
+    remove_abandoned(name for name in outputs if not is_address(name))

@@ -202,6 +202,14 @@ class Source(Protocol):
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema, metadata and all, of the columns kept."""
 
+    def types(self) -> Any | None:
+        """The Arrow schema of all columns, where the input has one before a row is read."""
+        return None
+
+    def settle(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
+        """Hand over columns in the types of this schema, which hold what `types` said and more."""
+        return
+
     def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
         """What has to stand between the last row and another part of the series, as a batch without rows."""
         return None

@@ -19,8 +19,9 @@ import pytest
 
 from ema_cli.errors import EmaError, FileTrouble, OptionError
 from ema_cli.io.atomic import atomic_write
+from ema_cli.io.names import natural_key
 from ema_cli.parameters.checkpoints import open_checkpoint, writer_for
-from ema_cli.parameters.checkpoints.naming import expanded, natural_key, out_of_order, step_of
+from ema_cli.parameters.checkpoints.naming import expanded, out_of_order, step_of
 from ema_cli.parameters.tensors import Array, TensorInfo
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")

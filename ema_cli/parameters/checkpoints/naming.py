@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import re
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble
+from ema_cli.io.names import is_pattern, matches, natural_key
 from ema_cli.parameters.checkpoints import METADATA_KEY, format_of, open_checkpoint
 from ema_cli.parameters.checkpoints.shards import read_index
 from ema_cli.parameters.power import snapshot_said
 
-_DIGITS = re.compile(r"(\d+)")
 _STEP = re.compile(r"(?:step|iter|iteration)s?[-_=. ]?(\d+)", re.IGNORECASE)
 # Folders of a training run: checkpoint-500, global_step1000, epoch=3-step=120, 500.
 _NUMBERED = re.compile(
@@ -50,13 +49,6 @@ class Expanded:
     notes: list[str]
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts step_9 before step_10: digits compare as numbers."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(name) if part != ""
-    ]
-
-
 def expanded(given: Sequence[str]) -> Expanded:
     """The checkpoints that are meant, in the order given; folders and quoted patterns in natural order.
 
@@ -67,11 +59,11 @@ def expanded(given: Sequence[str]) -> Expanded:
     for name in given:
         if Path(name).is_dir():
             _add_folder(name, found)
-        elif glob.has_magic(name) and not Path(name).exists():
-            matches = sorted(glob.glob(name), key=natural_key)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-            if not matches:
+        elif is_pattern(name):
+            there = matches(name)
+            if not there:
                 raise FileTrouble(name, "matches no file and no folder")
-            found.names.extend(_one_checkpoint(match) for match in matches)
+            found.names.extend(_one_checkpoint(match) for match in there)
         else:
             found.names.append(name)
     return found
@@ -163,7 +155,7 @@ def step_of(name: str) -> int:
     path = Path(name)
     stem = path.name.split(".safetensors")[0] if format_of(name) == "index" else path.stem
     for text in (stem, path.parent.name):
-        if text != _FSDP and (found := _STEP.findall(text) or _DIGITS.findall(text)):
+        if text != _FSDP and (found := _STEP.findall(text) or re.findall(r"\d+", text)):
             return int(found[-1])
     raise FileTrouble(
         name, "has no step in its name, which is needed here", "names such as step_1000.safetensors"

@@ -278,9 +278,31 @@ def _cluster() -> Callable[..., Tally]:
 def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
-    from ema_cli.errors import OptionError
     from ema_cli.io.names import expanded
     from ema_cli.job import Job
+
+    _check_folder_options(options)
+    given = {name: value for name, value in options.items() if value != ()}
+    job = Job(
+        average=make_average(given, timed=bool(options["time"])),
+        inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
+        output=options["output"],
+        source=options["source"],
+        target=options["target"],
+        **_text_options(options),
+        columns=options["column"],
+        by=options["by"],
+        **_clock_options(options),
+        **{name: options[name] for name in ("only", "invalid", "digits", "state", "x")},
+        **{name: options[name] for name in ("newest_first", "by_file")},
+    )
+    _ = job.notation  # raises where its options contradict each other
+    return job
+
+
+def _check_folder_options(options: dict[str, Any]) -> None:
+    """Raise OptionError where options of one output and of several are mixed."""
+    from ema_cli.errors import OptionError
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
         raise OptionError(
@@ -297,27 +319,6 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
     if options["dask"] is not None and options["plot"] is not None:
         raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
-    given = {name: value for name, value in options.items() if value != ()}
-    job = Job(
-        average=make_average(given, timed=bool(options["time"])),
-        inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
-        output=options["output"],
-        source=options["source"],
-        target=options["target"],
-        **_text_options(options),
-        columns=options["column"],
-        by=options["by"],
-        **_clock_options(options),
-        only=options["only"],
-        invalid=options["invalid"],
-        digits=options["digits"],
-        state=options["state"],
-        x=options["x"],
-        newest_first=options["newest_first"],
-        by_file=options["by_file"],
-    )
-    _ = job.notation  # raises where its options contradict each other
-    return job
 
 
 def _text_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ema_cli.run.order import LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
-from ema_cli.run.selection import Selection, nothing_to_smooth, select
+from ema_cli.run.selection import Selection, check_seen, nothing_to_smooth, select
 
 
 def run(job: Job, watcher: Observer = SILENT) -> Summary:
@@ -50,7 +50,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         source = open_inputs(job)
         opened = stack.enter_context(ExitStack())
         opened.callback(source.close)
-        if memory.header is not None and source.columns:
+        if memory.header is not None and source.columns and not source.open_ended:
             check_header(source.columns, memory.header, source.name)
         before = memory.find_columns(source)
         chosen = select(source, job, before, memory.order_is_time)
@@ -69,8 +69,10 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             with overlapped(source.batches(reading), source.close, sink, job.inputs) as (batches, writer):
                 for batch in batches:
                     watcher.saw(batch, work.write(batch, writer))
+            if before is None:
+                check_seen(source)
             sink.finish()
-            work.summary.notes += work.notes.notes()
+            work.summary.notes += [*source.notes(), *work.notes.notes()]
             watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
@@ -148,7 +150,8 @@ def open_inputs(job: Job) -> Source:
 def pass_through(job: Job, source: Source) -> Summary:
     """Pass on an input without rows as it is. Raises DataError where there are rows."""
     wanted = Projection(())
-    batches = list(_until_rows(source.batches(wanted) if source.columns else iter(()), source))
+    has_records = bool(source.columns) or source.open_ended
+    batches = list(_until_rows(source.batches(wanted) if has_records else iter(()), source))
     with open_output(job.output) as out:
         sink = open_sink(job, out, source, wanted, [])
         for batch in batches:

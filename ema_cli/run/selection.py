@@ -145,6 +145,12 @@ def _place(source: Source, name: str, option: str) -> int:
         return found
 
 
+def check_seen(source: Source) -> None:
+    """Raise OptionError where a column that was asked for was in no row of an open-ended input."""
+    if missing := sorted(source.unseen()):
+        find_column(missing[0], source.columns, "-c", source.name)
+
+
 def _order(job: Job) -> str | None:
     """The column of `--order` unless it is the time, which is an order by itself."""
     return None if job.order == job.time else job.order

@@ -122,6 +122,10 @@ class Clock:
         )
         return replace(self, later=later, order=order, left_out=left_out)
 
+    def saying(self, text: Callable[[int], str]) -> Clock:
+        """The same with another way to say what stands in a row."""
+        return replace(self, text=text)
+
 
 @dataclass
 class Batch:

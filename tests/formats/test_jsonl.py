@@ -145,8 +145,27 @@ def test_lines_pass_and_cuts_do_not_show(data: bytes, chance: random.Random) -> 
 
 
 FRAGMENTS = [
-    *(b'{"a":1}', b'{"a":1},{"b":2}', b'{"a":[{"x":1}', b'{"y":2}]}', b'{"a":1', b'"b":2}', b"[1]", b"", b"null"),
-    *(b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"a":NaN}', b'{"a":1e999}', b"}", b"{", b'{"a":{"b":1}}', b",null,"),
+    *(
+        b'{"a":1}',
+        b'{"a":1},{"b":2}',
+        b'{"a":[{"x":1}',
+        b'{"y":2}]}',
+        b'{"a":1',
+        b'"b":2}',
+        b"[1]",
+        b"",
+        b"null",
+    ),
+    *(
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b"}",
+        b"{",
+        b'{"a":{"b":1}}',
+        b",null,",
+    ),
 ]
 
 
@@ -276,6 +295,18 @@ def test_parts_follow_each_other(shop: Workshop) -> None:
 ])  # fmt: skip
 def test_what_is_no_json_lines_says_so(shop: Workshop, data: bytes, words: str) -> None:
     assert words in shop.run("--from", "jsonl", "--alpha", "0.5", stdin=data, code=None).err
+
+
+def test_auto_and_newest_first_read_the_input_again(shop: Workshop) -> None:
+    """With members that the first object does not have, which have to be found again."""
+    rows = [{"n": k, **({"m": {"v": (k * 7) % 5}} if k else {})} for k in range(9)]
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+    shop.write("in.jsonl", b"".join(lines))
+    done = shop.run("in.jsonl", "-c", "m.v", "--alpha", "auto")
+    assert "column m.v: --alpha" in done.err
+    there = shop.run("-c", "m.v", "--alpha", "0.5", "--from", "jsonl", stdin=b"".join(lines[::-1])).out
+    back = shop.run("in.jsonl", "-c", "m.v", "--alpha", "0.5", "--newest-first").out
+    assert back.splitlines() == there.splitlines()[::-1]
 
 
 def test_errors_come_after_the_lines_above(shop: Workshop) -> None:

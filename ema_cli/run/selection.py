@@ -22,6 +22,7 @@ class Selection:
     """The columns of one run: what to read, what they are called, and the new ones' names.
 
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
+    further: names of columns beside the table's own, and whether they are keys, by their places.
     columns: all of the table's.
     """
 
@@ -33,6 +34,7 @@ class Selection:
     x: str | None = None
     time_of_day: str | None = None
     order: str | None = None
+    further: tuple[tuple[str, bool], ...] = ()
     columns: Sequence[str] = ()
 
 
@@ -100,8 +102,10 @@ def select(
     others = columns if keep is None else [source.label(k) for k in keep]
     _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
     at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
+    used = sorted({*values, *keys, *wanted.clocks, *extra})
+    further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
     by = [*([FILE] * job.by_file), *(source.label(k) for k in keys)]
-    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, columns)
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, columns)
 
 
 def _places(
@@ -149,6 +153,12 @@ def _place(source: Source, name: str, option: str) -> int:
         if found is None:
             raise
         return found
+
+
+def check_seen(source: Source) -> None:
+    """Raise OptionError where a column that was asked for was in no row of an open-ended input."""
+    if missing := sorted(source.unseen()):
+        find_column(missing[0], source.columns, "-c", source.name)
 
 
 def _order(job: Job) -> str | None:

@@ -33,7 +33,8 @@ class Projection:
     output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
     observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
     order_form: how times there are written; None where it holds numbers. file: what a column before those
-    kept is called that names the input; None: there is none.
+    kept is called that names the input; None: there is none. naive: the first time names no zone, so where
+    the output has types, times are written as those of a wall clock.
     notation: how cells of text are written, and which numbers stand for missing.
     """
 
@@ -49,6 +50,7 @@ class Projection:
     order: int | None = None
     order_form: TimeForm | None = None
     file: str | None = None
+    naive: bool = False
 
     @property
     def clocks(self) -> tuple[int, ...]:
@@ -107,22 +109,23 @@ class Clock:
 
     later: int64, how much later a time is if the second reading of an hour that comes twice is meant, else 0.
     order: float64 numbers, or int64 nanoseconds. left_out: bool, rows that have no time or place in the order
-    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. text: says
-    what stands in the cell of a row by which it is ordered.
+    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. wall:
+    int64, times as their clock shows them, where that is another than UTC. text: says what stands in the cell
+    of a row by which it is ordered.
     """
 
     later: Ints | None = None
     order: Any | None = None
     left_out: NDArray[np.bool_] | None = None
     unread: tuple[Oddity, ...] = ()
+    wall: Ints | None = None
     text: Callable[[int], str] = str
 
     def picked(self, rows: Any) -> Clock:
         """That of some rows: a slice, or places."""
-        later, order, left_out = (
-            None if part is None else part[rows] for part in (self.later, self.order, self.left_out)
-        )
-        return replace(self, later=later, order=order, left_out=left_out)
+        given = (self.later, self.order, self.left_out, self.wall)
+        later, order, left_out, wall = (None if part is None else part[rows] for part in given)
+        return replace(self, later=later, order=order, left_out=left_out, wall=wall)
 
     def saying(self, text: Callable[[int], str]) -> Clock:
         """The same with another way to say what stands in a row."""
@@ -251,6 +254,10 @@ class Source(Protocol):
     def settle(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
         """Hand over columns in the types of this schema, which hold what `types` said and more."""
         return
+
+    def has_naive_times(self, wanted: Projection) -> bool:  # noqa: ARG002 - where types or nothing tells
+        """Whether times stand as text and the first names no zone (read ahead)."""
+        return False
 
     def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
         """What has to stand between the last row and another part of the series, as a batch without rows."""

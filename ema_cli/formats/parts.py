@@ -82,6 +82,9 @@ class Parts(Source):
     def notes(self) -> list[str]:
         return self._notes
 
+    def has_naive_times(self, wanted: Projection) -> bool:
+        return self.first.has_naive_times(wanted)
+
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         return self.first.header(wanted, layout)
 

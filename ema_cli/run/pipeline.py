@@ -15,7 +15,7 @@ from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Batch, Floats, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
-from ema_cli.formats.registry import open_sink, open_source
+from ema_cli.formats.registry import FORMATS, open_sink, open_source, target_of
 from ema_cli.io.spool import spool
 from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
@@ -59,6 +59,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             return pass_through(job, source)
         memory.header = source.columns
         memory.check(chosen)
+        chosen = _with_kind_of_times(job, source, chosen)
         notes, back = RowNotes(job, chosen), None
         if job.newest_first:
             again = partial(_again, job, chosen, start)
@@ -79,6 +80,13 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
+
+
+def _with_kind_of_times(job: Job, source: Source, chosen: Selection) -> Selection:
+    """What is chosen, and whether times that another format gets have no zone."""
+    if FORMATS[target_of(job, source)].module == source.kind or not source.has_naive_times(chosen.wanted):
+        return chosen
+    return replace(chosen, wanted=replace(chosen.wanted, naive=True))
 
 
 @contextmanager

@@ -34,8 +34,11 @@ from ema_cli.formats.text.header import Header, preamble, refuse_bare_returns, r
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.notation import tidy as cells_tidy
+from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
+# Blocks within which the first time has to be found.
+SAMPLE_BLOCKS = 16
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
 LONG = 64
 # Records within which the widest one is looked for, where they may differ.
@@ -96,7 +99,7 @@ class TextSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         nothing = empty_records(b"\n", len(self.columns))
-        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times), self.name)
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times, Clock()), self.name)
         keys = [np.empty(0, object) for _ in wanted.keys]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
@@ -241,6 +244,22 @@ class TextSource(Source):
             seen += len(records)
         return Sample(sorted(found), undecided, seen)
 
+    def has_naive_times(self, wanted: Projection) -> bool:
+        if wanted.time is None or wanted.time_of_day is not None or wanted.time_form.unit is not None:
+            return False
+        for k in range(SAMPLE_BLOCKS):
+            if k == len(self.waiting):
+                block = self._next_block()
+                if block is None:
+                    break
+                self.waiting.append(block)
+            records = self._without_header(self.waiting[k].records)
+            times = read_times([fields.contents(records, wanted.time)], wanted.time_form, "missing")
+            there = np.ones(len(records), bool) if times.unread is None else ~times.unread
+            if there.any():
+                return bool(np.broadcast_to(times.local, len(records))[there.argmax()])
+        return True
+
     def _without_header(self, records: Records) -> Records:
         """The records but for those that are the header once more."""
         if self.again is None or self.again not in records.data:
@@ -283,7 +302,7 @@ class TextSource(Source):
         values, oddities = reader.read(records)
         times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
-        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times), self.name)
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times, clock), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
         where, cells_of = partial(place, records), partial(fields.contents, records)
         return Batch(

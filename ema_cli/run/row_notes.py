@@ -73,6 +73,9 @@ class RowNotes:
             hint = "--by-file, if each file is a series of its own"
             return DataError(f"{what} backwards", batch.place(row, column), hint)
         name = self.chosen.order or self.job.time
+        if wanted.order is not None:
+            hint = "--late restart if the series begins afresh there, --late skip to leave late rows out, or "
+            return DataError(f"{what} backwards", batch.place(row, column), f"{hint}sort the rows by {name}")
         hint = f"sort the rows by {name}"
         hint += "" if wanted.keys else ", or name the key column with --by where several series interleave"
         return DataError(f"{what} backwards", batch.place(row, column), hint)

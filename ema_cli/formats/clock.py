@@ -75,7 +75,8 @@ class ClockReader:
 
     def _times(self, columns: list[int], form: TimeForm, missed: tuple[list[Bools], list[Oddity]]) -> Times:
         try:
-            read = read_times([self.cells(k) for k in columns], form, self.wanted.invalid, self._spare)
+            cells, says_missing = [self.cells(k) for k in columns], self.wanted.notation.is_missing
+            read = read_times(cells, form, self.wanted.invalid, self._spare, says_missing)
         except BadTimeError as error:
             raise BadClockError(error.row, columns[0], error.said, error.hint) from None
         if read.unread is not None:

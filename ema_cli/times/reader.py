@@ -87,6 +87,7 @@ def read_times(
     form: TimeForm,
     invalid: str = "error",
     spare: Callable[[], Bools] | None = None,
+    is_missing: Callable[[bytes], bool] = (lambda cell: not cell),
 ) -> Times:
     """Times from one Arrow array, or from two that are date and time of day.
 
@@ -95,7 +96,8 @@ def read_times(
     own unit. Ints, floats and decimals need one: a float is rounded to the nearest nanosecond.
 
     invalid: `missing`: what is no time is marked as unread. spare: says which rows need no time, (n,) bool:
-    a missing one there is no error but marked as unread; asked only where one is.
+    a missing one there is no error but marked as unread; asked only where one is. is_missing: tells further
+    spellings of missing.
     Raises BadTimeError for the first cell that is missing, no time, out of int64's range or finer than a
     nanosecond.
     """
@@ -106,7 +108,7 @@ def read_times(
     if bad is None:
         return replace(times, texts=partial(text_of, column))
     if invalid == "error":
-        wrong = bad if spare is None else bad & ~(_missing(column) & spare())
+        wrong = bad if spare is None else bad & ~_says_missing(column, bad & spare(), is_missing)
         if wrong.any():
             raise explain(column, int(wrong.argmax()), form)
     nanoseconds = np.where(bad, 0, times.nanoseconds)
@@ -158,6 +160,15 @@ def _missing(column: Any) -> Bools:
     if pa.types.is_floating(column.type):
         null = null | np.isnan(column.to_numpy(zero_copy_only=False))
     return null
+
+
+def _says_missing(column: Any, rows: Bools, is_missing: Callable[[bytes], bool]) -> Bools:
+    """Which of these rows are empty or say that they are missing."""
+    missing = _missing(column) & rows
+    if _is_text(column.type):
+        for row in np.flatnonzero(rows & ~missing).tolist():
+            missing[row] = is_missing(text_of(column, row).encode())
+    return missing
 
 
 # -- by type

@@ -85,3 +85,4 @@ def test_a_browser_finds_an_option(site: Path) -> None:
     finally:
         browser.quit()
         server.shutdown()
+        server.server_close()

@@ -156,6 +156,9 @@ spacing, running = under("Keys and times"), under("Running")
     default="error",
     help="A row where --order or --time goes back: stop, leave it out, or start its series afresh [error].",
 )
+@spacing(
+    "--newest-first", is_flag=True, help="The rows stand in falling order: smooth from the last to the first."
+)
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running(
     "--state",
@@ -307,6 +310,7 @@ def make_job(options: dict[str, Any]) -> Job:
         digits=options["digits"],
         state=options["state"],
         x=options["x"],
+        newest_first=options["newest_first"],
     )
     _ = job.notation  # raises where its options contradict each other
     return job

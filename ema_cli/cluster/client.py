@@ -74,6 +74,7 @@ def refuse_order(job: Job) -> None:
         "--order": job.order is not None,
         f"--late {job.late}": job.late != "error",
         "--time-zone": job.time_zone is not None,
+        "--newest-first": job.newest_first,
     }
     for option, there in given.items():
         if there:

@@ -68,6 +68,9 @@ def run_folder(
     Raises OptionError before any work where two outputs would have one name or one would replace an input,
     FileTrouble where the folder can't be made, StateError.
     """
+    if chain and job.newest_first:
+        problem = "--chain goes from the first file to the last, --newest-first from the last to the first"
+        raise OptionError(problem, "-o FILE for one output of all files, or no --chain")
     if job.state is not None and not chain:
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")

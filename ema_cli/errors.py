@@ -6,9 +6,12 @@ its `exit_code`; Python callers catch it as the `ValueError` it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
 from dataclasses import dataclass
 from typing import Any
+
+# What a shell takes as it is, though `shlex.quote` does not know.
+PLAIN_MARKS = frozenset(",")
 
 
 class EmaError(ValueError):
@@ -77,12 +80,17 @@ class DataError(EmaError):
         self.place = place
 
 
-def delimiter_hint(columns: Sequence[str]) -> str:
-    """What to try where a whole header has been read as one column: its likely delimiter."""
-    for mark, typed in {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}.items():
-        if len(columns) == 1 and mark in columns[0]:
-            return f"-d {typed}: the header looks delimited by that"
-    return ""
+@dataclass(frozen=True)
+class Advice:
+    """Why something in the input is not read, and the options with which it is; none if not sure."""
+
+    cause: str
+    options: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """As a hint: what to type, then why."""
+        typed = " ".join(option if option in PLAIN_MARKS else shlex.quote(option) for option in self.options)
+        return ": ".join(part for part in (typed, self.cause) if part)
 
 
 class FileTrouble(EmaError):

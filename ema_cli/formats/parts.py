@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
 
 
@@ -32,8 +32,13 @@ class Parts(Source):
         found = self.first.sample(candidates, most)
         while found.undecided and found.rows < most and len(self.opened) < len(self.names):
             more = self._part(len(self.opened)).sample(found.undecided, most - found.rows)
-            found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
+            alike = found.lookalikes | more.lookalikes
+            numeric, rows = sorted(found.numeric + more.numeric), found.rows + more.rows
+            found = Sample(numeric, more.undecided, rows, alike)
         return found
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        return self.first.advice(names)
 
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         return self.first.header(wanted, layout)

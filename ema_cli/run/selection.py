@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import wraps
+from typing import Any
 
-from ema_cli.errors import DataError, OptionError, Place, delimiter_hint, readable
+from ema_cli.errors import DataError, OptionError, Place, readable
 from ema_cli.formats.base import Projection, Source
 from ema_cli.job import Job
 
@@ -28,6 +30,13 @@ class Selection:
     time: str | None
     new: list[str]
     x: str | None = None
+
+
+Select = Callable[..., "Selection | None"]
+
+
+class NoColumnError(OptionError):
+    """There is no column of that name."""
 
 
 def find_column(name: str, columns: Sequence[str], option: str, file: str) -> int:
@@ -51,7 +60,26 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    raise OptionError(f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}")
+    raise NoColumnError(
+        f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}"
+    )
+
+
+def advised(select: Select) -> Select:
+    """`select`, saying how else the input may be meant where it has not the columns asked for."""
+
+    @wraps(select)
+    def selected(source: Source, job: Job, *rest: Any) -> Selection | None:
+        try:
+            return select(source, job, *rest)
+        except NoColumnError as error:
+            times = [] if job.time is None else [job.time]
+            advice = source.advice([*job.columns, *job.by, *times])
+            if advice is not None and set(advice.options) - {"--decimal", ","}:
+                error.hint = str(advice)
+            raise
+
+    return selected
 
 
 def _shell(name: str) -> str:
@@ -60,6 +88,7 @@ def _shell(name: str) -> str:
     return name if plain else "'" + name.replace("'", "'\\''") + "'"
 
 
+@advised
 def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection | None:
     """The columns this job smooths; None where the input has no rows to tell by and none are named.
 
@@ -105,4 +134,4 @@ def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
 def nothing_to_smooth(source: Source) -> DataError:
     """For a table with rows and no numeric column."""
     problem = "no column holds numbers (the first value of each within 1,000 rows decides)"
-    return DataError(problem, Place(source.name), delimiter_hint(source.columns) or "name one: -c COLUMN")
+    return DataError(problem, Place(source.name), str(source.advice() or "name one: -c COLUMN"))

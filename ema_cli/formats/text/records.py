@@ -316,19 +316,18 @@ def _outside_quotes(bytes_: Bytes, shape: Shape) -> Ints | None:
     A separator is inside quotes if an odd number of quotes comes before it, provided every quote opens a
     field, closes one or is doubled inside one. That is checked.
     """
-    separator = _is_separator(bytes_, shape)
     quotes = np.flatnonzero(bytes_ == QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
     before, after = np.maximum(opening - 1, 0), np.minimum(closing + 1, len(bytes_) - 1)
-    opens = separator[before] | (bytes_[before] == QUOTE) | (opening == 0)
-    closes = separator[after] | (bytes_[after] == QUOTE) | (closing == len(bytes_) - 1)
+    opens = _is_separator(bytes_[before], shape) | (bytes_[before] == QUOTE) | (opening == 0)
+    closes = _is_separator(bytes_[after], shape) | (bytes_[after] == QUOTE) | (closing == len(bytes_) - 1)
     returns = np.flatnonzero(bytes_[after] == RETURN)
     closes[returns] = bytes_[np.minimum(closing[returns] + 2, len(bytes_) - 1)] == NEWLINE
     if not (opens.all() and closes.all()):
         return None
     if len(quotes) % 2:  # all that follows is inside the field that is still open
-        separator = separator[: int(quotes[-1])]
-    separators = np.flatnonzero(separator)
+        bytes_ = bytes_[: int(quotes[-1])]
+    separators = np.flatnonzero(_is_separator(bytes_, shape))
     return np.asarray(separators[np.searchsorted(quotes, separators) % 2 == 0])
 
 

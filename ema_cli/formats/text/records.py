@@ -115,7 +115,8 @@ class Lines:
     """The whole lines of a text, and their fields; a line end inside quotes is none.
 
     newlines: where they end; ends: the same, before a return. fields: how many each has, of which `first` is
-    the first one's place in `opens` and `closes`, which say where fields begin and end. none: lines that are
+    the first one's place in `closes`, where fields end, and `opens`, where they begin if that is not just after
+    the one before. none: lines that are
     no records: blank ones and comments.
     """
 
@@ -124,7 +125,7 @@ class Lines:
     ends: Ints
     fields: Ints
     first: Ints
-    opens: Ints
+    opens: Ints | None
     closes: Ints
     none: Bools
 
@@ -217,9 +218,9 @@ def _delimited_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: In
     starts = np.append(0, newlines[:-1] + 1)[: len(newlines)]
     ends = _before_return(bytes_, starts, newlines)
     none = (fields == 1) & (ends == starts) & blanks
-    opens = np.append(0, separators[:-1] + 1)[: len(separators)]
-    first = last - fields + 1
-    return Lines(starts, newlines, ends, fields, first, opens, separators, none | _among(starts, passed))
+    if len(passed):
+        none |= _among(starts, passed)
+    return Lines(starts, newlines, ends, fields, last - fields + 1, None, separators, none)
 
 
 def _spaced_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints, _: bool) -> Lines:
@@ -269,7 +270,8 @@ def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool)
     there = np.arange(columns) < fields[:, np.newaxis]
     place = np.minimum(place, max(len(lines.closes) - 1, 0))
     end = np.broadcast_to(ends[:, np.newaxis], place.shape)
-    opens = np.where(there, lines.opens[place], end)
+    begins = np.append(0, lines.closes[:-1] + 1) if lines.opens is None else lines.opens
+    opens = np.where(there, begins[place], end)
     # The last field of a record ends before the return, not at the newline.
     closes = np.where(there, np.minimum(lines.closes[place], end), end)
     return Records(data, starts, ends, closes, 0, None, opens, lacking if lacking.any() else None)

@@ -87,6 +87,11 @@ class Advice:
     cause: str
     options: tuple[str, ...]
 
+    @property
+    def is_of_lines(self) -> bool:
+        """Whether the lines are to be taken otherwise, not only the cells in them."""
+        return not {"-d", "--skip-lines", "--comment", "--ragged"}.isdisjoint(self.options)
+
     def __str__(self) -> str:
         """As a hint: what to type, then why."""
         typed = " ".join(option if option in PLAIN_MARKS else shlex.quote(option) for option in self.options)

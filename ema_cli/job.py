@@ -17,7 +17,7 @@ class Job:
     """What the command line asks for; every field is an option of the same name unless said otherwise.
 
     inputs: `-` is stdin. output: None is stdout. source, target: `--from` and `--to`. delimiter: None
-    where the format decides.
+    where the format decides. time, time_of_day: the first `--time` and the second.
     """
 
     average: Average
@@ -38,6 +38,13 @@ class Job:
     by: tuple[str, ...] = ()
     time: str | None = None
     time_unit: str | None = None
+    time_of_day: str | None = None
+    time_format: str | None = None
+    time_zone: str | None = None
+    order: str | None = None
+    late: str = "error"
+    newest_first: bool = False
+    by_file: bool = False
     only: bool = False
     invalid: str = "error"
     digits: int | None = None
@@ -61,7 +68,7 @@ class Job:
 MAY_DIFFER = (
     *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
     *("thousands", "strip", "skip_lines", "comments", "ragged"),
-    *("columns", "by", "time", "x", "only", "invalid", "digits", "state"),
+    *("columns", "by", "time", "time_of_day", "order", "x", "only", "invalid", "digits", "state"),
 )
 
 

@@ -22,7 +22,7 @@ FLOORS = [
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],
     ["api", "run", "parameters"],
-    ["plot", "cluster"],
+    ["plotting", "cluster"],
     ["observing", "completion", "console", "dask"],
     ["cli", "weights_cli"],
     ["__init__", "__main__"],

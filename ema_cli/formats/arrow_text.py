@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,25 @@ def texts(column: Any, place: Place) -> Any:
         return column.cast(pa.binary() if _is_text(kind) else pa.string()).cast(pa.binary())
     except pa.ArrowInvalid:
         raise DataError("bytes that are no UTF-8 text", place, NO_TEXT_HINT) from None
+
+
+def key_texts(column: Any, place: Place) -> Any:
+    """As `texts`, but one text for one number, of whatever type: 1 for 1, 1.0 and 1.00, 0 for -0.0."""
+    cells, kind = texts(column, place), column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return cells
+    coded = cells.dictionary_encode()
+    plain = [None if text is None else _number_key(text) for text in coded.dictionary.to_pylist()]
+    return pa.array(plain, pa.binary()).take(coded.indices)
+
+
+def _number_key(text: bytes) -> bytes:
+    number = Decimal(text.decode())
+    if not number.is_finite():
+        return text
+    return b"0" if not number else f"{number.normalize():f}".encode()
 
 
 def _is_text(kind: Any) -> bool:

@@ -7,7 +7,7 @@ page. Any sink takes any body, so every format converts into every other without
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ema_cli.errors import Advice, Place
 from ema_cli.notation import PLAIN, Notation
+from ema_cli.times.form import ISO, TimeForm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,20 +28,30 @@ BATCH_ROWS = 65_536
 class Projection:
     """Which columns (by index, from 0) to hand over, and how to read them.
 
-    values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
-    invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
-    (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for observers.
+    values: to be smoothed. keys, time: the key and time columns. time_form: how times are written.
+    invalid: 'error' or 'missing', for cells that are no finite number or no time. keep: columns that the
+    output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
+    observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
+    order_form: how times there are written; None where it holds numbers.
     notation: how cells of text are written, and which numbers stand for missing.
     """
 
     values: tuple[int, ...]
     keys: tuple[int, ...] = ()
     time: int | None = None
-    time_unit: str | None = None
+    time_form: TimeForm = ISO
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
     extra: tuple[int, ...] = ()
     notation: Notation = PLAIN
+    time_of_day: int | None = None
+    order: int | None = None
+    order_form: TimeForm | None = None
+
+    @property
+    def clocks(self) -> tuple[int, ...]:
+        """The columns that say when a row was, or what it comes after."""
+        return tuple(k for k in (self.time, self.time_of_day, self.order) if k is not None)
 
 
 class Layout(Protocol):
@@ -88,6 +99,30 @@ class Oddity:
     text: str
 
 
+@dataclass(frozen=True)
+class Clock:
+    """What else the columns of time and order say of rows; all of (rows,), or None.
+
+    later: int64, how much later a time is if the second reading of an hour that comes twice is meant, else 0.
+    order: float64 numbers, or int64 nanoseconds. left_out: bool, rows that have no time or place in the order
+    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. text: says
+    what stands in the cell of a row by which it is ordered.
+    """
+
+    later: Ints | None = None
+    order: Any | None = None
+    left_out: NDArray[np.bool_] | None = None
+    unread: tuple[Oddity, ...] = ()
+    text: Callable[[int], str] = str
+
+    def picked(self, rows: Any) -> Clock:
+        """That of some rows: a slice, or places."""
+        later, order, left_out = (
+            None if part is None else part[rows] for part in (self.later, self.order, self.left_out)
+        )
+        return replace(self, later=later, order=order, left_out=left_out)
+
+
 @dataclass
 class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
@@ -95,7 +130,7 @@ class Batch:
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
     missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
-    columns of `Projection.extra`.
+    columns of `Projection.extra`. clock: what the columns of time and order say besides the times.
     """
 
     rows: int
@@ -107,6 +142,7 @@ class Batch:
     oddities: Sequence[Oddity] = ()
     size: int = 0
     extra: list[Any] = field(default_factory=list)
+    clock: Clock = Clock()
 
     @property
     def invalid(self) -> int:
@@ -117,9 +153,9 @@ class Batch:
         """The first rows alone: those above a row that something is wrong with."""
         times = None if self.times is None else self.times[:rows]
         keys, extra = [key[:rows] for key in self.keys], [column[:rows] for column in self.extra]
-        body = self.body.head(rows)
+        values, clock, body = self.values[:rows], self.clock.picked(slice(rows)), self.body.head(rows)
         return replace(
-            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=body, extra=extra
+            self, rows=rows, values=values, times=times, keys=keys, body=body, extra=extra, clock=clock
         )
 
 
@@ -173,6 +209,14 @@ class Source(Protocol):
     def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - most formats say what they are
         """How else the input may be meant, if columns of these names are not there or none holds numbers."""
         return None
+
+    def types(self) -> Any | None:
+        """The Arrow schema of all columns, where the input has one before a row is read."""
+        return None
+
+    def settle(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
+        """Hand over columns in the types of this schema, which hold what `types` said and more."""
+        return
 
     def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
         """What has to stand between the last row and another part of the series, as a batch without rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from ema_cli.formats.base import (
     BATCH_ROWS,
     Batch,
     Body,
+    Clock,
     Floats,
     Ints,
     Layout,
@@ -26,10 +27,11 @@ from ema_cli.formats.base import (
     Sample,
     Source,
 )
+from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
+from ema_cli.formats.settle import InexactError, exactly
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import LARGEST
-from ema_cli.times import BadTimeError, to_nanoseconds
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
@@ -84,10 +86,23 @@ class RowLocator:
 class ColumnarSource(Source):
     """Rows of a columnar format, which says how to read columns and how far it is.
 
-    arrow_schema: of all columns of the input.
+    arrow_schema: of all columns of the input. settled: the same, or in wider types where the input is one of
+    several parts.
     """
 
     arrow_schema: Any
+    settled: Any = None
+
+    def types(self) -> Any:
+        return self.arrow_schema
+
+    def settle(self, schema: Any) -> None:
+        self.settled = schema
+
+    @property
+    def given(self) -> Any:
+        """The schema of the columns that are handed over."""
+        return self.arrow_schema if self.settled is None else self.settled
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
         """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
@@ -99,17 +114,15 @@ class ColumnarSource(Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:  # noqa: ARG002 - types need no rows
         """Those candidates whose type is a number's; pandas' index is no column of the table."""
-        index = index_columns(self.arrow_schema)
+        index = index_columns(self.given)
         found = [
-            k
-            for k in candidates
-            if is_number(self.arrow_schema.field(k).type) and self.columns[k] not in index
+            k for k in candidates if is_number(self.given.field(k).type) and self.columns[k] not in index
         ]
         return Sample(found, [])
 
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema of the columns kept; its metadata leaves out what is not."""
-        schema = self.arrow_schema
+        schema = self.given
         if wanted.keep is None:
             return schema
         return keeping(pa.schema([schema.field(k) for k in wanted.keep], schema.metadata))
@@ -120,14 +133,13 @@ class ColumnarSource(Source):
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows. Raises DataError for a column that is no number's, an infinity, or a bad time."""
         for column in wanted.values:
-            kind = self.arrow_schema.field(column).type
-            if not is_number(kind):
+            kind = self.given.field(column).type
+            if not (is_number(kind) or pa.types.is_null(kind)):
                 place = Place(self.name, column=self.columns[column])
                 hint = "choose numeric columns with -c"
                 raise DataError(f"values of type {kind} are no numbers", place, hint)
         kept = self._kept(wanted)
-        keys_and_time = (*wanted.keys, *(() if wanted.time is None else (wanted.time,)))
-        read = sorted({*kept, *wanted.values, *keys_and_time, *wanted.extra})
+        read = sorted({*kept, *wanted.values, *wanted.keys, *wanted.clocks, *wanted.extra})
         at = {column: k for k, column in enumerate(read)}
         places = tuple(Place(self.name, column=self.columns[k]) for k in kept)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
@@ -136,20 +148,35 @@ class ColumnarSource(Source):
         for part in self.read(read):
             columns, count = part.columns, part.num_rows
             rows = RowLocator(self.name, self.columns, first)
+            columns = [self._as_settled(column, k, rows) for column, k in zip(columns, read, strict=False)]
             values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
+            times, clock = _clock(columns, at, wanted, (values, rows))
             batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
             first += count
             yield Batch(
                 count,
                 values,
-                None if wanted.time is None else _times(columns[at[wanted.time]], wanted, rows),
-                [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
+                times,
+                [arrow_text.key_texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
                 oddities,
                 self.size_after(first),
                 [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
+                clock,
             )
+
+    def _as_settled(self, column: Any, k: int, rows: RowLocator) -> Any:
+        """A column in the type that it has in all parts."""
+        kind = self.given.field(k).type
+        if column.type.equals(kind):
+            return column
+        try:
+            return exactly(column, kind)
+        except InexactError as error:
+            problem = f"{error.text} of type {column.type} is not exactly any {kind}, which the column is"
+            hint = "write the column in one type in all parts"
+            raise DataError(f"{problem} in all parts together", rows(error.row, k), hint) from None
 
     def _kept(self, wanted: Projection) -> Sequence[int]:
         return range(len(self.columns)) if wanted.keep is None else wanted.keep
@@ -213,9 +240,16 @@ def _values(
     return values, oddities
 
 
-def _times(column: Any, wanted: Projection, rows: RowLocator) -> Ints:
+def _clock(
+    columns: Sequence[Any], at: Mapping[int, int], wanted: Projection, read: tuple[Floats, RowLocator]
+) -> tuple[Ints | None, Clock]:
+    values, rows = read
+
+    def numbers(column: int) -> Floats:
+        """Infinities are told as they are in values."""
+        return _values([columns[at[column]]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
+
     try:
-        return to_nanoseconds(column, wanted.time_unit)
-    except BadTimeError as error:
-        problem = f"{error.text!r} is {error.problem}" if error.text else f"the time is {error.problem}"
-        raise DataError(problem, rows(error.row, wanted.time), error.hint) from None
+        return ClockReader(wanted, values, lambda column: columns[at[column]], numbers).read()
+    except BadClockError as error:
+        raise DataError(error.problem, rows(error.row, error.column), error.hint) from None

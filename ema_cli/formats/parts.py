@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
+from ema_cli.formats.settle import settled
 
 
 class Parts(Source):
@@ -23,18 +25,41 @@ class Parts(Source):
             self.first.close()
             self.first = opener(self.names[1])
             del self.names[0]
-        self.opened = [self.first]
+        self.opened = {0: self.first}
+        self.settled: Any | None = None
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
         self.delimiter = self.first.delimiter
+        try:
+            self.settled = self._settled()
+        except BaseException:
+            self.close()
+            raise
+        if self.settled is not None:
+            for part in self.opened.values():
+                part.settle(self.settled)
+
+    def _settled(self) -> Any | None:
+        """The types of the columns in all parts, where they have types: all are looked at before a row is."""
+        schemas = [(self.first.name, self.first.types())]
+        if schemas[0][1] is None:
+            return None
+        for k in range(1, len(self.names)):
+            part = self._part(k)
+            if part.columns:
+                schemas.append((part.name, part.types()))
+            if Path(self.names[k]).is_file():  # and so can be opened again: there may be very many
+                self.opened.pop(k).close()
+        return settled(schemas)
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
-        found = self.first.sample(candidates, most)
-        while found.undecided and found.rows < most and len(self.opened) < len(self.names):
-            more = self._part(len(self.opened)).sample(found.undecided, most - found.rows)
+        found, k = self.first.sample(candidates, most), 1
+        while found.undecided and found.rows < most and k < len(self.names):
+            more = self._part(k).sample(found.undecided, most - found.rows)
             alike = found.lookalikes | more.lookalikes
             numeric, rows = sorted(found.numeric + more.numeric), found.rows + more.rows
             found = Sample(numeric, more.undecided, rows, alike)
+            k += 1
         return found
 
     def advice(self, names: Sequence[str] = ()) -> Advice | None:
@@ -60,12 +85,14 @@ class Parts(Source):
                 size = batch.size = batch.size + before
                 yield batch
             before = size
-            part.close()
+            self.opened.pop(k).close()
 
     def _part(self, k: int) -> Source:
-        if k == len(self.opened):
-            self.opened.append(self.opener(self.names[k]))
-            self._check_same(self.opened[k])
+        if k not in self.opened:
+            part = self.opened[k] = self.opener(self.names[k])
+            self._check_same(part)
+            if self.settled is not None:
+                part.settle(self.settled)
         return self.opened[k]
 
     def _check_same(self, part: Source) -> None:
@@ -77,7 +104,7 @@ class Parts(Source):
         check_header(part.columns, self.columns, part.name)
 
     def close(self) -> None:
-        for part in self.opened:
+        for part in self.opened.values():
             part.close()
 
 

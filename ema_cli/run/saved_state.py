@@ -22,6 +22,7 @@ from ema_cli.io.damage import DAMAGE
 from ema_cli.io.locks import locked
 from ema_cli.job import MAY_DIFFER, Job
 from ema_cli.keys import KeyTable
+from ema_cli.run.order import RowOrder
 from ema_cli.run.selection import Selection
 from ema_cli.state_options import check_version, defaults_of, differences, options_of
 from ema_cli.trends import Trends
@@ -56,6 +57,7 @@ class SavedState:
         self.alphas: list[float] | None = about["alphas"]
         self.header: list[str] | None = None
         self.live: tuple[Trends, KeyTable] | None = None
+        self.order: RowOrder | None = None
 
     def find_columns(self, columns: Sequence[str], file: str) -> list[int] | None:
         """Where the columns that were smoothed are among these; None where there is nothing to carry on.
@@ -84,6 +86,12 @@ class SavedState:
             problem = f"{self.job.state}: made with other options: {'; '.join(map(str, differ))}"
             raise StateError(problem, f"the same options again; or {AFRESH}")
 
+    @property
+    def order_is_time(self) -> bool | None:
+        """Whether the order of the runs before is of times; None where nothing is known of one."""
+        last = self.arrays.get("order.last") if self.order is None else self.order.known.last
+        return None if last is None else last.dtype.kind == "i"
+
     def carry_on(self, chosen: Selection) -> tuple[Trends, KeyTable]:
         """Averages that are where the earlier runs ended, and the keys they knew.
 
@@ -92,9 +100,11 @@ class SavedState:
         if self.live is not None:
             return self.live
         trends, keys = Trends(self.job.average, len(chosen.smoothed), self.alphas), KeyTable()
+        self.order = order_of(self.job, chosen)
         if self.about is not None:
             try:
-                keys.restore({name[4:]: a for name, a in self.arrays.items() if name.startswith("key.")})
+                keys.restore(self._named("key."))
+                self.order.restore(self._named("order."))
                 if keys.columns and len(keys) != self.about["keys"]:
                     raise ValueError(f"{len(keys)} keys, not {self.about['keys']}")
                 trends.restore(self.arrays, self.about["keys"])
@@ -104,6 +114,11 @@ class SavedState:
         self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
         self.live = trends, keys
         return self.live
+
+    def _named(self, prefix: str) -> dict[str, Any]:
+        """The arrays whose names begin so, by the rest of their names."""
+        found = self.arrays.items()
+        return {name.removeprefix(prefix): array for name, array in found if name.startswith(prefix)}
 
     @contextmanager
     def saving(self) -> Iterator[Save]:
@@ -138,12 +153,26 @@ class SavedState:
             "alphas": trends.alphas if self.job.average.auto else None,
             "keys": trends.series,
         }
-        return about, trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
+        arrays = trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
+        order = {} if self.order is None else self.order.state()
+        return about, arrays | {f"order.{name}": array for name, array in order.items()}
+
+
+def order_of(job: Job, chosen: Selection) -> RowOrder:
+    """What remembers the order of a job's rows, before the first of them."""
+    of_times = chosen.wanted.order is None or chosen.wanted.order_form is not None
+    return RowOrder(job.late, of_times=of_times, zoned=job.time_zone is not None)
 
 
 def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
     """All that must be the same for a state to be carried on. Columns are by name, not as they were given."""
-    named = {"columns": chosen.smoothed, "by": chosen.keys, "time": chosen.time}
+    named = {
+        "columns": chosen.smoothed,
+        "by": chosen.keys,
+        "time": chosen.time,
+        "time-of-day": chosen.time_of_day,
+        "order": chosen.order,
+    }
     return job.average.signature() | options_of(job, leave_out=MAY_DIFFER) | named
 
 

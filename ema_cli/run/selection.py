@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any
 
-from ema_cli.errors import DataError, OptionError, Place, readable
-from ema_cli.formats.base import Projection, Source
+from ema_cli.errors import Advice, DataError, OptionError, Place, readable
+from ema_cli.formats.base import Projection, Sample, Source
 from ema_cli.job import Job
+from ema_cli.times.form import TimeForm
 
 SHOWN = 20  # columns listed in a message
 SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
@@ -21,7 +22,8 @@ SAMPLE = 1000  # rows within which a column's first value must lie for it to be 
 class Selection:
     """The columns of one run: what to read, what they are called, and the new ones' names.
 
-    x: the axis of a picture, which is the one extra column that is read.
+    x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
+    left_out: columns that look like numbers, but are not read as such.
     """
 
     wanted: Projection
@@ -30,6 +32,9 @@ class Selection:
     time: str | None
     new: list[str]
     x: str | None = None
+    time_of_day: str | None = None
+    order: str | None = None
+    left_out: tuple[tuple[str, Advice], ...] = ()
 
 
 Select = Callable[..., "Selection | None"]
@@ -75,7 +80,7 @@ def advised(select: Select) -> Select:
         except NoColumnError as error:
             times = [] if job.time is None else [job.time]
             advice = source.advice([*job.columns, *job.by, *times])
-            if advice is not None and set(advice.options) - {"--decimal", ","}:
+            if advice is not None and advice.is_of_lines:
                 error.hint = str(advice)
             raise
 
@@ -89,36 +94,82 @@ def _shell(name: str) -> str:
 
 
 @advised
-def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection | None:
+def select(
+    source: Source, job: Job, before: Sequence[int] | None, order_is_time: bool | None = None
+) -> Selection | None:
     """The columns this job smooths; None where the input has no rows to tell by and none are named.
 
-    before: where the columns are that a state goes on with, unless others are named.
+    before: where the columns are that a state goes on with, unless others are named. order_is_time: whether
+    the order that it goes on with is of times; None where the rows are to tell.
     Raises OptionError for names that are not there or clash, DataError where no column is numeric.
     """
     columns = source.columns
     if not columns:
         return None
-    keys = tuple(find_column(name, columns, "--by", source.name) for name in job.by)
-    time = None if job.time is None else find_column(job.time, columns, "--time", source.name)
-    x = None if job.x is None else find_column(job.x, columns, "--x", source.name)
+    keys, (time, clock, order, x) = _places(job, columns, source.name)
+    values: Sequence[int] | None = before
     if job.columns:
         values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
-    elif before is not None:
-        values = sorted(before)
-    else:
-        apart = {*keys, time, x}
-        values = source.sample([k for k in range(len(columns)) if k not in apart], SAMPLE).numeric
+    if job.time_format is not None or job.time_zone is not None:
+        order_is_time = True
+    sample, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
+    values = sorted(values or [k for k in sample.numeric if k != order])
     if not values:
         return None
-    keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))
-    extra = () if x is None else (x,)
-    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep, extra, job.notation)
+    form = TimeForm(job.time_unit, job.time_format, job.time_zone)
+    kept = tuple(sorted({*keys, *(k for k in (time, clock) if k is not None)}))
+    keep, extra = kept if job.only else None, () if x is None else (x,)
+    order_form = form if order_is_time else None
+    wanted = Projection(
+        tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form
+    )
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
-    by = [columns[k] for k in keys]
-    axis = None if x is None else columns[x]
-    return Selection(wanted, smoothed, by, None if time is None else columns[time], new, axis)
+    alike = tuple((readable(columns[k]), advice) for k, advice in sample.lookalikes.items())
+    at, axis, of_day, after = (None if k is None else columns[k] for k in (time, x, clock, order))
+    return Selection(wanted, smoothed, [columns[k] for k in keys], at, new, axis, of_day, after, alike)
+
+
+def _places(
+    job: Job, columns: Sequence[str], file: str
+) -> tuple[tuple[int, ...], tuple[int | None, int | None, int | None, int | None]]:
+    """The columns that are no values: the keys; time, time of day, order and axis."""
+    keys = tuple(find_column(name, columns, "--by", file) for name in job.by)
+    time, clock, order, x = (
+        None if name is None else find_column(name, columns, option, file)
+        for name, option in (
+            (job.time, "--time"),
+            (job.time_of_day, "--time"),
+            (_order(job), "--order"),
+            (job.x, "--x"),
+        )
+    )
+    return keys, (time, clock, order, x)
+
+
+def _sampled(
+    source: Source,
+    apart: Collection[int | None],
+    values: Sequence[int] | None,
+    order: tuple[int | None, bool | None],
+) -> tuple[Sample, bool | None]:
+    """What the first rows have to tell, where that is not known: which columns but those apart are numeric,
+    and whether the order (a column, and that, if known) is of times."""
+    column, is_time = order
+    candidates = set() if values is not None else {*range(len(source.columns))} - {*apart, column}
+    if column is not None and is_time is None:
+        candidates.add(column)
+    # At once, for what has been sampled is not looked at again.
+    sample = source.sample(sorted(candidates), SAMPLE) if candidates else Sample([], [])
+    if column in candidates:
+        is_time = column not in (*sample.numeric, *sample.undecided)
+    return sample, is_time
+
+
+def _order(job: Job) -> str | None:
+    """The column of `--order` unless it is the time, which is an order by itself."""
+    return None if job.order == job.time else job.order
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:

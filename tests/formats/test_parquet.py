@@ -24,6 +24,7 @@ from ema_cli.formats.base import Projection
 from ema_cli.formats.parquet import copy as parquet_copy
 from ema_cli.formats.parquet import sink as parquet_sink
 from ema_cli.formats.parquet.source import ParquetSource
+from ema_cli.times import TimeForm
 from tests.formats.parquet_files import MOMENT, big, converted, every_type, saved, text_of
 
 
@@ -121,12 +122,12 @@ def test_keys_are_exact_texts_and_null_is_not_empty(tmp_path: Path) -> None:
 def test_times_are_nanoseconds_or_an_error_with_its_row(tmp_path: Path) -> None:
     table = pa.table({"t": pa.array([MOMENT, None], pa.timestamp("us")), "n": [1, 2], "x": [1.0, 2.0]})
     source = saved(table, tmp_path / "t.parquet")
-    (batch,) = source.batches(Projection((2,), time=1, time_unit="ms"))
+    (batch,) = source.batches(Projection((2,), time=1, time_form=TimeForm("ms")))
     assert batch.times is not None
     assert batch.times.tolist() == [1_000_000, 2_000_000]
     with pytest.raises(DataError, match=r"in\.parquet, row 2, column 't': the time is missing"):
         list(source.batches(Projection((2,), time=0)))
-    with pytest.raises(DataError, match=r"row 1, column 'n'.*\n.*--time-unit s"):
+    with pytest.raises(DataError, match=r"row 1, column 'n'.*\n.*--time-unit with what they count"):
         list(source.batches(Projection((2,), time=1)))
 
 

@@ -115,9 +115,8 @@ class Lines:
     """The whole lines of a text, and their fields; a line end inside quotes is none.
 
     newlines: where they end; ends: the same, before a return. fields: how many each has, of which `first` is
-    the first one's place in `closes`, where fields end, and `opens`, where they begin if that is not just after
-    the one before. none: lines that are
-    no records: blank ones and comments.
+    the first one's place in `closes`, where fields end, and `opens`, where they begin if that is not
+    just after the one before. none: lines that are no records: blank ones and comments.
     """
 
     starts: Ints

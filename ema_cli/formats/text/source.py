@@ -15,7 +15,18 @@ import numpy as np
 import pyarrow as pa
 
 from ema_cli.errors import Advice, DataError, Place, readable
-from ema_cli.formats.base import BATCH_ROWS, Batch, Layout, Projection, Sample, Source
+from ema_cli.formats.base import (
+    BATCH_ROWS,
+    Batch,
+    Clock,
+    Floats,
+    Ints,
+    Layout,
+    Projection,
+    Sample,
+    Source,
+)
+from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.advice import OPENING, advice_on_comment, advice_on_table
@@ -25,7 +36,6 @@ from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_b
 from ema_cli.formats.text.numerals import judge_cells
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
-from ema_cli.times import BadTimeError, to_nanoseconds
 
 LONGEST_RECORD = 1 << 26
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
@@ -293,41 +303,43 @@ class TextSource(Source):
         reader, wanted = how
         try:
             yield self._batch(records, begin, how, place)
+            return
         except cells.AgainError as error:
             yield from self._batches_of(records.without(np.array(error.rows)), begin, how, place)
-        except (cells.BadCellError, BadTimeError) as error:
-            above = records.cut(0, error.row)
-            if above.length > begin:  # blank lines at least
-                yield from self._batches_of(above, begin, (reader, wanted), place)
-            raise self._bad(error, records, wanted, place) from None
+            return
+        except cells.BadCellError as error:
+            row, bad = error.row, self._bad(error, records, place)
+        except BadClockError as error:
+            where = place(records, error.row, error.column)
+            row, bad = error.row, DataError(error.problem, where, error.hint)
+        above = records.cut(0, row)
+        if above.length > begin:  # blank lines at least
+            yield from self._batches_of(above, begin, (reader, wanted), place)
+        raise bad
 
     def _batch(
         self, records: Records, begin: int, how: tuple[cells.NumberReader, Projection], place: Any
     ) -> Batch:
         reader, wanted = how
         values, oddities = reader.read(records)
-        times = None
-        if wanted.time is not None:
-            times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
+        times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
         extra = [fields.contents(records, column) for column in wanted.extra]
         where = partial(place, records)
-        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra)
+        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+
+    def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:
+        def numbers(column: int) -> Floats:
+            return cells.NumberReader((column,), self.dialect.notation, wanted.invalid).read(records)[0][:, 0]
+
+        return ClockReader(wanted, values, partial(fields.contents, records), numbers).read()
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
         return Place(self.name, line, None if column is None else self.columns[column])
 
-    def _bad(
-        self, error: cells.BadCellError | BadTimeError, records: Records, wanted: Projection, place: Any
-    ) -> DataError:
-        if isinstance(error, BadTimeError):
-            where = place(records, error.row, wanted.time)
-            # Not the error's own words, which count rows from where the batch happens to begin.
-            problem = f"{error.text!r} is {error.problem}"
-            hint = error.hint or "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
-            return DataError(problem, where, hint)
+    def _bad(self, error: cells.BadCellError, records: Records, place: Any) -> DataError:
         where = place(records, error.row, error.column)
         return DataError(
             f"not a number: {fields.shown(error.text)}", where, self._number_hint(records, error)
@@ -336,7 +348,7 @@ class TextSource(Source):
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         table = self.advice([self.columns[error.column]])
-        if table is not None and set(table.options) - {"--decimal", ","}:
+        if table is not None and table.is_of_lines:
             return str(table)
         around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
         there = list(cells.cells_of(around, error.column))

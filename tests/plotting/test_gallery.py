@@ -33,8 +33,8 @@ def png_size(data: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("command", build.gallery_commands())
 def test_every_command_draws(command: str, tmp_path: Path) -> None:
-    if "--plot -" not in command:
-        pytest.importorskip("bokeh" if ".html" in command else "matplotlib")
+    if "--plot -" not in command and ".html" not in command:
+        pytest.importorskip("matplotlib")
     said = build.run(command, tmp_path, build.prepare(tmp_path))
     assert (tmp_path / "trend.csv").stat().st_size > 10_000
     if "--plot -" in command:
@@ -43,7 +43,7 @@ def test_every_command_draws(command: str, tmp_path: Path) -> None:
     assert said == ""
     (picture,) = [path for path in tmp_path.iterdir() if path.suffix in (".png", ".svg", ".html")]
     if picture.suffix == ".html":
-        assert 1_000_000 < picture.stat().st_size < 2_000_000
+        assert 80_000 < picture.stat().st_size < 1_000_000
         return
     made, committed = picture.read_bytes(), (PICTURES / picture.name).read_bytes()
     # Other versions of the libraries set other pixels, but neither the kind nor the layout is theirs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -18,24 +18,29 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ema_cli.formats.base import Floats
-from ema_cli.plot.chart import (
+from ema_cli.plotting.chart import (
     RESIDUAL,
     ROWS,
     STD,
-    TREND,
     VALUE,
+    WITH_VALUES,
     Axis,
     Cell,
     Chart,
     Column,
     Line,
     Panel,
+    limits,
     short,
 )
 from ema_cli.times import DAY
 
 # Told apart by colour (safe for the colour-blind), and without it by dash, weight and lightness.
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
+RUN_COLOURS = (
+    *("#0059a8", "#d55e00", "#009e73", "#b0457e", "#111111", "#8a6d00"),
+    *("#3fa0d8", "#a33c00", "#5f9e3f", "#6a4fb0", "#777777", "#c23b3b"),
+)
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 2)))
 LEGEND_WIDTH = 138  # characters
 GREY = "#b0b0b0"
@@ -86,16 +91,19 @@ def _settled() -> Iterator[None]:
 
 def draw_figure(chart: Chart) -> Figure:
     """The chart as a matplotlib figure: a strip for each column, a cell for each key in it."""
-    heights = [_height(column) for column in chart.columns]
-    extra = 0.3 + 0.25 * len(chart.notes)
-    figure = Figure(figsize=(WIDTH, sum(heights) + extra), layout="constrained")
+    drawn = chart.cells()
+    heights = [_height(cells) for _, cells in drawn]
+    size = (WIDTH, sum(heights) + 0.3 + 0.25 * len(chart.notes))
+    if chart.look.size is not None:
+        size = (chart.look.size[0] / DPI, chart.look.size[1] / DPI)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     title = "\n".join([short(chart.title, 110), *(f"shown: {note}" for note in chart.notes)]).strip()
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    strips = figure.subfigures(len(chart.columns), 1, height_ratios=heights, squeeze=False)[:, 0]
+    strips = figure.subfigures(len(drawn), 1, height_ratios=heights, squeeze=False)[:, 0]
     span = _span(chart)
-    for strip, column in zip(strips, chart.columns, strict=True):
-        _draw_column(strip, column, chart.axis)
+    for strip, (column, cells) in zip(strips, drawn, strict=True):
+        _draw_column(strip, column, cells, chart)
         for axes in strip.axes:
             axes.set_xlim(span)
     return figure
@@ -114,33 +122,32 @@ def _across(cells: int) -> int:
     return cells if cells < 3 else 3 if cells != 4 else 2
 
 
-def _height(column: Column) -> float:
-    cells = len(column.cells)
-    lower = len(column.cells[0].panels) - 1
-    one = HEIGHT if cells == 1 else CELL_HEIGHT
-    return math.ceil(cells / _across(cells)) * (one + lower * LOWER_HEIGHT) + LEGEND_HEIGHT
+def _height(cells: Sequence[Cell]) -> float:
+    lower = len(cells[0].panels) - 1
+    one = HEIGHT if len(cells) == 1 else CELL_HEIGHT
+    return math.ceil(len(cells) / _across(len(cells))) * (one + lower * LOWER_HEIGHT) + LEGEND_HEIGHT
 
 
-def _draw_column(strip: SubFigure, column: Column, axis: Axis) -> None:
+def _draw_column(strip: SubFigure, column: Column, cells: Sequence[Cell], chart: Chart) -> None:
     """A grid of cells; rows of it that hold values are higher than those of the panels below them."""
-    across, panels = _across(len(column.cells)), len(column.cells[0].panels)
-    down = math.ceil(len(column.cells) / across)
-    first = HEIGHT if len(column.cells) == 1 else CELL_HEIGHT
+    across, panels = _across(len(cells)), len(cells[0].panels)
+    down = math.ceil(len(cells) / across)
+    first = HEIGHT if len(cells) == 1 else CELL_HEIGHT
     ratios = [first, *[LOWER_HEIGHT] * (panels - 1)] * down
     grid = strip.subplots(down * panels, across, squeeze=False, height_ratios=ratios)
-    limits = [column.limits(k) for k in range(panels)]
-    for number, cell in enumerate(column.cells):
+    ranges = [limits(cells, k, log=chart.look.log and k == 0) for k in range(panels)]
+    for number, cell in enumerate(cells):
         row, left = divmod(number, across)
         axes = grid[row * panels : (row + 1) * panels, left]
-        _draw_cell(axes, cell, axis, last=number + across >= len(column.cells), across=across)
-        for one, panel, limit in zip(axes, cell.panels, limits, strict=True):
+        _draw_cell(axes, cell, chart, last=number + across >= len(cells), across=across)
+        for one, panel, limit in zip(axes, cell.panels, ranges, strict=True):
             if limit is not None:
                 one.set_ylim(limit)
             if left == 0:
                 one.set_ylabel(
                     short(column.name, 34 if across == 1 else 18) if panel.kind == VALUE else panel.kind
                 )
-    for number in range(len(column.cells), down * across):
+    for number in range(len(cells), down * across):
         for unused in grid[number // across * panels :, number % across]:
             unused.remove()
     _legend(strip, grid[0, 0])
@@ -166,12 +173,15 @@ def _legend(strip: SubFigure, axes: Any) -> None:
     legend.set_in_layout(True)
 
 
-def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, across: int) -> None:
+def _draw_cell(axes: Any, cell: Cell, chart: Chart, last: bool, across: int) -> None:
     """Panels one above the other; the axis is labelled under the last one of the lowest cell."""
+    axis = chart.axis
     if cell.title:
         axes[0].set_title(short(cell.title, 90 // across), loc="left", fontsize=9, fontweight="bold")
     for one, panel in zip(axes, cell.panels, strict=True):
-        _draw_panel(one, panel, axis)
+        _draw_panel(one, panel, chart)
+        if chart.look.log and panel.kind == VALUE and panel.range(log=True) is not None:
+            one.set_yscale("log", nonpositive="mask")
         if axis.dates:
             locator = AutoDateLocator(minticks=3, maxticks=7)
             one.xaxis.set_major_locator(locator)
@@ -186,32 +196,55 @@ def _draw_cell(axes: Any, cell: Cell, axis: Axis, last: bool, across: int) -> No
         axes[-1].set_xlabel(axis.label)
 
 
-def _draw_panel(axes: Any, panel: Panel, axis: Axis) -> None:
+def _draw_panel(axes: Any, panel: Panel, chart: Chart) -> None:
     for band in panel.bands:
-        colour = COLOURS[band.weight % len(COLOURS)]
-        x = _x(band.x, axis)
-        axes.fill_between(x, band.lower, band.upper, color=colour, alpha=0.17, lw=0, label=_label(band.name))
+        colour = _colour(band.series, band.weight, chart.runs)
+        x = _x(band.x, chart.axis)
+        label = "_" if chart.runs else _label(band.name)
+        axes.fill_between(x, band.lower, band.upper, color=colour, alpha=0.17, lw=0, label=label)
     if panel.kind == RESIDUAL:
         axes.axhline(0, color="#555555", lw=0.8)
     for line in panel.lines:
-        _draw_line(axes, line, axis)
+        _draw_line(axes, line, chart)
 
 
-def _draw_line(axes: Any, line: Line, axis: Axis) -> None:
-    x = _x(line.x, axis)
-    if line.kind == VALUE:
+def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
+    x = _x(line.x, chart.axis)
+    if line.part == VALUE:
         style: dict[str, Any] = {"color": GREY, "lw": 0.8, "zorder": 2}
+        if chart.runs:
+            style |= {"color": _colour(line.series, 0, True), "alpha": 0.3}
     else:
-        k = line.weight % len(COLOURS)
-        heavy = line.kind == TREND
-        style = {"color": COLOURS[k], "ls": DASHES[k] if heavy else "-", "lw": 1.7 if heavy else 0.8}
-        style["zorder"] = 3 + 0.01 * line.weight
-    if len(x) <= FEW and line.kind in (VALUE, STD):
+        heavy = line.part in WITH_VALUES
+        # Runs have a colour each, and a dash as long as that is not taken for the weights.
+        dash = line.weight if not chart.runs or len(chart.average.decays) > 1 else line.series
+        style = {
+            "color": _colour(line.series, line.weight, chart.runs),
+            "ls": DASHES[dash % len(DASHES)] if heavy else "-",
+            "lw": 1.7 if heavy else 0.8,
+            "zorder": 3 + 0.01 * line.weight,
+        }
+    if len(x) <= FEW and line.part in (VALUE, STD):
         style |= {"marker": ".", "ms": 4}
-    axes.plot(x, line.y, label=_label(line.name), **style)
+    axes.plot(x, line.y, label=_label(_said(line, chart)), **style)
     alone = line.alone()
     if alone.any() and "marker" not in style:
-        axes.plot(x[alone], line.y[alone], ".", ms=2.5, color=style["color"], zorder=style["zorder"])
+        colour, order = style["color"], style["zorder"]
+        axes.plot(x[alone], line.y[alone], ".", ms=2.5, color=colour, zorder=order, alpha=style.get("alpha"))
+
+
+def _said(line: Line, chart: Chart) -> str:
+    """What a legend calls a line; nothing for the values of runs, which have their trends' colours."""
+    if not chart.runs:
+        return line.name
+    if line.part == VALUE:
+        return "_"
+    several = len(chart.average.decays) > 1
+    return chart.names[line.series] + (f", {chart.average.decays[line.weight].text}" if several else "")
+
+
+def _colour(series: int, weight: int, runs: bool) -> str:
+    return RUN_COLOURS[series % len(RUN_COLOURS)] if runs else COLOURS[weight % len(COLOURS)]
 
 
 def _x(x: Floats, axis: Axis) -> Floats:
@@ -221,4 +254,4 @@ def _x(x: Floats, axis: Axis) -> Floats:
 
 def _label(name: str) -> str:
     """A legend leaves out what begins with an underscore, so a mark without width goes before a column's."""
-    return "\u200b" + name if name.startswith("_") else name
+    return "\u200b" + name if name.startswith("_") and name != "_" else name

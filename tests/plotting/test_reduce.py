@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ema_cli.plot.reduce import ROWS_A_BUCKET, Reduced, Reducer, keep, shift_for
+from ema_cli.plotting.reduce import ROWS_A_BUCKET, Reduced, Reducer, keep, shift_for
 
 Values = NDArray[np.float64]
 CELLS = st.one_of(st.just(float("nan")), st.integers(-5, 5).map(float))
@@ -124,10 +124,10 @@ def test_a_series_alone_drops_what_others_needed() -> None:
     x = np.arange(100_000, dtype=np.int64)
     values = np.random.default_rng(1).normal(size=(100_000, 3))
     result = reduced(x, values, 256, [])
-    alone, column = result.series([1])
-    assert len(alone) <= 4 * 256
+    needed = result.needed([1])
+    assert len(needed) <= 4 * 256
     expected = keep(x, values[:, 1:2], result.shift or 0)
-    assert np.array_equal(column[:, 0], values[expected, 1])
+    assert np.array_equal(result.values[needed, 1], values[expected, 1])
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:

@@ -9,84 +9,105 @@ Hence the result depends on the rows alone, not on the batches in which they cam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.formats.base import Floats, Ints
+from ema_cli.formats.base import Floats
 
 Mask = NDArray[np.bool_]
+Along = NDArray[Any]  # int64 or float64
 # So many rows for each bucket are drawn as they are: a bucket may keep as many itself.
 ROWS_A_BUCKET = 4
+# Batches that wait before they are joined: a pipe may give a row at a time.
+MOST_WAITING = 1024
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """Rows to draw. x: (n,) int64, ascending; values: (n, series) float64, NaN where blank; shift: buckets
-    are 2^shift wide, None where every row is here. lonely: (series,) whether most values stand alone between
-    blank rows, as in a log that fills a column now and then. rows: how many there were.
+    """Rows to draw. x: (n,) int64 or float64, ascending; values: (n, series) float64, NaN where blank;
+    carried: (n, …) float64, what goes along with the rows; shift: buckets are 2^shift wide, None where every
+    row is here. lonely: (series,) whether most values stand alone between blank rows, as in a log that fills
+    a column now and then. rows: how many there were.
     """
 
-    x: Ints
+    x: Along
     values: Floats
+    carried: Floats
     shift: int | None
     lonely: Mask
     rows: int
 
-    def series(self, columns: list[int]) -> tuple[Ints, Floats]:
-        """The rows that these series need, (n,) and (n, columns), without those kept for others."""
-        values = self.values[:, columns]
-        if self.shift is None or not len(values):
-            return self.x, values
-        kept = keep(self.x, values, self.shift)
-        return self.x[kept], values[kept]
+    def needed(self, columns: list[int]) -> Any:
+        """The rows that these series need, as an index, without those kept for others."""
+        if self.shift is None or not len(self.x):
+            return slice(None)
+        return np.flatnonzero(keep(self.x, self.values[:, columns], self.shift))
 
 
 class Reducer:
     """Takes rows as they come and holds a bounded number of them.
 
-    buckets: the most there are, 2 or more; once there are more rows than fit, at least half as many.
+    buckets: the most there are, 2 or more, and may be lowered between additions; once there are more rows
+    than fit, at least half as many. carried: the last so many columns go along and are not looked at.
     """
 
-    def __init__(self, series: int, buckets: int) -> None:
-        self.buckets = buckets
-        self.limit = ROWS_A_BUCKET * buckets
-        self.x: list[Ints] = [np.empty(0, np.int64)]
-        self.values: list[Floats] = [np.empty((0, series))]
+    def __init__(self, series: int, buckets: int, carried: int = 0) -> None:
+        self.series, self.buckets = series, buckets
+        self.x: list[Along] = []
+        self.values: list[Floats] = []
+        self.empty = np.empty((0, series + carried))
         self.rows = self.waiting = 0
         # Where the rows begin and end: the last ones may be blank and not be kept.
-        self.first = self.last = 0
+        self.first: Any = 0
+        self.last: Any = 0
         self.shift: int | None = None
         self._filled = np.zeros(series, np.int64)
         self._runs = np.zeros(series, np.int64)
         self._last = np.zeros(series, bool)
 
-    def add(self, x: Ints, values: Floats) -> None:
-        """More rows. x: (n,), not less than any before. values: (n, series); both are kept, not copied."""
+    @property
+    def limit(self) -> int:
+        """So many rows are kept as they are."""
+        return ROWS_A_BUCKET * self.buckets
+
+    def add(self, x: Along, values: Floats) -> None:
+        """More rows. x: (n,), not less than any before. values: (n, series + carried); both are kept, not
+        copied."""
         if not len(x):
             return
-        self._count(values)
-        self.first, self.last = (self.first if self.rows else int(x[0])), int(x[-1])
+        self._count(values[:, : self.series])
+        self.first, self.last = (self.first if self.rows else x[0].item()), x[-1].item()
         self.x.append(x)
         self.values.append(values)
         self.rows += len(x)
         self.waiting += len(x)
         if self.waiting > self.limit:
             self._fold()
+        elif len(self.x) > MOST_WAITING:
+            self._join()
 
     def result(self) -> Reduced:
         """What to draw."""
         if self.rows > self.limit:
             self._fold()
+        self._join()
+        x, values = self.x[0], self.values[0]
         lonely = 2 * self._runs > self._filled
-        return Reduced(np.concatenate(self.x), np.concatenate(self.values), self.shift, lonely, self.rows)
+        return Reduced(x, values[:, : self.series], values[:, self.series :], self.shift, lonely, self.rows)
+
+    def _join(self) -> None:
+        self.x = [np.concatenate(self.x)] if self.x else [np.empty(0, np.int64)]
+        self.values = [np.concatenate([self.empty, *self.values])]
 
     def _fold(self) -> None:
-        x, values = np.concatenate(self.x), np.concatenate(self.values)
+        self._join()
+        (x,), (values,) = self.x, self.values
         self.shift = shift_for(self.first, self.last, self.buckets)
-        kept = keep(x, values, self.shift)
+        kept = keep(x, values[:, : self.series], self.shift)
         self.x, self.values, self.waiting = [x[kept]], [values[kept]], 0
 
     def _count(self, values: Floats) -> None:
@@ -98,18 +119,33 @@ class Reducer:
         self._last = there[-1]
 
 
-def shift_for(first: int, last: int, buckets: int) -> int:
+def shift_for(first: float, last: float, buckets: int) -> int:
     """The least k for which buckets 2^k wide cover first to last with no more than so many, 2 or more: those
-    on either side of zero never become one."""
-    shift = 0
-    while (last >> shift) - (first >> shift) >= buckets:
+    on either side of zero never become one. Whole numbers have buckets no narrower than 1."""
+    if isinstance(first, int) and isinstance(last, int):
+        shift = 0
+        while (last >> shift) - (first >> shift) >= buckets:
+            shift += 1
+        return shift
+    width = (last / buckets - first / buckets) or math.ulp(max(abs(first), 1e-280))
+    shift = math.frexp(width)[1] - 1
+    while math.floor(math.ldexp(last, -shift)) - math.floor(math.ldexp(first, -shift)) >= buckets:
         shift += 1
     return shift
 
 
-def keep(x: Ints, values: Floats, shift: int) -> Mask:
+def bucket_of(x: Along, shift: int) -> Along:
+    """Which bucket, 2^shift wide, each x is in."""
+    if x.dtype.kind == "i":
+        ints: Along = x >> shift
+        return ints
+    floats: Along = np.floor(np.ldexp(x, -shift))
+    return floats
+
+
+def keep(x: Along, values: Floats, shift: int) -> Mask:
     """The rows, (n,) bool, that buckets 2^shift wide keep of x, (n,) ascending, and values, (n, series)."""
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(x >> shift)) + 1))
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(bucket_of(x, shift))) + 1))
     kept = np.zeros(len(x), bool)
     for column in values.T:
         for rows in _kept_rows(np.ascontiguousarray(column), starts):

@@ -122,6 +122,10 @@ class Clock:
         )
         return replace(self, later=later, order=order, left_out=left_out)
 
+    def saying(self, text: Callable[[int], str]) -> Clock:
+        """The same with another way to say what stands in a row."""
+        return replace(self, text=text)
+
 
 @dataclass
 class Batch:
@@ -209,6 +213,17 @@ class Source(Protocol):
     def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - most formats say what they are
         """How else the input may be meant, if columns of these names are not there or none holds numbers."""
         return None
+
+    def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - most formats have none
+        """Where a column is that is not among `columns` but can be had all the same, such as a member of one.
+
+        key: whether it is to tell series apart. None where there is none of that name.
+        """
+        return None
+
+    def label(self, column: int) -> str:
+        """The name of a column, which may be a further one."""
+        return self.columns[column]
 
     def types(self) -> Any | None:
         """The Arrow schema of all columns, where the input has one before a row is read."""

@@ -142,7 +142,7 @@ def without(shop: Workshop, *arguments: str | os.PathLike[str]) -> subprocess.Co
 @pytest.mark.parametrize("other", ["-o", "--state"])
 def test_a_picture_is_no_other_file_of_the_run(shop: Workshop, other: str) -> None:
     need("png")
-    done = shop.run(*CO2, "--plot", "./x.png", other, "x.png", code=2)
+    done = shop.run(*CO2, "--plot", "./x.png", other, "x.png", "--to", "csv", code=2)
     assert "is also the" in done.err
 
 

@@ -6,12 +6,13 @@ its `exit_code`; Python callers catch it as the `ValueError` it is.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
-# What a shell takes as it is, though `shlex.quote` does not know.
-PLAIN_MARKS = frozenset(",")
+# What needs no quotes in a shell, nor in a sentence.
+_PLAIN = re.compile(r"[\w%+=@/.-]+|,")
 
 
 class EmaError(ValueError):
@@ -80,6 +81,11 @@ class DataError(EmaError):
         self.place = place
 
 
+def typeable(text: str) -> str:
+    """A text as it can be typed in a shell, and told from the sentence that it stands in."""
+    return text if _PLAIN.fullmatch(text) else shlex.quote(text + " ")[:-2] + "'"
+
+
 @dataclass(frozen=True)
 class Advice:
     """Why something in the input is not read, and the options with which it is; none if not sure."""
@@ -94,7 +100,7 @@ class Advice:
 
     def __str__(self) -> str:
         """As a hint: what to type, then why."""
-        typed = " ".join(option if option in PLAIN_MARKS else shlex.quote(option) for option in self.options)
+        typed = " ".join(map(typeable, self.options))
         return ": ".join(part for part in (typed, self.cause) if part)
 
 

@@ -135,7 +135,7 @@ def _read(lines: Sequence[bytes], dialect: Dialect, own: Dialect) -> Reading | N
     """The sample in that dialect, with as few guesses as make it a table."""
     table = [
         Line(number, text, split_line(text, dialect))
-        for number, text in enumerate(lines)
+        for number, text in _joined(lines)
         if number >= dialect.skip
         and text.strip(b" \t")
         and not (dialect.comments and text.startswith(dialect.comments))
@@ -150,6 +150,16 @@ def _read(lines: Sequence[bytes], dialect: Dialect, own: Dialect) -> Reading | N
     if not odd:
         return _reading(dialect, table, causes)
     return _commented(dialect, table, odd, causes) or _skipped(dialect, table, width, causes)
+
+
+def _joined(lines: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines by number; those that a quoted field spans are one."""
+    open_at, text = 0, b""
+    for number, line in enumerate(lines):
+        open_at, text = (number, line) if not text else (open_at, text + b"\n" + line)
+        if text.count(b'"') % 2 == 0:
+            yield open_at, text
+            text = b""
 
 
 def _reading(dialect: Dialect, table: list[Line], causes: tuple[str, ...]) -> Reading | None:

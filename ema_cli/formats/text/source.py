@@ -348,7 +348,7 @@ class TextSource(Source):
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         table = self.advice([self.columns[error.column]])
-        if table is not None and table.is_of_lines:
+        if table is not None and table.is_of_lines and "--ragged" not in table.options:
             return str(table)
         around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
         there = list(cells.cells_of(around, error.column))

@@ -24,6 +24,7 @@ class Selection:
 
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
     left_out: columns that look like numbers, but are not read as such.
+    further: names of columns beside the table's own, and whether they are keys, by their places.
     """
 
     wanted: Projection
@@ -34,6 +35,7 @@ class Selection:
     x: str | None = None
     time_of_day: str | None = None
     order: str | None = None
+    further: tuple[tuple[str, bool], ...] = ()
     left_out: tuple[tuple[str, Advice], ...] = ()
 
 
@@ -128,7 +130,10 @@ def select(
     _check_new(new, columns if keep is None else [source.label(k) for k in keep], source.name)
     alike = tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items())
     at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
-    return Selection(wanted, smoothed, [source.label(k) for k in keys], at, new, axis, of_day, after, alike)
+    used = sorted({*values, *keys, *wanted.clocks, *extra})
+    further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
+    by = [source.label(k) for k in keys]
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike)
 
 
 def _places(
@@ -176,6 +181,12 @@ def _place(source: Source, name: str, option: str) -> int:
         if found is None:
             raise
         return found
+
+
+def check_seen(source: Source) -> None:
+    """Raise OptionError where a column that was asked for was in no row of an open-ended input."""
+    if missing := sorted(source.unseen()):
+        find_column(missing[0], source.columns, "-c", source.name)
 
 
 def _order(job: Job) -> str | None:

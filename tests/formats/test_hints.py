@@ -1,6 +1,6 @@
 """A hint is safe: whoever follows it gets right numbers or another clear error, never wrong ones.
 
-Every hint that these messy files print is followed, as a machine would: the options in
+Every hint that these messy files and the golden cases print is followed, as a machine would: the options in
 it are added to the command, a pipeline is run; hints of what that prints are followed in turn. `MESSY` has
 the files as people have them, each with the averages that are right (alpha 0.5), by column.
 """
@@ -22,6 +22,7 @@ from ema_cli.cli import command, make_job
 from ema_cli.errors import EmaError
 from ema_cli.run.pipeline import run
 from tests.conftest import Workshop
+from tests.golden.test_cases import CASES, sections, unescape
 
 ALPHA = ("--alpha", "0.5")
 STEPS = 4
@@ -139,6 +140,38 @@ MESSY = [
     Messy("twice", "v,v\n1,2\n3,4\n", {"v": ema(2, 4)}, ("v",)),
     Messy("text", "a,b\nx,y\n", {}),
 ]  # fmt: skip
+# What is right for golden cases whose hints, followed, end well; worked out by hand.
+_BROKER: Values = {"Price": [1010.0, 1015.0, 1002.5], "Change %": [-0.61, -0.105, 0.4475]}
+_PRICES: Values = {"price": [1.5, 2.0, None, None]}
+GOLDEN: dict[str, Values] = {
+    "advice_broker": _BROKER,
+    "advice_broker_price": _BROKER,
+    "advice_comment_between": {"v": [1.0, 2.0]},
+    "advice_comment_row": {"t": [0.0, 1.0]},
+    "advice_comments": {"temp": [1.0, 2.0]},
+    "advice_home_states": {"state": [20.0, None, None, 35.0, 28.5]},
+    "advice_thousands": {"vol": [1200.0, 1800.0, 1350.0]},
+    "advice_thousands_default": {"day": [1.0, 1.5, 2.25], "vol": [1200.0, 1800.0, 1350.0]},
+    "advice_trailing_delimiter": {"C": [7.0, 8.0]},
+    "error_bad_cell": _PRICES,
+    "error_bad_time": {"v": [1.0, None]},
+    "error_day_first": {"v": [1.0, 2.0]},
+    "error_decimal_comma": {"a": [1.5]},
+    "error_missing_error": _PRICES,
+    "error_month_or_day_first": {"v": [1.0, 2.0]},
+    "error_name_taken": {"a": [1.0]},
+    "error_newest_first": {"close": [32.5, 25.0, 20.0]},
+    "error_no_folder": {"a": [1.0], "b": [2.0]},
+    "error_no_weight": {"price": [1.5, 1.6, None, None]},
+    "error_ragged": {"a": [1.0, 2.0], "b": [2.0, None]},
+    "error_time_unit": {"v": [1.0, 1.5]},
+    "error_tsv_named_csv": {"a": [1.0]},
+    "error_unsorted": {"v": [1.5, 2.0]},
+    "error_wrong_delimiter": {"a": [1.0, 1.1]},
+    "error_wrong_delimiter_decimal": {"a": [1.5]},
+    "semicolon_left_out": {"d": [1.0, 1.5], "v": [1.5, 2.0]},
+    "semicolon_named": {"v": [1.5, 2.0]},
+}
 
 
 def arity() -> dict[str, int]:
@@ -261,3 +294,15 @@ def test_hints_of_messy_files(messy: Messy, shop: Workshop, monkeypatch: pytest.
     follower.follow(["m.csv", *ALPHA, *messy.options])
     for column in messy.columns:
         follower.follow(["m.csv", *ALPHA, *messy.options, "-c", column])
+
+
+@pytest.mark.parametrize("path", CASES, ids=[path.stem for path in CASES])
+def test_hints_of_golden_cases(path: Path, shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop.folder)
+    case = sections(path.read_text())
+    if "  try: " not in case["stderr"] or not any(name.startswith("file ") for name in case):
+        return
+    for name, text in case.items():
+        if name.startswith("file "):
+            shop.write(name.removeprefix("file "), unescape(text))
+    Follower(shop, GOLDEN.get(path.stem, {})).follow(shlex.split(case["command"])[1:])

@@ -17,8 +17,8 @@ from ema_cli.formats.text.header import BOM
 from ema_cli.formats.text.numerals import judge_cells
 from ema_cli.notation import Notation
 
-# Bytes and lines at the beginning of an input that are looked at.
-OPENING, LINES = 1 << 16, 1000
+# Lines at the beginning of an input that are looked at.
+LINES = 1000
 _MARKS = (b"#", b"%", b"//", b";", b"!", b"--", b"*", b"'", b'"#')
 _DELIMITERS = (b",", b";", b"\t", b"|")
 _TYPED = {b"\t": "tab", b",": ",", b";": ";", b"|": "|"}

@@ -29,11 +29,9 @@ from ema_cli.formats.base import (
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.advice import OPENING, advice_on_comment, advice_on_table
 from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
-from ema_cli.formats.text.numerals import judge_cells
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 
@@ -42,6 +40,8 @@ LONGEST_RECORD = 1 << 26
 LONG = 64
 # Records within which the widest one is looked for, where they may differ.
 PAD_SAMPLE = 1000
+# Bytes at the beginning that are kept, to say what may be wrong with the input.
+OPENING = 1 << 16
 # Records around a bad cell that are looked at to tell how numbers are written.
 LOOKED_AT = 1000
 
@@ -258,12 +258,16 @@ class TextSource(Source):
                 undecided.remove(column)
                 found += [column] * cells.is_number(first, notation)
                 if column not in found:
+                    from ema_cli.formats.text.numerals import judge_cells
+
                     judged = judge_cells(list(cells.cells_of(records, column)), notation)
                     self.alike |= {column: judged} if judged is not None and judged.options else {}
             seen += len(records)
         return Sample(sorted(found), undecided, seen, self.alike)
 
     def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        from ema_cli.formats.text.advice import advice_on_table
+
         while not self.waits and not self.ended and len(self.opening) < OPENING:
             self._more()
         whole = self.ended and self.size <= OPENING
@@ -347,6 +351,9 @@ class TextSource(Source):
 
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
+        from ema_cli.formats.text.advice import advice_on_comment
+        from ema_cli.formats.text.numerals import judge_cells
+
         table = self.advice([self.columns[error.column]])
         if table is not None and table.is_of_lines and "--ragged" not in table.options:
             return str(table)

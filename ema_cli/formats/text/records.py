@@ -43,6 +43,11 @@ class Shape:
     pad: bool = False
     named: int | None = None
 
+    @property
+    def has_nameless(self) -> bool:
+        """Whether there are fields that must be empty."""
+        return self.named is not None and self.named < self.columns
+
 
 @dataclass(frozen=True)
 class Records:
@@ -147,7 +152,8 @@ def index_records(data: bytes, shape: Shape, final: bool) -> Records:
         newline = None
         lines = int(np.count_nonzero(bytes_ == NEWLINE))
     # The common case: every record has just its fields, so the separators form a table.
-    if shape.delimiter is not None and not len(passed) and lines * columns == len(separators):
+    even = shape.delimiter is not None and not len(passed) and not shape.has_nameless
+    if even and lines * columns == len(separators):
         table = separators.reshape(-1, columns)
         if (bytes_[table[:, -1]] == NEWLINE).all():
             records = _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
@@ -279,7 +285,7 @@ def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool)
 def _too_wide(lines: Lines, shape: Shape) -> Bools:
     """Lines with more fields than there may be, or with something in those that have no name."""
     wide = lines.fields > shape.columns
-    if shape.named is not None and shape.named < shape.columns:
+    if shape.named is not None and shape.has_nameless:
         surplus = np.flatnonzero((lines.fields > shape.named) & ~wide & ~lines.none)
         after = lines.closes[lines.first[surplus] + shape.named - 1]
         wide[surplus] = lines.ends[surplus] - after != lines.fields[surplus] - shape.named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from math import isnan
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.text.dialect import Dialect
@@ -39,9 +40,9 @@ class Header:
 
     def again(self, notation: Notation) -> bytes | None:
         """What a record says that is this header once more; None where one may say so by chance."""
-        if not self.text or any(notation.read(field) is not None for field in self.fields):
-            return None
-        return self.text
+        numbers = [notation.read(field) for field in self.fields]
+        by_chance = any(number is not None and not isnan(number) for number in numbers)
+        return None if by_chance or not self.text else self.text
 
     def padded(self, width: int) -> Header:
         """The same with that many fields at least, the further ones nameless."""

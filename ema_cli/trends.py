@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
+from ema_cli.engine.arithmetic import Moments
 from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.engine.rows import Tile
 from ema_cli.formats.base import Floats, Ints
+
+
+def standard_deviation(moments: Moments) -> Floats:
+    """As pandas has it: √(variance / (1 − Σ shares²)); NaN where one value has all the weight."""
+    root = np.sqrt(moments["bias"])
+    np.copyto(root, np.nan, where=root == 0.0)
+    return np.asarray(np.divide(moments["deviation"], root, out=root))
 
 
 class Trends:
@@ -45,26 +54,24 @@ class Trends:
     def _fold(self, engine: Engine, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
         rows, columns = values.shape
         weights = len(self.average.decays)
+        moments = engine.update(Tile(values, times, keys))
         if self.average.is_bare and 1 in (weights, columns):
             # Trends alone, which the engine puts out in the order of their names.
-            out = np.empty((weights, columns, rows))
-            engine.update(values, times, keys, out)
-            return out.reshape(weights * columns, rows).T
-        return self._fields(values, *engine.update(values, times, keys))
+            return moments["mean"].reshape(weights * columns, rows).T
+        return self._fields(values, moments)
 
-    def _fields(self, values: Floats, mean: Floats, std: Floats | None) -> Floats:
+    def _fields(self, values: Floats, moments: Moments) -> Floats:
         """Trend, residual, std and bands of every column and weight, in the order of their names."""
-        average = self.average
-        weights, rows, columns = mean.shape
+        average, mean = self.average, moments["mean"].swapaxes(0, 1)
+        columns, weights, rows = mean.shape
         width = len(average.names(""))
         # Column after column, as they come from the engine; whoever needs rows turns them round once.
         out = np.empty((columns, weights, width // weights, rows))
-        mean = mean.transpose(2, 0, 1)
         parts = [mean]
         if average.residual:
             parts.append(values.T[:, np.newaxis] - mean)
-        if std is not None:
-            std = std.transpose(2, 0, 1)
+        if "deviation" in moments:
+            std = standard_deviation(moments).swapaxes(0, 1)
             parts += [std] * average.std
             if average.bands is not None:
                 with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not

@@ -15,7 +15,7 @@ from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
 from ema_cli.engine.row_weights import RowInfo, make_table, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
-from ema_cli.engine.scan import BLOCK, Levels, Memory, Scan, Scratch, make_levels
+from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, make_levels
 from ema_cli.engine.state import State, moments_of
 from ema_cli.engine.ties import Elements, group_ties
 
@@ -142,13 +142,14 @@ class Engine:
     def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> None:
         """The moments at each element by one weight into `out`; what is remembered moves on."""
         average, segments = self.average, elements.segments
-        table = make_table(decay.alpha, average.adjust) if average.steady else None
+        table = make_table(decay.alpha, average.adjust, average.has_first) if average.steady else None
         values = elements.values if table else elements.values | self.weigh(elements, decay)
         wide = "deviation" in out
+        floor = table is None and (average.timed or decay.alpha < 1.0)
 
         def run(careful: bool) -> None:
-            memory = self._memory(elements, weight, decay)
-            Scan(elements.levels, memory, table, careful).totals(values, 0, out)
+            memory = self._memory(elements, weight)
+            Scan(elements.levels, memory, table, careful, floor).totals(values, 0, out)
             self.state.store_memory(memory, segments.series, weight, segments.final)
 
         used = self.scratch.used
@@ -160,8 +161,6 @@ class Engine:
             self.scratch.release(used)
             with np.errstate(all="ignore"):
                 run(careful=True)
-        if wide and table is not None and not average.adjust and not average.has_first:
-            out["bias"][segments.first[elements.order == 0]] = 0.0  # one observation, whatever rounding left
 
     def weigh(self, elements: Elements, decay: Decay) -> Moments:
         """How much each element weighs, where there is no table."""
@@ -178,23 +177,15 @@ class Engine:
         with np.errstate(all="ignore"):
             return weigh_rows(self.average, decay, info)
 
-    def _memory(self, elements: Elements, weight: int, decay: Decay) -> Memory:
-        """What segments remember; new ones that there is an average, or nothing, before their first element."""
-        average, segments = self.average, elements.segments
-        blocks, before = self.state.load_memory(segments.series, segments.fresh, weight)
-        new = elements.order == 0
-        anything = elements.order >= BLOCK
-        if average.has_first:
+    def _memory(self, elements: Elements, weight: int) -> Memory:
+        """What segments remember; for new ones perhaps an average before their first element."""
+        average, new = self.average, elements.order == 0
+        blocks, before = self.state.load_memory(elements.segments.series, elements.segments.fresh, weight)
+        if average.has_first and not average.steady:
             before["mean"][:, new] = average.start
-            anything[:] = True
             if "weight" in before:
                 before["weight"][:, new] = 1.0
-        elif average.steady and not average.adjust and new.any():
-            for name, array in elements.values.items():
-                before[name][:, new] = array[segments.first[new]]
-            if "bias" in before:
-                before["bias"][:, new] = make_table(decay.alpha, average.adjust).start_bias
-        return Memory(blocks, before, anything.astype(np.float64))
+        return Memory(blocks, before, average.start)
 
     def _room(self, rows: Rows, target: Floats) -> Floats:
         """Where the scan is to put its numbers: their final place, if all rows are there in order."""

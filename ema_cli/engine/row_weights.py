@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,8 @@ class Table:
     """The weights of blocks up to and including each place, by level, where all rows decay alike.
 
     inner: how the block so far and its next element are joined. outer: how a recursive average before the block and
-    the block so far are. decays, weights, biases: of the block so far. start_bias: of a recursive average that is
-    the first value (see `first_bias`).
+    the block so far are. decays, weights, biases: of the block so far. firsts: the bias of a recursive average at
+    this place of the first block of its series.
     """
 
     adjusted: bool
@@ -49,33 +50,46 @@ class Table:
     decays: Sequence[Sequence[float]]
     weights: Sequence[Sequence[float]]
     biases: Sequence[Sequence[float]]
-    start_bias: float
+    firsts: Sequence[Sequence[float]]
 
 
 @lru_cache(maxsize=512)
-def make_table(alpha: float, adjusted: bool) -> Table:
-    """The table of a weight, in decimal arithmetic: every number in it is right to its last bit."""
-    levels: list[tuple[list[Mix], list[Mix], list[float], list[float], list[float]]] = []
+def make_table(alpha: float, adjusted: bool, started: bool) -> Table:
+    """The table of a weight, in decimal arithmetic: every number in it is right to its last bit.
+
+    started: there is an average before the first row.
+    """
+    levels: list[tuple[list[Any], ...]] = []
     with localcontext(prec=40):
         exact = Decimal(alpha)
         rest, gain = 1 - exact, Decimal(1) if adjusted else exact
         rows, one = 1, rest  # rows in an element, and what is left after it
         for _ in range(LEVELS + 1):
-            levels.append(([], [], [], [], []))
-            power, before = Decimal(1), Decimal(1)
+            levels.append(([], [], [], [], [], []))
+            power = Decimal(1)
             for j in range(BLOCK):
-                before, power = power, power * one
+                power *= one
                 total = _sum(exact, power, (j + 1) * rows)
                 newer = _sum(exact, one, rows) / total
-                inner, outer, decays, weights, biases = levels[-1]
+                inner, outer, decays, weights, biases, firsts = levels[-1]
                 inner.append(_mix(1 - newer if j else Decimal(0), newer))
                 outer.append(_mix(power, 1 - power))
                 decays.append(float(power))
                 weights.append(float(gain * total))
                 biases.append(float(_bias(rest, power, (j + 1) * rows)))
+                firsts.append(float(_first_bias(exact, power if started else _less(power, rest, (j + 1) * rows))))
             one, rows = power, rows * BLOCK
-    inners, outers, decay, weight, bias = (list(part) for part in zip(*levels, strict=True))
-    return Table(adjusted, inners, outers, decay, weight, bias, first_bias(alpha))
+    return Table(adjusted, *(list(part) for part in zip(*levels, strict=True)))
+
+
+def _less(power: Decimal, rest: Decimal, rows: int) -> Decimal:
+    """rest^(rows − 1); power: rest^rows."""
+    return Decimal(rows == 1) if rest == 0 else power / rest
+
+
+def _first_bias(alpha: Decimal, power: Decimal) -> Decimal:
+    """1 − Σ shares² of (1−α)^n, α·(1−α)^(n−1), …, α·(1−α), α; power: (1−α)^n."""
+    return (1 - power * power) * (2 - 2 * alpha) / (2 - alpha)
 
 
 def _sum(alpha: Decimal, power: Decimal, rows: int) -> Decimal:
@@ -92,15 +106,6 @@ def _bias(rest: Decimal, power: Decimal, rows: int) -> Decimal:
 
 def _mix(older: Decimal, newer: Decimal) -> Mix:
     return Mix(-float(older), True) if newer >= older else Mix(float(newer), False)
-
-
-def first_bias(alpha: float) -> float:
-    """The bias of a recursive average that is the first value, before that value is joined to it.
-
-    The value and the average are one observation, so that joined their bias has to be 0:
-    (1−α)²·bias + 2·α·(1−α) = 0.
-    """
-    return -2.0 * alpha / (1.0 - alpha) if alpha < 1.0 else 0.0
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ema_cli.engine.arithmetic import LEAST_SHARE, Floats, Ints, Mix, Moments, blend, mix, spread
+from ema_cli.engine.arithmetic import LEAST_SHARE, Bools, Floats, Ints, Mix, Moments, blend, mix, spread
 
 BLOCK, LEVELS = 16, 3
 MEANS = ("mean", "mean_y")
@@ -172,51 +172,62 @@ class Table(Protocol):
     decays: Sequence[Sequence[float]]
     weights: Sequence[Sequence[float]]
     biases: Sequence[Sequence[float]]
+    firsts: Sequence[Sequence[float]]
 
 
 @dataclass
 class Memory:
     """What segments remember, moved on in place: arrays (LEVELS, segments) by name.
 
-    blocks: of the open block so far. before: of all before it. anything: segments that had a row (or a first
-    average) before their open block on the lowest level.
+    blocks: of the open block so far. before: of all before it. start: the average before the first row, if any.
     """
 
     blocks: Moments
     before: Moments
-    anything: Any
+    start: float | None = None
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels that some elements reach: whose they are, and their lanes; above the last, how many each has."""
+    """The levels that some elements reach.
+
+    who: the segments on each level. lanes: where their elements are. first: those that begin in the first block of
+    their series; above the last level, those that have nothing before them there. chain: elements of each there.
+    """
 
     who: list[Ints]
     lanes: list[Lanes]
+    first: list[Bools]
     chain: Ints
 
 
 def make_levels(counts: Ints, seen: Ints, scratch: Scratch, base: int = 0) -> Levels:
     """counts: elements of level `base` of each segment (> 0); seen: those before them."""
-    who, lanes = [np.arange(len(counts))], []
+    who, lanes, first = [np.arange(len(counts))], [], []
     for _ in range(base, LEVELS):
         lanes.append(Lanes(counts, seen % BLOCK, scratch))
+        first.append(seen < BLOCK)
         some = lanes[-1].whole > 0
         who.append(who[-1][some])
         counts, seen = lanes[-1].whole[some], seen[some] // BLOCK
         if not len(counts):
-            return Levels(who, lanes, counts)
-    return Levels(who, lanes, counts)
+            break
+    return Levels(who, lanes, [*first, seen == 0], counts)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One average of one tile. table: None where each element says how it weighs. base: the lowest level."""
+    """One average of one tile.
+
+    table: None where each element says how it weighs. careful: numbers may leave the range of float64 on the way.
+    floor: an older side's share does not vanish. base: the lowest level.
+    """
 
     levels: Levels
     memory: Memory
     table: Table | None
     careful: bool = False
+    floor: bool = False
     base: int = 0
 
     def totals(self, elements: Moments, level: int, out: Moments | None = None) -> Moments:
@@ -232,11 +243,47 @@ class Scan:
         if single:
             self._make_room(cells, lanes)
         block = {name: array[level] for name, array in self.memory.blocks.items()}
-        walk(cells, self._inner(cells, level), self._resumed(lanes, block, level), single, self.careful)
+        resumed = self._resumed(lanes, block, level)
+        first = self._walk_first(cells, lanes, resumed, level)
+        if first is None or first[0].size < lanes.count:
+            walk(cells, self._inner(cells, level), resumed, single, self.careful, self.floor)
+        if first is not None:
+            for name in cells:
+                cells[name][:, first[0]] = first[1][name]
         before = self._before(lanes, cells, level)
         self._remember(lanes, cells, level)
-        total = self._join(cells, before, level)
-        return self._collect(lanes, cells, total, out)
+        total = self._join(cells, before, level, out)
+        if first is not None:  # these have had their start all along
+            for name, array in first[1].items():
+                total[name][:, first[0]] = array
+        return self._collect(lanes, total, out)
+
+    def _walk_first(
+        self, cells: Moments, lanes: Lanes, resumed: Mapping[int, tuple[Ints, Moments]], level: int
+    ) -> tuple[Ints, Moments] | None:
+        """The lanes that are first blocks of recursive averages, folded from the start of the series.
+
+        That is the recursion as it is written down: short series of simple numbers have simple averages.
+        """
+        if self.table is None or self.table.adjusted:
+            return None
+        mine = self.levels.first[level - self.base]
+        there = lanes.base[mine]
+        if not len(there):
+            return None
+        part = {name: cells[name][:, there] for name in cells}
+        how, rows = self.table.outer[level][0], level == 0
+        if self.memory.start is not None and rows:
+            start = {name: np.zeros(len(there)) for name in part} | {"mean": np.full(len(there), self.memory.start)}
+            opening = {name: array[0] for name, array in part.items()}
+            if "deviation" in part:
+                spread(start, opening, how, careful=self.careful, single=True)
+                part["deviation"][0] = opening["deviation"]
+            blend(start["mean"], part["mean"][0], how, self.careful)
+        walk(part, lambda _: how, _of_lanes(resumed, there), rows, self.careful, False)
+        if "deviation" in part:
+            part["bias"] = np.broadcast_to(np.array([self.table.firsts[level]]).T, part["mean"].shape)
+        return there, part
 
     def _make_room(self, cells: Moments, lanes: Lanes) -> None:
         """Rows have a mean alone: of one value the deviation, bias and correlation are 0."""
@@ -270,9 +317,10 @@ class Scan:
         out = {
             name: lanes.hand_down(array[level, who], totals.get(name, nothing)) for name, array in before.items()
         }
-        if level == 0 and self.table is None and "deviation" in before:
-            anything = lanes.hand_down(self.memory.anything, np.ones(int(lanes.whole.sum())))
-            out["least"] = LEAST_SHARE * anything
+        if level == 0 and self.floor and "deviation" in before:
+            started = self.memory.start is not None
+            nothing_before = self.levels.first[0] & (not started)
+            out["least"] = LEAST_SHARE * lanes.hand_down(1.0 - nothing_before, np.ones(int(lanes.whole.sum())))
         if totals:
             some = self.levels.who[level - self.base + 1]
             last = np.cumsum(lanes.whole[lanes.whole > 0]) - 1
@@ -287,12 +335,12 @@ class Scan:
             array[level, who] = 0.0
             array[level, who[lanes.open]] = lanes.opened(cells[name])
 
-    def _join(self, cells: Moments, before: Moments, level: int) -> Moments:
+    def _join(self, cells: Moments, before: Moments, level: int, out: Moments | None) -> Moments:
         """What was before each lane joined to each of its elements, in place."""
         means = [name for name in MEANS if name in cells]
         others = [name for name in SPREADS if name in before]
         room = {name: cells[name] if name in cells else np.empty_like(cells["mean"]) for name in means + others}
-        if level and "weight" in before:
+        if "weight" in before and (level or (out and "weight" in out)):
             room["weight"] = cells.get("weight", np.empty_like(cells["mean"]))
         least = before.pop("least", None)
         for j in range(BLOCK):
@@ -322,7 +370,7 @@ class Scan:
         total = older + newer
         return mix(older, newer, total), total
 
-    def _collect(self, lanes: Lanes, cells: Moments, total: Moments, out: Moments | None) -> Moments:
+    def _collect(self, lanes: Lanes, total: Moments, out: Moments | None) -> Moments:
         if out is None:
             size = int(lanes.counts.sum())
             out = {name: np.empty(size) for name in total}
@@ -333,25 +381,43 @@ class Scan:
     def _chain(self, elements: Moments) -> Moments:
         """The elements above the last level joined one after the other, to what was before them."""
         counts, who = self.levels.chain, self.levels.who[LEVELS - self.base]
-        segment = np.repeat(np.arange(len(counts)), counts)
-        step = 1 + np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)
-        shape = 1 + int(counts.max()), len(counts)
         before = {name: array[LEVELS - 1, who] for name, array in self.memory.before.items()}
-        fixed = None
+        fixed, alone = None, np.zeros(len(counts), bool)
         if self.table is not None:
-            ours = {"bias": self.table.biases, "decay": self.table.decays, "weight": self.table.weights}
-            elements = elements | {name: array[LEVELS][0] for name, array in ours.items() if name != "bias"}
-            elements |= {"bias": ours["bias"][LEVELS][0]} if "deviation" in elements else {}
-            fixed = None if "weight" in before else self.table.outer[LEVELS][0]
+            elements = elements | self._of_table(elements)
+            if "weight" not in before:
+                fixed, alone = self.table.outer[LEVELS][0], self.levels.first[LEVELS - self.base]
         elif "weight" not in before:
             before["loss"] = np.ones(len(counts))
-        cells = {name: np.zeros(shape) for name in elements}
-        for name, array in elements.items():
-            cells[name][step, segment] = array
+        segment = np.repeat(np.arange(len(counts)), counts)
+        step = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts) + ~alone[segment]
+        cells = {name: np.zeros((1 + int(counts.max()), len(counts))) for name in elements}
         for name, array in before.items():
             cells[name][0] = array
-        walk(cells, lambda j: add_weights(cells, j) if fixed is None else fixed, {}, False, self.careful)
+        for name, array in elements.items():
+            cells[name][step, segment] = array
+        if "bias" in cells and self.table is not None:  # the first element of all is the average so far
+            cells["bias"][0, alone] = self.table.firsts[LEVELS][0]
+        walk(cells, lambda j: add_weights(cells, j) if fixed is None else fixed, {}, False, self.careful, False)
         return {name: cells[name][step, segment] for name in before}
+
+    def _of_table(self, elements: Moments) -> Moments:
+        """The weights of elements above the last level."""
+        assert self.table is not None
+        out = {"decay": self.table.decays[LEVELS][0], "weight": self.table.weights[LEVELS][0]}
+        return out | ({"bias": self.table.biases[LEVELS][0]} if "deviation" in elements else {})
+
+
+def _of_lanes(
+    resumed: Mapping[int, tuple[Ints, Moments]], lanes: Ints
+) -> dict[int, tuple[Ints, Moments]]:
+    """What is resumed of some of the lanes (in order), by their place among these."""
+    out = {}
+    for j, (at, block) in resumed.items():
+        place = np.searchsorted(lanes, at)
+        mine = lanes[np.minimum(place, len(lanes) - 1)] == at
+        out[j] = place[mine], {name: array[mine] for name, array in block.items()}
+    return out
 
 
 def add_weights(cells: Moments, j: int) -> Mix:
@@ -376,15 +442,17 @@ def walk(
     resumed: Mapping[int, tuple[Ints, Moments]],
     single: bool,
     careful: bool,
+    floor: bool,
 ) -> None:
     """Fold every lane from its first element on, in place: then each has the moments up to and including it.
 
     inner: how a lane so far is joined with its next element. resumed: by place, the lanes that have been folded up
-    to there before, and what they came to. single: elements are rows, with a mean alone.
+    to there before, and what they came to. single: elements are rows, with a mean alone. floor:
+    see `Scan`.
     """
     means = [name for name in MEANS if name in cells]
     others = [name for name in SPREADS if name in cells]
-    weights = cells.get("weight", cells.get("loss")) if single and others else None
+    weights = cells.get("weight", cells.get("loss")) if single and others and floor else None
     for j in range(len(cells["mean"])):
         if j:
             how = inner(j)

@@ -157,7 +157,7 @@ def group_ties(rows: Rows, state: State, average: Average, scratch: Scratch) -> 
     follows = new.copy()
     follows[first] = False
     each = None if sums is None else sums / ties
-    levels = Levels([], [], np.empty(0, np.int64))
+    levels = Levels([], [], [], np.empty(0, np.int64))
     whole = Elements(values, segments, known["groups"], levels, None, elapsed, each)
     complete = _complete(whole, done, scratch) if done.any() else None
     return Groups(whole, times, real, sums, ties, begins, follows, done, complete, known)

@@ -28,11 +28,12 @@ Bools = NDArray[np.bool_]
 Moments = dict[str, Any]
 # Mean and deviation of one variable, or of the two whose correlation is asked for.
 VARIABLES = (("mean", "deviation"), ("mean_y", "deviation_y"))
+MEANS = ("mean", "mean_y")
 
 TINY = 5e-324  # the least number above 0: a divisor that does no harm where the dividend is 0
 # The least share of an older side that a single newer value is compared with, so that two observations always
 # have a deviation, however long the silence between them.
-LEAST_SHARE = 2.0**-1000
+LEAST_SHARE = 2.0**-1022
 
 
 class Mix(NamedTuple):
@@ -66,37 +67,29 @@ def mix(older: Any, newer: Any, total: Any = None) -> Mix:
     return Mix(light if total is None else light / np.maximum(total, TINY), leans)
 
 
-def blend(older: Any, newer: Floats, how: Mix, careful: bool) -> None:
-    """Put the mean of both sides in the place of `newer`."""
+def blend(older: Floats, newer: Floats, how: Mix, out: Floats, careful: bool) -> Floats:
+    """Put the mean of both sides into `out`, which may be either."""
     pull, leans = how
     if isinstance(pull, float) and pull == 0.0:  # one side is nothing: the other is copied, sign of zero too
-        if leans is False:
-            newer[...] = older
-        return
-    if leans is False and not careful:  # the most frequent case needs no room
-        newer -= older
-        newer *= pull
-        newer += older
-        return
+        out[...] = newer if leans else older
+        return out
+    if leans is False:
+        move = _apart(older, newer, pull, careful, newer if out is newer and not careful else None)
+        return np.add(older, move, out=out)
     move = _apart(older, newer, pull, careful)
-    if leans is not True:
-        np.copyto(newer, older, where=True if leans is False else np.logical_not(leans))
-    newer += move
+    return np.add(newer if leans is True else np.where(leans, newer, older), move, out=out)
 
 
-def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
+def _apart(older: Any, newer: Any, factor: Any, careful: bool, out: Floats | None = None) -> Any:
     """(newer − older)·factor, for factors of at most ½."""
-    move = newer - older
+    move = np.subtract(newer, older, out=out)
     if careful and (far := np.isinf(move)).any():
         return np.where(far, newer * factor - older * factor, move * factor)
-    move *= factor
-    return move
+    return np.multiply(move, factor, out=move)
 
 
-def spread(
-    older: Moments, newer: Moments, how: Mix, *, careful: bool, single: bool = False, least: Any = None
-) -> None:
-    """Put deviation, bias and correlation of both sides in the place of `newer`; to be called before `blend`.
+def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool) -> None:
+    """Put deviation, bias and correlation of both sides in the place of the older one's; before the means move.
 
     Of two sides with shares a and b, means apart by d, deviations r and s, and biases (1 − Σ shares²) p and q,
 
@@ -111,20 +104,26 @@ def spread(
     roots = np.sqrt(a), np.sqrt(b)
     both = roots[0] * roots[1]
     sides = {}
-    for mean, name in VARIABLES[: 1 + ("mean_y" in newer)]:
-        apart = _apart(older[mean], newer[mean], both, careful)
-        inside = [older[name] * roots[0]] if single else [older[name] * roots[0], newer[name] * roots[1]]
+    for mean, name in VARIABLES[: 1 + ("mean_y" in run)]:
+        apart = _apart(run[mean], newer[mean], both, careful)
+        inside = [run[name] * roots[0]] if single else [run[name] * roots[0], newer[name] * roots[1]]
         sides[name] = [*inside, apart]
-        newer[name] = _norm(sides[name], careful)
-    if "bias" in older:
-        bias = older["bias"] * (a * a)
+    for name, parts in sides.items():
+        run[name] = _norm(parts, careful)
+    if "mean_y" in run:
+        _correlate(run, newer, sides, single=single)
+    if "bias" in run:
+        bias = run["bias"] * (a * a)
         bias += 2.0 * (a * b)
-        newer["bias"] = bias if single else bias + newer["bias"] * (b * b)
-    if "mean_y" in newer:
-        x, y = (np.maximum(newer[name], TINY) for name in sides)
-        parts = [(one / x) * (other / y) for one, other in zip(*sides.values(), strict=True)]
-        rho = older["correlation"] * parts[0] + parts[-1]
-        newer["correlation"] = rho if single else rho + newer["correlation"] * parts[1]
+        run["bias"] = bias if single else bias + newer["bias"] * (b * b)
+
+
+def _correlate(run: Moments, newer: Moments, sides: Moments, *, single: bool) -> None:
+    """The correlation of both sides, whose deviations are known; a covariance might leave the range of float64."""
+    x, y = (np.maximum(run[name], TINY) for name in sides)
+    products = [(one / x) * (other / y) for one, other in zip(*sides.values(), strict=True)]
+    rho = run["correlation"] * products[0] + products[-1]
+    run["correlation"] = rho if single else rho + newer["correlation"] * products[1]
 
 
 def _norm(sides: list[Any], careful: bool) -> Floats:

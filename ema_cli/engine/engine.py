@@ -13,7 +13,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
-from ema_cli.engine.row_weights import RowInfo, make_table, weigh_rows
+from ema_cli.engine.row_weights import RowInfo, Steady, Varying, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
 from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, make_levels
 from ema_cli.engine.state import State, moments_of
@@ -79,7 +79,7 @@ class Engine:
         if len(rows.values):
             self.fold_rows(rows, out)
         if cleared is not None:
-            self.state.clear(("seen", "block_", "before_", "newest_", "tie", "groups", "last_time"), cleared)
+            self.state.clear(("seen", "block_", "total_", "newest_", "tie", "groups", "last_time"), cleared)
         if self.average.fill:
             for name, array in out.items():
                 tile.hold(array, self.state.arrays[f"held_{name}"])
@@ -141,16 +141,17 @@ class Engine:
 
     def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> None:
         """The moments at each element by one weight into `out`; what is remembered moves on."""
-        average, segments = self.average, elements.segments
-        table = make_table(decay.alpha, average.adjust, average.has_first) if average.steady else None
-        values = elements.values if table else elements.values | self.weigh(elements, decay)
-        wide = "deviation" in out
-        floor = table is None and (average.timed or decay.alpha < 1.0)
+        average, values, wide = self.average, elements.values, "deviation" in out
+        asked, weigher = out, self.weigher(decay)
+        if isinstance(weigher, Steady):
+            asked = {name: array for name, array in out.items() if name != "bias"}
+        else:
+            values = values | self.weigh(elements, decay)
 
         def run(careful: bool) -> None:
             memory = self._memory(elements, weight)
-            Scan(elements.levels, memory, table, careful, floor).totals(values, 0, out)
-            self.state.store_memory(memory, segments.series, weight, segments.final)
+            Scan(elements.levels, memory, weigher, careful).totals(values, 0, asked)
+            self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
 
         used = self.scratch.used
         try:
@@ -161,6 +162,17 @@ class Engine:
             self.scratch.release(used)
             with np.errstate(all="ignore"):
                 run(careful=True)
+        if wide and isinstance(weigher, Steady):
+            segments = elements.segments
+            rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)
+            out["bias"][...] = weigher.biases(rows, average.has_first)
+
+    def weigher(self, decay: Decay) -> Steady | Varying:
+        """How the elements of one weight weigh."""
+        average = self.average
+        if average.steady:
+            return make_steady(decay.alpha, average.adjust)
+        return Varying(average.has_first, average.needs_std and (average.timed or decay.alpha < 1.0))
 
     def weigh(self, elements: Elements, decay: Decay) -> Moments:
         """How much each element weighs, where there is no table."""
@@ -178,14 +190,17 @@ class Engine:
             return weigh_rows(self.average, decay, info)
 
     def _memory(self, elements: Elements, weight: int) -> Memory:
-        """What segments remember; for new ones perhaps an average before their first element."""
-        average, new = self.average, elements.order == 0
-        blocks, before = self.state.load_memory(elements.segments.series, elements.segments.fresh, weight)
-        if average.has_first and not average.steady:
-            before["mean"][:, new] = average.start
-            if "weight" in before:
-                before["weight"][:, new] = 1.0
-        return Memory(blocks, before, average.start)
+        """What segments remember; of new ones perhaps an average before their first element."""
+        average, new, segments = self.average, elements.order == 0, elements.segments
+        block, total = self.state.load_memory(segments.series, segments.fresh, weight)
+        if average.has_first:
+            total["mean"][:, new] = average.start
+            if "weight" in total:
+                total["weight"][:, new] = 1.0
+        elif average.steady and not average.adjust and new.any():
+            for name, array in elements.values.items():
+                total[name][:, new] = array[segments.first[new]]
+        return Memory(block, total)
 
     def _room(self, rows: Rows, target: Floats) -> Floats:
         """Where the scan is to put its numbers: their final place, if all rows are there in order."""

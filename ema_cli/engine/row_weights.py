@@ -21,7 +21,7 @@ pandas' `ewm`; by time polars' `ewm_mean_by` and pandas' `times=`; sma TA-Lib's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
@@ -31,81 +31,151 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import Bools, Floats, Ints, Mix, Moments, halve
+from ema_cli.engine.arithmetic import LEAST_SHARE, Bools, Floats, Ints, Mix, Moments, halve, mix
 from ema_cli.engine.scan import BLOCK, LEVELS
 
 
 @dataclass(frozen=True)
-class Table:
-    """The weights of blocks up to and including each place, by level, where all rows decay alike.
+class Steady:
+    """Where all rows decay alike: what elements weigh depends on their place in the series alone.
 
-    inner: how the block so far and its next element are joined. outer: how a recursive average before the block and
-    the block so far are. decays, weights, biases: of the block so far. firsts: the bias of a recursive average at
-    this place of the first block of its series.
+    inner: by level and place, how a block so far and its next element are joined. outer: by level, how all before an
+    element and the element are, once the beginning has faded. decays, losses: of one element, by level. bits: how
+    many times a row halves. bias: 1 − Σ shares², once the beginning has faded.
     """
 
     adjusted: bool
-    inner: Sequence[Sequence[Mix]]
-    outer: Sequence[Sequence[Mix]]
-    decays: Sequence[Sequence[float]]
-    weights: Sequence[Sequence[float]]
-    biases: Sequence[Sequence[float]]
-    firsts: Sequence[Sequence[float]]
+    inner: list[list[Mix]]
+    outer: list[Mix]
+    decays: list[float]
+    losses: list[float]
+    bits: float
+    bias: float
+
+    def block(self, level: int, cells: Moments) -> Callable[[int, Moments], Mix]:  # noqa: ARG002 - as the other
+        inner = self.inner[level]
+        return lambda j, _: inner[j]
+
+    def total(self, level: int, cells: Moments, before: Ints) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
+        outer, rows = self.outer[level], BLOCK**level
+        faded = self._faded(before * rows)
+        if not self.adjusted or faded.all():
+            return lambda *_: outer
+        if not self.bits:  # a plain mean
+            return lambda j, _: mix(before + j, np.ones(len(before)), before + (j + 1.0))
+        decay, newer = self.decays[level], self.losses[level]
+        weight = self.lost(before * rows)
+
+        def how(j: int, _: Moments) -> Mix:
+            nonlocal weight
+            if level == LEVELS:  # may begin anywhere, so it is not worked out step by step
+                weight = self.lost((before + j) * rows)
+            older = weight * decay
+            weight = older + newer
+            pull, leans = mix(older, newer, weight)
+            leans = np.full(len(faded), leans) if isinstance(leans, bool) else leans
+            return Mix(np.where(faded, outer.pull, pull), np.where(faded, outer.newer, leans))
+
+        return how
+
+    def least(self, before: Ints | None) -> None:  # noqa: ARG002 - as the other
+        return None
+
+    def _faded(self, rows: Ints) -> Bools:
+        """Whether what the first row is worth after so many is lost in rounding."""
+        return np.asarray(rows * self.bits > 60.0)
+
+    def lost(self, rows: Ints) -> Floats:
+        """1 − (1−α)^rows."""
+        return halve(rows, 1.0 / self.bits)[1]
+
+    def biases(self, rows: Ints, started: bool) -> Floats | float:
+        """1 − Σ shares² after so many rows (1, 2, …). started: there is an average before the first one.
+
+        Adjusted 2·(d − dⁿ)/((1 + d)·(1 − dⁿ)), recursive (1 − d²⁽ⁿ⁻¹⁾)·2·d/(1 + d), with d = 1 − α.
+        """
+        rows = rows + started
+        if not self.bits:
+            return 1.0 - 1.0 / rows if self.adjusted else np.zeros(len(rows))
+        if self._faded(rows.min(initial=1)).all():
+            return self.bias
+        if self.adjusted:
+            return np.asarray(self.bias * (self.lost(rows - 1) / self.lost(rows)))
+        return self.bias * self.lost(2 * (rows - 1))
 
 
 @lru_cache(maxsize=512)
-def make_table(alpha: float, adjusted: bool, started: bool) -> Table:
-    """The table of a weight, in decimal arithmetic: every number in it is right to its last bit.
-
-    started: there is an average before the first row.
-    """
-    levels: list[tuple[list[Any], ...]] = []
+def make_steady(alpha: float, adjusted: bool) -> Steady:
+    """The weights of one α, in decimal arithmetic: every number is right to its last bit."""
+    inner: list[list[Mix]] = []
+    outer, decays, losses = [], [], []
     with localcontext(prec=40):
         exact = Decimal(alpha)
-        rest, gain = 1 - exact, Decimal(1) if adjusted else exact
-        rows, one = 1, rest  # rows in an element, and what is left after it
+        rest, rows = 1 - exact, 1
+        one = rest  # what is left after an element of the level
         for _ in range(LEVELS + 1):
-            levels.append(([], [], [], [], [], []))
+            outer.append(_mix(one, 1 - one))
+            decays.append(float(one))
+            losses.append(float(1 - one))
+            inner.append([])
             power = Decimal(1)
-            for j in range(BLOCK):
+            for _ in range(BLOCK):
                 power *= one
-                total = _sum(exact, power, (j + 1) * rows)
-                newer = _sum(exact, one, rows) / total
-                inner, outer, decays, weights, biases, firsts = levels[-1]
-                inner.append(_mix(1 - newer if j else Decimal(0), newer))
-                outer.append(_mix(power, 1 - power))
-                decays.append(float(power))
-                weights.append(float(gain * total))
-                biases.append(float(_bias(rest, power, (j + 1) * rows)))
-                firsts.append(float(_first_bias(exact, power if started else _less(power, rest, (j + 1) * rows))))
+                # The newest element of so many weighs (1 − one)/(1 − power) of them all.
+                newer = (1 - one) / (1 - power) if exact else 1 / Decimal(len(inner[-1]) + 1)
+                inner[-1].append(_mix(1 - newer, newer))
             one, rows = power, rows * BLOCK
-    return Table(adjusted, *(list(part) for part in zip(*levels, strict=True)))
-
-
-def _less(power: Decimal, rest: Decimal, rows: int) -> Decimal:
-    """rest^(rows − 1); power: rest^rows."""
-    return Decimal(rows == 1) if rest == 0 else power / rest
-
-
-def _first_bias(alpha: Decimal, power: Decimal) -> Decimal:
-    """1 − Σ shares² of (1−α)^n, α·(1−α)^(n−1), …, α·(1−α), α; power: (1−α)^n."""
-    return (1 - power * power) * (2 - 2 * alpha) / (2 - alpha)
-
-
-def _sum(alpha: Decimal, power: Decimal, rows: int) -> Decimal:
-    """Σ (1−α)^i over so many rows; power: (1−α)^rows."""
-    return (1 - power) / alpha if alpha else Decimal(rows)
-
-
-def _bias(rest: Decimal, power: Decimal, rows: int) -> Decimal:
-    """1 − Σ shares² of weights rest^i over so many rows; power: rest^rows."""
-    if rest == 1:
-        return 1 - 1 / Decimal(rows)
-    return 2 * (rest - power) / ((1 + rest) * (1 - power))
+        bits = float(-rest.ln() / Decimal(2).ln()) if 0 < exact < 1 else 0.0 if not exact else 1100.0
+        return Steady(adjusted, inner, outer, decays, losses, bits, float(2 * rest / (1 + rest)))
 
 
 def _mix(older: Decimal, newer: Decimal) -> Mix:
     return Mix(-float(older), True) if newer >= older else Mix(float(newer), False)
+
+
+@dataclass(frozen=True)
+class Varying:
+    """Where each element says how it weighs. started: there is an average before the first row.
+
+    floor: however little is left of all before a row, it is something that the row has a deviation from.
+    """
+
+    started: bool
+    floor: bool
+
+    def block(self, level: int, cells: Moments) -> Callable[[int, Moments], Mix]:  # noqa: ARG002 - as the other
+        name = "weight" if "weight" in cells else "loss"
+        decays, loss = cells["decay"], cells["loss"]
+
+        def how(j: int, run: Moments) -> Mix:
+            older, newer = run[name] * decays[j], cells[name][j]
+            run[name], total = older + newer, older + newer
+            if name != "loss":
+                run["loss"] = run["loss"] * decays[j] + loss[j]
+            # 1 − loss has more digits than a product of numbers close to 1.
+            run["decay"] = np.where(run["loss"] <= 0.5, 1.0 - run["loss"], run["decay"] * decays[j])
+            return mix(older, newer, total)
+
+        return how
+
+    def total(self, level: int, cells: Moments, before: Ints) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
+        decays, newer = cells["decay"], cells.get("weight")
+        if newer is None:
+            return lambda j, _: mix(decays[j], cells["loss"][j])
+
+        def how(j: int, run: Moments) -> Mix:
+            older = run["weight"] * decays[j]
+            run["weight"] = older + newer[j]
+            return mix(older, newer[j], run["weight"])
+
+        return how
+
+    def least(self, before: Ints | None) -> Callable[[int], Any] | None:
+        if not self.floor:
+            return None
+        if before is None or self.started:
+            return lambda _: LEAST_SHARE
+        return lambda j: LEAST_SHARE * (before + j > 0)
 
 
 @lru_cache(maxsize=4096)

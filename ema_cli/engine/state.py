@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ema_cli.average import Average
 from ema_cli.engine.arithmetic import Bools, Ints
-from ema_cli.engine.scan import LEVELS, WEIGHTS, Memory
+from ema_cli.engine.scan import LEVELS, Memory
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -23,7 +23,8 @@ Arrays = dict[str, NDArray[Any]]
 class Field:
     """A remembered quantity.
 
-    per: 'key', 'series', 'weight' (one a series for each weight), or 'level' (one for each level of those).
+    per: 'key', 'series', 'weight' (one a series for each weight), 'level' (one for each level of those), or 'levels'
+    (one more, for what is above them).
     """
 
     name: str
@@ -42,12 +43,13 @@ def fields_of(average: Average, pairs: bool = False) -> list[Field]:
     """What an average has to remember; only what it needs, for there may be a million keys."""
     moments = moments_of(average, pairs)
     weight = ["weight"] if average.adjust or average.seed_rows or average.weighted else []
-    block = moments + [*WEIGHTS[:2], *weight]
-    if average.steady:  # all rows decay alike: there is a table
+    block = [*moments, "decay", "loss", *weight]
+    if average.steady:  # all rows decay alike: what they weigh is known from how many there were
         block = [name for name in moments if name != "bias"]
     fields = [Field("seen", 0, "series")]
     fields += [Field(f"block_{name}", 0.0, "level") for name in block]
-    fields += [Field(f"before_{name}", 0.0, "level") for name in [*moments, *weight]]
+    total = [name for name in moments if name != "bias"] if average.steady else [*moments, *weight]
+    fields += [Field(f"total_{name}", 0.0, "levels") for name in total]
     if average.missing == "decay" and not average.timed:
         fields.append(Field("gap", 0, "series"))
     if average.timed:
@@ -74,6 +76,7 @@ class State:
     def _blank(self, field: Field, keys: int) -> NDArray[Any]:
         places = keys if field.per == "key" else keys * self.columns
         shapes = {"weight": (self.weights, places), "level": (self.weights, LEVELS, places)}
+        shapes["levels"] = self.weights, LEVELS + 1, places
         shape = shapes.get(field.per, (places,))
         return np.full(shape, field.blank, np.int64 if isinstance(field.blank, int) else np.float64)
 
@@ -110,20 +113,20 @@ class State:
         return out
 
     def load_memory(self, places: Ints, fresh: Bools, weight: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is remembered of the open blocks, and of what is before them: (levels, places) each."""
-        found = self.load([f.name for f in self.fields if f.per == "level"], places, fresh, weight)
-        blocks = {name.removeprefix("block_"): a for name, a in found.items() if name.startswith("block_")}
-        before = {name.removeprefix("before_"): a for name, a in found.items() if name.startswith("before_")}
-        return blocks, before
+        """What is remembered of the open blocks, and after the last element: (levels, places) each."""
+        found = self.load([f.name for f in self.fields if f.per.startswith("level")], places, fresh, weight)
+        block = {name.removeprefix("block_"): a for name, a in found.items() if name.startswith("block_")}
+        total = {name.removeprefix("total_"): a for name, a in found.items() if name.startswith("total_")}
+        return block, total
 
     def store_memory(self, memory: Memory, places: Ints, weight: int, which: Bools) -> None:
         """Write back what is remembered of some segments."""
-        for prefix, arrays in (("block_", memory.blocks), ("before_", memory.before)):
+        for prefix, arrays in (("block_", memory.block), ("total_", memory.total)):
             self.store({prefix + name: array[:, which] for name, array in arrays.items()}, places[which], weight)
 
     def _of(self, name: str, weight: int) -> NDArray[Any]:
         return (
-            self.arrays[name][weight] if self.by_name[name].per in ("weight", "level") else self.arrays[name]
+            self.arrays[name][weight] if self.by_name[name].per in ("weight", "level", "levels") else self.arrays[name]
         )
 
     def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:

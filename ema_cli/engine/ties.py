@@ -14,9 +14,9 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import CHUNK, LEAST_SHARE, Bools, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.arithmetic import CHUNK, LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments, blend, mix, spread
 from ema_cli.engine.rows import Rows, Segments
-from ema_cli.engine.scan import MEANS, SPREADS, Levels, Scratch, make_levels
+from ema_cli.engine.scan import Levels, Scratch, make_levels
 from ema_cli.engine.state import Arrays, State
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class Groups:
         for begin in range(0, len(self.times), CHUNK):
             some = slice(begin, begin + CHUNK)
             older = {name: array[some] for name, array in before.items()}
-            newer = {name: array[some].copy() for name, array in rows.values.items()}
+            newer = {name: array[some] for name, array in rows.values.items()}
             weigh = {name: array[some] for name, array in weights.items()}
             self._step(older, newer, weigh, rows.elapsed[some] >= 0 if anything is None else anything)
             for name, array in before.items():
-                array[some] = newer.get(name, older[name])
+                array[some] = older[name]
         for name, array in out.items():
             array[:] = before[name][self.real]
 
@@ -88,9 +88,8 @@ class Groups:
             how = mix(*shares, total)
             if "deviation" in older:
                 spread(older, newer, how, careful=True, single=True, least=LEAST_SHARE * anything)
-            for name in MEANS:
-                if name in newer:
-                    blend(older[name], newer[name], how, careful=True)
+            for name, array in newer.items():
+                blend(older[name], array, how, older[name], careful=True)
 
     def _before(self, engine: Engine, weight: int, decay: Decay, out: Moments) -> Moments:
         """The moments after the observation before each row's own."""
@@ -129,7 +128,7 @@ class Groups:
         groups = self.known["groups"] + np.add.reduceat(self.done, segments.first, dtype=np.int64)
         state.store({"groups": groups[segments.final]}, series)
         # A series that starts afresh with an observation still pending has folded nothing yet.
-        state.clear(("block_", "before_", "newest_", "last_time"), series[groups[segments.final] == 0])
+        state.clear(("block_", "total_", "newest_", "last_time"), series[groups[segments.final] == 0])
         if self.complete is not None:
             done = self.complete.segments
             times = self.times[self.done]
@@ -157,7 +156,7 @@ def group_ties(rows: Rows, state: State, average: Average, scratch: Scratch) -> 
     follows = new.copy()
     follows[first] = False
     each = None if sums is None else sums / ties
-    levels = Levels([], [], [], np.empty(0, np.int64))
+    levels = Levels(0, [], [], None)
     whole = Elements(values, segments, known["groups"], levels, None, elapsed, each)
     complete = _complete(whole, done, scratch) if done.any() else None
     return Groups(whole, times, real, sums, ties, begins, follows, done, complete, known)
@@ -215,6 +214,4 @@ def _running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Int
             sums[rows] += sums[before]
         how = mix(older, newer, older + newer)
         for array in values.values():
-            mean = array[rows]
-            blend(array[before], mean, how, careful=True)
-            array[rows] = mean
+            array[rows] = blend(array[before], array[rows], how, np.empty(len(rows)), careful=True)

@@ -13,6 +13,7 @@ from hypothesis import given
 
 from ema_cli.average import make_average
 from ema_cli.engine.engine import BackwardsTimeError, Engine, KeyedRows
+from ema_cli.engine.rows import Tile
 from ema_cli.trends import Trends
 from tests.engine.engine_cases import ALPHAS, Case, cases, clock, examples, numbers, run
 from tests.reference import Exact, exact_rows
@@ -199,12 +200,10 @@ def test_one_table_of_averages_and_fields() -> None:
 
 def test_no_rows_and_no_values() -> None:
     engine = Engine(make_average({"alpha": 0.1, "std": True}), 2)
-    mean, std = engine.update(np.empty((0, 2)))
-    assert mean.shape == (1, 0, 2)
-    mean, std = engine.update(np.full((3, 2), np.nan))
-    assert std is not None
-    assert np.isnan(mean).all()
-    assert np.isnan(std).all()
+    assert engine.update(Tile(np.empty((0, 2))))["mean"].shape == (1, 2, 0)
+    moments = engine.update(Tile(np.full((3, 2), np.nan)))
+    assert set(moments) == {"mean", "deviation", "bias"}
+    assert all(np.isnan(array).all() for array in moments.values())
     assert engine.state.trimmed()["seen"].tolist() == [0, 0]
 
 

@@ -15,6 +15,7 @@ same is done again with `careful=True`: elements out of range are then scaled, a
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,19 +74,23 @@ def blend(older: Floats, newer: Floats, how: Mix, out: Floats, careful: bool) ->
     if isinstance(pull, float) and pull == 0.0:  # one side is nothing: the other is copied, sign of zero too
         out[...] = newer if leans else older
         return out
-    if leans is False:
-        move = _apart(older, newer, pull, careful, newer if out is newer and not careful else None)
-        return np.add(older, move, out=out)
-    move = _apart(older, newer, pull, careful)
-    return np.add(newer if leans is True else np.where(leans, newer, older), move, out=out)
+    if careful:
+        move = _apart(older, newer, pull, careful=True)
+    else:
+        move = np.subtract(newer, older, out=newer if out is newer and leans is False else None)
+        move *= pull
+    if isinstance(leans, bool):
+        return np.add(newer if leans else older, move, out=out)
+    return np.add(np.where(leans, newer, older), move, out=out)
 
 
-def _apart(older: Any, newer: Any, factor: Any, careful: bool, out: Floats | None = None) -> Any:
+def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
     """(newer − older)·factor, for factors of at most ½."""
-    move = np.subtract(newer, older, out=out)
+    move = newer - older
     if careful and (far := np.isinf(move)).any():
         return np.where(far, newer * factor - older * factor, move * factor)
-    return np.multiply(move, factor, out=move)
+    move *= factor
+    return move
 
 
 def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool) -> None:
@@ -101,7 +106,7 @@ def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, 
     """
     a, b = how.shares()
     a = a if least is None else np.maximum(a, least)
-    roots = np.sqrt(a), np.sqrt(b)
+    roots = (math.sqrt(a), math.sqrt(b)) if isinstance(a, float) else (np.sqrt(a), np.sqrt(b))
     both = roots[0] * roots[1]
     sides = {}
     for mean, name in VARIABLES[: 1 + ("mean_y" in run)]:

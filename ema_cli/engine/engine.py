@@ -15,7 +15,7 @@ from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
 from ema_cli.engine.row_weights import RowInfo, Steady, Varying, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
-from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, make_levels
+from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, Walked, make_levels
 from ema_cli.engine.state import State, moments_of
 from ema_cli.engine.ties import Elements, group_ties
 
@@ -107,7 +107,7 @@ class Engine:
         early = self._early(segments, seen)
         groups = None
         if self.average.timed and not self.average.adjust:
-            groups = group_ties(rows, self.state, self.average, self.scratch)
+            groups = group_ties(rows, self.state, self.scratch)
         else:
             levels = make_levels(segments.counts, seen, self.scratch)
             elements = self._elements(rows, seen, levels)
@@ -139,33 +139,40 @@ class Engine:
         values = {"mean": rows.values} | ({} if rows.partner is None else {"mean_y": rows.partner})
         return Elements(values, segments, seen, levels, rows.gaps, elapsed, rows.weights)
 
-    def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> None:
-        """The moments at each element by one weight into `out`; what is remembered moves on."""
+    def fold_elements(
+        self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
+    ) -> Walked | None:
+        """The moments at each element by one weight into `out`; what is remembered moves on.
+
+        weights: how much each element weighs, if that is known.
+        """
         average, values, wide = self.average, elements.values, "deviation" in out
         asked, weigher = out, self.weigher(decay)
         if isinstance(weigher, Steady):
             asked = {name: array for name, array in out.items() if name != "bias"}
         else:
-            values = values | self.weigh(elements, decay)
+            values = values | (self.weigh(elements, decay) if weights is None else weights)
 
-        def run(careful: bool) -> None:
+        def run(careful: bool) -> Walked | None:
             memory = self._memory(elements, weight)
-            Scan(elements.levels, memory, weigher, careful).totals(values, 0, asked)
+            walked = Scan(elements.levels, memory, weigher, careful).totals(values, 0, asked)
             self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
+            return walked
 
         used = self.scratch.used
         try:
             # Lanes are padded, and padding may divide 0 by 0; so may the weights of what has long faded.
             with np.errstate(all="ignore", over="raise", under="raise" if wide else "ignore"):
-                run(careful=False)
+                walked = run(careful=False)
         except FloatingPointError:  # numbers close to the ends of float64's range
             self.scratch.release(used)
             with np.errstate(all="ignore"):
-                run(careful=True)
+                walked = run(careful=True)
         if wide and isinstance(weigher, Steady):
             segments = elements.segments
             rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)
             out["bias"][...] = weigher.biases(rows, average.has_first)
+        return walked
 
     def weigher(self, decay: Decay) -> Steady | Varying:
         """How the elements of one weight weigh."""

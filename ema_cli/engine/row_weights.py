@@ -32,7 +32,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, Bools, Floats, Ints, Mix, Moments, halve, mix
-from ema_cli.engine.scan import BLOCK, LEVELS
+from ema_cli.engine.scan import BLOCK, LEVELS, Before
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,19 @@ class Steady:
         inner = self.inner[level]
         return lambda j, _: inner[j]
 
-    def total(self, level: int, cells: Moments, before: Ints) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
+    def total(self, level: int, cells: Moments, before: Before) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
         outer, rows = self.outer[level], BLOCK**level
-        faded = self._faded(before * rows)
-        if not self.adjusted or faded.all():
+        if not self.adjusted or (faded := self._faded((begin := before()) * rows)).all():
             return lambda *_: outer
         if not self.bits:  # a plain mean
-            return lambda j, _: mix(before + j, np.ones(len(before)), before + (j + 1.0))
+            return lambda j, _: mix(begin + j, np.ones(len(begin)), begin + (j + 1.0))
         decay, newer = self.decays[level], self.losses[level]
-        weight = self.lost(before * rows)
+        weight = self.lost(begin * rows)
 
         def how(j: int, _: Moments) -> Mix:
             nonlocal weight
             if level == LEVELS:  # may begin anywhere, so it is not worked out step by step
-                weight = self.lost((before + j) * rows)
+                weight = self.lost((begin + j) * rows)
             older = weight * decay
             weight = older + newer
             pull, leans = mix(older, newer, weight)
@@ -78,7 +77,7 @@ class Steady:
 
         return how
 
-    def least(self, before: Ints | None) -> None:  # noqa: ARG002 - as the other
+    def least(self, before: Before | None) -> None:  # noqa: ARG002 - as the other
         return None
 
     def _faded(self, rows: Ints) -> Bools:
@@ -158,7 +157,7 @@ class Varying:
 
         return how
 
-    def total(self, level: int, cells: Moments, before: Ints) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
+    def total(self, level: int, cells: Moments, before: Before) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
         decays, newer = cells["decay"], cells.get("weight")
         if newer is None:
             return lambda j, _: mix(decays[j], cells["loss"][j])
@@ -170,12 +169,13 @@ class Varying:
 
         return how
 
-    def least(self, before: Ints | None) -> Callable[[int], Any] | None:
+    def least(self, before: Before | None) -> Callable[[int], Any] | None:
         if not self.floor:
             return None
         if before is None or self.started:
             return lambda _: LEAST_SHARE
-        return lambda j: LEAST_SHARE * (before + j > 0)
+        begin = before()
+        return lambda j: LEAST_SHARE * (begin + j > 0)
 
 
 @lru_cache(maxsize=4096)

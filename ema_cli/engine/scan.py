@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any, Protocol
 
@@ -66,30 +67,40 @@ class Lanes:
     """Where the elements of some segments stand: (16, lanes), every segment in lanes of its own.
 
     counts: elements of each segment (> 0), which lie segment after segment. before: elements of its series before
-    the first one.
+    the first one. pending: the last element of each may still change, so it is not remembered.
     """
 
-    def __init__(self, counts: Ints, before: Ints, scratch: Scratch) -> None:
-        self.counts, self.before, self.scratch = counts, before, scratch
+    def __init__(self, counts: Ints, before: Ints, scratch: Scratch, *, pending: bool = False) -> None:
+        self.counts, self.before, self.scratch, self.pending = counts, before, scratch, pending
         self.starts = before % BLOCK
-        self.whole, left = np.divmod(self.starts + counts, BLOCK)
-        each = self.whole + (left > 0)
+        ends = self.starts + counts
+        each = (ends + BLOCK - 1) // BLOCK
         self.base = np.cumsum(each) - each
         self.count = int(each.sum())
         self.last = self.base + each - 1
-        self.final = (before + counts - 1) % BLOCK, self.last
+        kept = ends - pending
+        self.whole, left = np.divmod(kept, BLOCK)
+        # Where the last element of each segment is that is remembered, if it is one of these.
+        some = np.flatnonzero(counts > pending)
+        self.final = some, ((kept - 1) % BLOCK)[some], (self.base + (kept - 1) // BLOCK)[some]
         self.slices = len(counts) == 1 or len(counts) * LONG < int(counts.sum())
         self.resumed = _by_place(self.starts - 1, self.base)
-        self.opened = _by_place(left - 1, self.last)
+        self.opened = _by_place(left - 1, self.base + self.whole)
         self._flat: Ints | None = None
-        self._lead, self._whole = np.zeros(self.count, bool), np.ones(self.count, bool)
-        self._lead[self.base] = True
-        self._whole[self.last[left > 0]] = False
+        # The lanes that are whole blocks, and of these the ones that another lane of the segment follows.
+        self._whole = np.ones(self.count, bool)
+        self._whole[self.last[self.whole < each]] = False
+        self._follows = np.ones(self.count, bool)
+        self._follows[self.base] = False
 
     def blocks(self) -> Ints:
         """How many blocks of its series are before each lane."""
         shift = self.before // BLOCK - self.base
         return np.asarray(np.arange(self.count) + np.repeat(shift, np.diff(self.base, append=self.count)))
+
+    def places(self, elements: Ints) -> tuple[Ints, Ints]:
+        """Place in the block and lane of some elements."""
+        return divmod(self._index()[elements], self.count)
 
     def _index(self) -> Ints:
         """Where each element is in the flattened array."""
@@ -147,7 +158,7 @@ class Lanes:
         out = np.empty(self.count)
         out[self.base] = first
         if len(totals):
-            out[~self._lead] = totals[np.append(~self._lead[1:], False)[self._whole]]
+            out[self._follows] = totals[np.append(self._follows[1:], False)[self._whole]]
         return out
 
 
@@ -171,12 +182,14 @@ class Levels:
     chain: tuple[Ints, Ints] | None
 
 
-def make_levels(counts: Ints, before: Ints, scratch: Scratch, base: int = 0) -> Levels:
+def make_levels(
+    counts: Ints, before: Ints, scratch: Scratch, base: int = 0, *, pending: bool = False
+) -> Levels:
     """counts: elements of level `base` of each segment (> 0). before: those of its series before them."""
     who, lanes, some = [], [], np.arange(len(counts))
     for _ in range(base, LEVELS):
         who.append(some)
-        lanes.append(Lanes(counts, before, scratch))
+        lanes.append(Lanes(counts, before, scratch, pending=pending and not lanes))
         on = lanes[-1].whole > 0
         some, counts, before = some[on], lanes[-1].whole[on], before[on] // BLOCK
         if not len(some):
@@ -195,6 +208,9 @@ class Memory:
     total: Moments
 
 
+Before = Callable[[], Ints]
+
+
 class Weigher(Protocol):
     """How the elements of each level weigh; `cells` are those of one level.
 
@@ -205,10 +221,10 @@ class Weigher(Protocol):
     def block(self, level: int, cells: Moments) -> Callable[[int, Moments], Mix]:
         """For lanes that are folded from nothing; place 0 is not asked for."""
 
-    def total(self, level: int, cells: Moments, before: Ints) -> Callable[[int, Moments], Mix]:
+    def total(self, level: int, cells: Moments, before: Before) -> Callable[[int, Moments], Mix]:
         """For lanes that go on from all there was before. before: elements of the series before each lane."""
 
-    def least(self, before: Ints | None) -> Callable[[int], Any] | None:
+    def least(self, before: Before | None) -> Callable[[int], Any] | None:
         """The least share of all so far at a place, where rows are joined to it (see `spread`); None: any."""
 
 
@@ -221,14 +237,14 @@ class Scan:
     weigher: Weigher
     careful: bool = False
 
-    def totals(self, elements: Moments, level: int, out: Moments) -> None:
+    def totals(self, elements: Moments, level: int, out: Moments) -> Walked | None:
         """The moments after each element of a level into `out`, by name; what is remembered moves on.
 
         elements: flat arrays; of rows their values alone, as means.
         """
         if level == LEVELS:
             self._chain(elements, out)
-            return
+            return None
         lanes, who = self.levels.lanes[level - self.levels.base], self.levels.who[level - self.levels.base]
         cells = {name: lanes.spread(array) for name, array in elements.items()}
         ends = self._fold_blocks(lanes, who, cells, level)
@@ -237,14 +253,17 @@ class Scan:
             if name not in cells:
                 cells[name] = lanes.scratch.floats(BLOCK, lanes.count)
         memory = {name: array[level] for name, array in self.memory.total.items()}
-        before = lanes.blocks() * BLOCK
+        opening = {name: array.copy() for name, array in start.items()} if lanes.pending else start
+        before = cache(lambda: lanes.blocks() * BLOCK)
         how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         step = Step(how, None if level else least, level == 0, self.careful)
         walk(cells, start, step, _resume(lanes, who, memory), {}, keep=True)
+        some, place, lane = lanes.final
         for name, array in memory.items():
-            array[who] = cells[name][lanes.final]
+            array[who[some]] = cells[name][place, lane]
         for name, array in out.items():
             lanes.collect(cells[name], array)
+        return Walked(lanes, cells, opening)
 
     def _fold_blocks(self, lanes: Lanes, who: Ints, cells: Moments, level: int) -> Moments:
         """Fold each lane from nothing: what whole ones come to. What open ones do is remembered."""
@@ -281,11 +300,28 @@ class Scan:
         for name, array in elements.items():
             cells[name][place, segment] = array
         start = {name: array[LEVELS, who] for name, array in self.memory.total.items()}
-        step = Step(self.weigher.total(LEVELS, cells, before), None, False, self.careful)
+        step = Step(self.weigher.total(LEVELS, cells, lambda: before), None, False, self.careful)
         walk(cells, start, step, {}, {}, keep=True)
         for name, array in out.items():
             array[:] = cells[name][place, segment]
             self.memory.total[name][LEVELS, who] = cells[name][counts - 1, np.arange(len(counts))]
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Lanes that have been walked. start: what was before each."""
+
+    lanes: Lanes
+    cells: Moments
+    start: Moments
+
+    def before(self, elements: Ints) -> Moments:
+        """The moments before some elements."""
+        place, lane = self.lanes.places(elements)
+        return {
+            name: np.where(place == 0, array[lane], self.cells[name][place - 1, lane])
+            for name, array in self.start.items()
+        }
 
 
 def _resume(lanes: Lanes, who: Ints, memory: Moments) -> dict[int, tuple[Ints, Moments]]:
@@ -326,12 +362,13 @@ def walk(
     for j in range(len(cells["mean"])):
         if keep or j:
             how = step.how(j, run)
-            new = {name: array[j] for name, array in cells.items()}
             if "deviation" in run:
+                new = {name: array[j] for name, array in cells.items()}
                 least = None if step.least is None else step.least(j)
                 spread(run, new, how, single=step.single, least=least, careful=step.careful)
             for name in means:
-                run[name] = blend(run[name], new[name], how, new[name] if keep else run[name], step.careful)
+                row = cells[name][j]
+                run[name] = blend(run[name], row, how, row if keep else run[name], step.careful)
         if j in resumed:
             there, block = resumed[j]
             for name, array in block.items():

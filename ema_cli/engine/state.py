@@ -58,7 +58,6 @@ def fields_of(average: Average, pairs: bool = False) -> list[Field]:
         fields += [Field(name, 0, "series") for name in ("tie_time", "ties", "groups")]
         fields += [Field(f"tie_{name}", 0.0, "series") for name in moments if name.startswith("mean")]
         fields += [Field("tie_weight", 0.0, "series")] * average.weighted
-        fields += [Field(f"newest_{name}", 0.0, "weight") for name in [*moments, *(["weight"] * average.weighted)]]
     if average.fill:
         fields += [Field(f"held_{name}", np.nan, "weight") for name in moments]
     return fields

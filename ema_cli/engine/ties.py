@@ -1,7 +1,8 @@
 """The plain recursion by time, where rows of equal time count as one observation, the mean of those so far.
 
-The newest observation may still change, so it is kept apart as *pending* and folded only when the clock has moved
-on. Each row is then one step from the average after the observation before it to the mean of its own so far.
+The newest observation may still change, so it is *pending*: it is averaged like the others, but not remembered in
+the scan, and stands before the rows of the next update. A row that another of its time follows is one step from the
+average before their observation to its own mean so far.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import CHUNK, LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
 from ema_cli.engine.rows import Rows, Segments
-from ema_cli.engine.scan import Levels, Scratch, make_levels
+from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
 from ema_cli.engine.state import Arrays, State
 
 if TYPE_CHECKING:
@@ -42,161 +42,122 @@ class Elements:
 
 @dataclass(frozen=True)
 class Groups:
-    """The rows with the pending observations before them, and the observations that they complete.
+    """The rows of a tile as observations, the pending ones of before among them.
 
-    real: rows of this tile, not pending observations. values, sums: means and weights of each row's observation so
-    far; ties: its rows so far. begins: where each row's observation begins. follows: rows that begin one after
-    another. done: rows that complete one. complete: those, as they are folded.
+    observations: one for all rows of equal time. place: of the observation of each row of the tile; None: each row
+    is one, in order. early: the rows that another of their observation follows; values, sums: their means and
+    weights so far, and ties: their rows. pending: what is remembered of the newest observations.
     """
 
-    rows: Elements
+    observations: Elements
+    place: Ints | None
+    early: Ints
+    values: Moments
+    weights: Floats | None
+    pending: Arrays
     times: Ints
-    real: Bools | slice
-    sums: Floats | None
-    ties: Ints
-    begins: Ints | None
-    follows: Bools
-    done: Bools
-    complete: Elements | None
-    known: Arrays
 
     def fold(self, engine: Engine, weight: int, decay: Decay, out: Moments) -> None:
         """The moments at each row by one weight into `out`; what is remembered moves on."""
-        rows, average = self.rows, engine.average
-        before = self._before(engine, weight, decay, out)
-        weights = engine.weigh(rows, decay)
-        anything = np.True_ if average.has_first else None
-        assert rows.elapsed is not None
-        for begin in range(0, len(self.times), CHUNK):
-            some = slice(begin, begin + CHUNK)
-            older = {name: array[some] for name, array in before.items()}
-            newer = {name: array[some] for name, array in rows.values.items()}
-            weigh = {name: array[some] for name, array in weights.items()}
-            self._step(older, newer, weigh, rows.elapsed[some] >= 0 if anything is None else anything)
-            for name, array in before.items():
-                array[some] = older[name]
+        own = self.observations
+        weights = engine.weigh(own, decay)
+        if self.place is None:
+            engine.fold_elements(own, weight, decay, out, weights)
+            return
+        totals = {name: engine.scratch.floats(len(own.values["mean"])) for name in out}
+        walked = engine.fold_elements(own, weight, decay, totals, weights)
         for name, array in out.items():
-            array[:] = before[name][self.real]
+            np.take(totals[name], self.place, out=array, mode="clip")
+        if len(self.early) and walked is not None:
+            now = self._so_far(engine, walked, weights)
+            for name, array in out.items():
+                array[self.early] = now[name]
 
-    def _step(self, older: Moments, newer: Moments, weights: Moments, anything: Any) -> None:
-        """One step from the average after the observation before a row, if there is one, to its own mean so far."""
-        shares, total = (weights["decay"], weights["loss"]), None
-        if "weight" in weights:
-            shares = older["weight"] * weights["decay"], weights["weight"]
-            total = shares[0] + shares[1]
+    def _so_far(self, engine: Engine, walked: Walked, weights: Moments) -> Moments:
+        """The early rows' moments: one step from those before their observation."""
+        assert self.place is not None
+        assert self.observations.elapsed is not None
+        observation = self.place[self.early]
+        run = walked.before(observation)
+        decay, newer = weights["decay"][observation], weights["loss"][observation]
+        anything = engine.average.has_first | (self.observations.elapsed[observation] >= 0)
         with np.errstate(all="ignore"):
-            how = mix(*shares, total)
-            if "deviation" in older:
-                spread(older, newer, how, careful=True, single=True, least=LEAST_SHARE * anything)
-            for name, array in newer.items():
-                blend(older[name], array, how, older[name], careful=True)
-
-    def _before(self, engine: Engine, weight: int, decay: Decay, out: Moments) -> Moments:
-        """The moments after the observation before each row's own."""
-        segments, state, average = self.rows.segments, engine.state, engine.average
-        names = [*out, *(["weight"] if average.weighted else [])]
-        old = state.load([f"newest_{name}" for name in names], segments.series, segments.fresh, weight)
-        if average.has_first:
-            new = self.rows.order == 0
-            old["newest_mean"][new] = average.start
-            old.get("newest_weight", np.empty(len(new)))[new] = 1.0
-        before = {name: engine.scratch.floats(len(self.times)) for name in names}
-        for name, array in before.items():
-            array[segments.first] = old[f"newest_{name}"]
-        if self.complete is not None:
-            done = self.complete
-            folded = {name: engine.scratch.floats(len(done.values["mean"])) for name in names}
-            engine.fold_elements(done, weight, decay, folded)
-            last, final = done.segments.last, done.segments.final
-            newest = {f"newest_{name}": array[last[final]] for name, array in folded.items()}
-            state.store(newest, done.segments.series[final], weight)
-            for name, array in before.items():
-                array[self.follows] = folded[name]
-        if self.begins is not None:
-            before = {name: array[self.begins] for name, array in before.items()}
-        return before
+            if self.weights is None:
+                how = mix(decay, newer)
+            else:
+                older, newer = run["weight"] * decay, self.weights * newer
+                how = mix(older, newer, older + newer)
+            if "deviation" in run:
+                spread(run, self.values, how, careful=True, single=True, least=LEAST_SHARE * anything)
+            for name, array in self.values.items():
+                run[name] = blend(run[name], array, how, run[name], careful=True)
+        return run
 
     def remember(self, state: State) -> None:
         """What all weights share moves on."""
-        segments = self.rows.segments
-        series, last = segments.series[segments.final], segments.last[segments.final]
-        pending = {f"tie_{name}": array[last] for name, array in self.rows.values.items()}
-        pending |= {"tie_time": self.times[last], "ties": self.ties[last]}
-        if self.sums is not None:
-            pending["tie_weight"] = self.sums[last]
-        state.store(pending, series)
-        groups = self.known["groups"] + np.add.reduceat(self.done, segments.first, dtype=np.int64)
-        state.store({"groups": groups[segments.final]}, series)
+        segments = self.observations.segments
+        series, some = segments.series[segments.final], segments.final
+        state.store({name: array[some] for name, array in self.pending.items()}, series)
+        order = self.observations.order + segments.counts - 1
+        state.store({"groups": order[some]}, series)
         # A series that starts afresh with an observation still pending has folded nothing yet.
-        state.clear(("block_", "total_", "newest_", "last_time"), series[groups[segments.final] == 0])
-        if self.complete is not None:
-            done = self.complete.segments
-            times = self.times[self.done]
-            state.store({"last_time": times[done.last[done.final]]}, done.series[done.final])
+        state.clear(("block_", "total_", "last_time"), series[order[some] == 0])
+        folded = segments.final & (segments.counts > 1)
+        state.store({"last_time": self.times[segments.last[folded] - 1]}, segments.series[folded])
 
 
-def group_ties(rows: Rows, state: State, average: Average, scratch: Scratch) -> Groups:
-    """See which rows are one observation, and which observations are complete."""
+def group_ties(rows: Rows, state: State, scratch: Scratch) -> Groups:
+    """See which rows are one observation."""
     names = ("ties", "tie_time", "tie_mean", "tie_mean_y", "tie_weight", "last_time", "groups")
     known = state.load(names, rows.segments.series, rows.segments.fresh)
-    given, segments, real, ties = _with_pending(rows, known)
+    given, segments, real = _with_pending(rows, known)
     times, first = given["times"], segments.first
     elapsed = np.diff(times, prepend=times[:1])
     new = elapsed != 0
     new[first] = True
     elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
     values = {name: given[name] for name in MEANS if name in given}
-    begins, sums = None, given.get("weights")
+    sums, ties, own = given.get("weights"), given["ties"], slice(None)
     if not new.all():
         begins = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
         _running_means(begins, values, sums, ties)
-        elapsed = elapsed[begins]
-    done = np.append(new[1:], False)
-    done[segments.last] = False
-    follows = new.copy()
-    follows[first] = False
-    each = None if sums is None else sums / ties
-    levels = Levels(0, [], [], None)
-    whole = Elements(values, segments, known["groups"], levels, None, elapsed, each)
-    complete = _complete(whole, done, scratch) if done.any() else None
-    return Groups(whole, times, real, sums, ties, begins, follows, done, complete, known)
+        own, elapsed = np.append(np.flatnonzero(new)[1:], len(new)) - 1, elapsed[new]
+    weights = None if sums is None else sums / ties
+    last = segments.last
+    pending = {f"tie_{name}": array[last] for name, array in values.items()}
+    pending |= {"tie_time": times[last], "ties": ties[last]}
+    pending |= {} if sums is None else {"tie_weight": sums[last]}
+    groups = segments if isinstance(own, slice) else segments.pick(new)
+    levels = make_levels(groups.counts, known["groups"], scratch, pending=True)
+    folded = {name: array[own] for name, array in values.items()}
+    each = None if weights is None else weights[own]
+    observations = Elements(folded, groups, known["groups"], levels, None, elapsed, each)
+    if isinstance(own, slice) and isinstance(real, slice):
+        return Groups(observations, None, np.empty(0, np.int64), {}, None, pending, times)
+    place = (np.cumsum(new) - 1)[real]
+    final = np.zeros(len(new), bool)
+    final[own] = True
+    early = np.flatnonzero(~final[real])
+    so_far = {name: array[real][early] for name, array in values.items()}
+    theirs = None if weights is None else weights[real][early]
+    return Groups(observations, place, early, so_far, theirs, pending, times[own])
 
 
-def _complete(rows: Elements, done: Bools, scratch: Scratch) -> Elements:
-    """The observations that are complete, as elements of their own."""
-    segments = rows.segments.pick(done)
-    some = np.add.reduceat(done, rows.segments.first, dtype=np.int64) > 0
-    order = rows.order[some]
-    assert rows.elapsed is not None
-    return Elements(
-        {name: array[done] for name, array in rows.values.items()},
-        segments,
-        order,
-        make_levels(segments.counts, order, scratch),
-        None,
-        rows.elapsed[done],
-        None if rows.weights is None else rows.weights[done],
-    )
-
-
-def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, Bools | slice, Ints]:
-    """The rows with each segment's pending observation, if it has one, put before them."""
+def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, Any]:
+    """The rows with each segment's pending observation, if it has one, put before them; and which are rows."""
     segments = rows.segments
     given = {"mean": rows.values, "mean_y": rows.partner, "weights": rows.weights, "times": rows.times}
     there = {name: array for name, array in given.items() if array is not None}
+    there["ties"] = np.ones(len(rows.values), np.int64)
     pending = known["ties"] > 0
-    ties = np.ones(len(rows.values) + int(pending.sum()), np.int64)
     if not pending.any():
-        return {name: array.copy() for name, array in there.items()}, segments, slice(None), ties
+        return {name: array.copy() for name, array in there.items()}, segments, slice(None)
     where = segments.first[pending]
-    names = {"mean": "tie_mean", "mean_y": "tie_mean_y", "weights": "tie_weight", "times": "tie_time"}
+    names = {"mean": "tie_mean", "mean_y": "tie_mean_y", "weights": "tie_weight", "times": "tie_time", "ties": "ties"}
     out = {name: np.insert(array, where, known[names[name]][pending]) for name, array in there.items()}
-    where = where + np.arange(len(where))
-    ties[where] = known["ties"][pending]
-    real = np.ones(len(ties), bool)
-    real[where] = False
-    counts = segments.counts + pending
-    return out, Segments(counts, segments.series, segments.fresh, segments.final), real, ties
+    real = np.ones(len(out["ties"]), bool)
+    real[where + np.arange(len(where))] = False
+    return out, Segments(segments.counts + pending, segments.series, segments.fresh, segments.final), real
 
 
 def _running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Ints) -> None:

@@ -46,6 +46,11 @@ class Average:
         return not (self.timed or self.missing == "decay" or self.seed_rows or self.weighted)
 
     @property
+    def joins_ties(self) -> bool:
+        """Rows of equal time are one observation."""
+        return self.timed and not self.adjust
+
+    @property
     def has_first(self) -> bool:
         """There is an average before the first row."""
         return isinstance(self.init, float)

@@ -57,7 +57,7 @@ class Trends:
         moments = engine.update(Tile(values, times, keys))
         if self.average.is_bare and 1 in (weights, columns):
             # Trends alone, which the engine puts out in the order of their names.
-            return moments["mean"].reshape(weights * columns, rows).T
+            return np.asarray(moments["mean"].reshape(weights * columns, rows).T)
         return self._fields(values, moments)
 
     def _fields(self, values: Floats, moments: Moments) -> Floats:

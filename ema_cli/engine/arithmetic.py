@@ -2,15 +2,17 @@
 
 Every average here comes from joining an older stretch of a series with a newer one:
 
-    share of the older · mean of the older + share of the newer · mean of the newer,     shares adding up to 1.
+    share of the older · mean of the older + share of the newer · mean of the newer,     shares adding up to
+    1.
 
-It is computed as base + pull·(newer − older), where the base is whichever side weighs more. So equal sides give
-just themselves: a constant series stays that constant. And |pull| ≤ ½, so the error of rounding is small against
-what each side contributes, whatever their sizes. Only IEEE additions, multiplications, divisions and square roots
-are used, which give the same bits on every machine.
+It is computed as base + pull·(newer − older), where the base is whichever side weighs more. So equal sides
+give just themselves: a constant series stays that constant. And |pull| ≤ ½, so the error of rounding is
+small against what each side contributes, whatever their sizes. Only IEEE additions, multiplications,
+divisions and square roots are used, which give the same bits on every machine.
 
-Where a difference or a square leaves the range of float64, NumPy raises FloatingPointError (see `scan`), and the
-same is done again with `careful=True`: elements out of range are then scaled, all others keep their bits.
+Where a difference or a square leaves the range of float64, NumPy raises FloatingPointError (see `scan`),
+and the same is done again with `careful=True`: elements out of range are then scaled, all others keep their
+bits.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ LEAST_SHARE = 2.0**-1022
 class Mix(NamedTuple):
     """How an older and a newer side are joined, for one element or for many.
 
-    pull: how far the mean moves from its base, as a share of the difference. newer: whether, or where, the newer
-    side is the base; there the pull is negative.
+    pull: how far the mean moves from its base, as a share of the difference. newer: whether, or where, the
+    newer side is the base; there the pull is negative.
     """
 
     pull: Any
@@ -68,7 +70,7 @@ def mix(older: Any, newer: Any, total: Any = None) -> Mix:
     return Mix(light if total is None else light / np.maximum(total, TINY), leans)
 
 
-def blend(older: Floats, newer: Floats, how: Mix, out: Floats, careful: bool) -> Floats:
+def blend(older: Floats, newer: Floats, how: Mix, out: Floats, careful: bool) -> Any:
     """Put the mean of both sides into `out`, which may be either."""
     pull, leans = how
     if isinstance(pull, float) and pull == 0.0:  # one side is nothing: the other is copied, sign of zero too
@@ -94,15 +96,17 @@ def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
 
 
 def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool) -> None:
-    """Put deviation, bias and correlation of both sides in the place of the older one's; before the means move.
+    """Put deviation, bias and correlation of both sides in the place of the older one's; before the means
+    move.
 
-    Of two sides with shares a and b, means apart by d, deviations r and s, and biases (1 − Σ shares²) p and q,
+    Of two sides with shares a and b, means apart by d, deviations r and s, and biases (1 − Σ shares²) p and
+    q,
 
         variance = a·r² + b·s² + a·b·d²          bias = a²·p + b²·q + 2·a·b
 
-    (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
-    Deviations are roots of variances, so that 1e300 does not overflow. single: the newer side is one value, which
-    has neither. least: the older side's share is taken for no less than this.
+    (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
+    1979). Deviations are roots of variances, so that 1e300 does not overflow. single: the newer side is one
+    value, which has neither. least: the older side's share is taken for no less than this.
     """
     a, b = how.shares()
     a = a if least is None else np.maximum(a, least)
@@ -124,14 +128,14 @@ def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, 
 
 
 def _correlate(run: Moments, newer: Moments, sides: Moments, *, single: bool) -> None:
-    """The correlation of both sides, whose deviations are known; a covariance might leave the range of float64."""
+    """The correlation of both sides, whose deviations are known; a covariance might leave float64's range."""
     x, y = (np.maximum(run[name], TINY) for name in sides)
     products = [(one / x) * (other / y) for one, other in zip(*sides.values(), strict=True)]
     rho = run["correlation"] * products[0] + products[-1]
     run["correlation"] = rho if single else rho + newer["correlation"] * products[1]
 
 
-def _norm(sides: list[Any], careful: bool) -> Floats:
+def _norm(sides: list[Any], careful: bool) -> Any:
     """The root of the sum of squares, without overflow or underflow on the way if `careful`."""
     total = sides[0] * sides[0]
     for side in sides[1:]:

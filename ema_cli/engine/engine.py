@@ -1,12 +1,14 @@
 """The engine: rows in, moments out, everything remembered in a `State`.
 
-One call handles up to `TILE` rows: sort them by key, drop missing cells (`rows`), see how much each remaining row
-weighs (`row_weights`), fold them (`scan`), and put the results back where the rows were.
+One call handles up to `TILE` rows: sort them by key, drop missing cells (`rows`), see how much each
+remaining row weighs (`row_weights`), fold them (`scan`), and put the results back where the rows were.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ema_cli.engine.state import State, moments_of
 from ema_cli.engine.ties import Elements, group_ties
 
 __all__ = ["TILE", "BackwardsTimeError", "Engine", "KeyedRows"]
+T = TypeVar("T")
 TILE = 65_536
 
 
@@ -99,14 +102,14 @@ class Engine:
         return rows, cleared
 
     def fold_rows(self, rows: Rows, out: Moments) -> None:
-        """The moments at each row by each weight into `out`, arrays (weights, columns, rows) of the whole tile."""
+        """The moments at each row by each weight into `out`: (weights, columns, rows) of the tile."""
         if self.average.reset_gap is not None:
             rows = rows.cut(self._silent(rows, self.average.reset_gap))
         segments, arrays = rows.segments, self.state.arrays
         seen = np.where(segments.fresh, 0, arrays["seen"][segments.series])
         early = self._early(segments, seen)
         groups = None
-        if self.average.timed and not self.average.adjust:
+        if self.average.joins_ties:
             groups = group_ties(rows, self.state, self.scratch)
         else:
             levels = make_levels(segments.counts, seen, self.scratch)
@@ -153,21 +156,16 @@ class Engine:
         else:
             values = values | (self.weigh(elements, decay) if weights is None else weights)
 
+        used = self.scratch.used
+
         def run(careful: bool) -> Walked | None:
+            self.scratch.release(used)
             memory = self._memory(elements, weight)
             walked = Scan(elements.levels, memory, weigher, careful).totals(values, 0, asked)
             self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
             return walked
 
-        used = self.scratch.used
-        try:
-            # Lanes are padded, and padding may divide 0 by 0; so may the weights of what has long faded.
-            with np.errstate(all="ignore", over="raise", under="raise" if wide else "ignore"):
-                walked = run(careful=False)
-        except FloatingPointError:  # numbers close to the ends of float64's range
-            self.scratch.release(used)
-            with np.errstate(all="ignore"):
-                walked = run(careful=True)
+        walked = safely(run, wide=wide)
         if wide and isinstance(weigher, Steady):
             segments = elements.segments
             rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)
@@ -191,7 +189,9 @@ class Engine:
         else:
             first = elapsed < 0
             elapsed = np.where(first, self.average.time_step, elapsed) if self.average.has_first else elapsed
-        order = segments.rank() + np.repeat(elements.order, segments.counts) if self.average.seed_rows else None
+        order = (
+            segments.rank() + np.repeat(elements.order, segments.counts) if self.average.seed_rows else None
+        )
         info = RowInfo(first, order, elements.gaps, elapsed, elements.weights)
         with np.errstate(all="ignore"):
             return weigh_rows(self.average, decay, info)
@@ -199,7 +199,8 @@ class Engine:
     def _memory(self, elements: Elements, weight: int) -> Memory:
         """What segments remember; of new ones perhaps an average before their first element."""
         average, new, segments = self.average, elements.order == 0, elements.segments
-        block, total = self.state.load_memory(segments.series, segments.fresh, weight)
+        memory = self.state.load_memory(segments.series, segments.fresh, weight)
+        total = memory.total
         if average.has_first:
             total["mean"][:, new] = average.start
             if "weight" in total:
@@ -207,7 +208,7 @@ class Engine:
         elif average.steady and not average.adjust and new.any():
             for name, array in elements.values.items():
                 total[name][:, new] = array[segments.first[new]]
-        return Memory(block, total)
+        return memory
 
     def _room(self, rows: Rows, target: Floats) -> Floats:
         """Where the scan is to put its numbers: their final place, if all rows are there in order."""
@@ -232,6 +233,20 @@ class Engine:
         if not few.any():
             return None
         return np.asarray(np.arange(int(few.sum())) + np.repeat(segments.first - (np.cumsum(few) - few), few))
+
+
+def safely(run: Callable[[bool], T], *, wide: bool) -> T:
+    """Do what may leave the range of float64 on the way: quickly, and where it does, again with care.
+
+    run: called with `careful`. wide: numbers are squared, so that they may vanish too.
+    """
+    # Lanes are padded, and padding may divide 0 by 0; so may the weights of what has long faded.
+    try:
+        with np.errstate(all="ignore", over="raise", under="raise" if wide else "ignore"):
+            return run(False)
+    except FloatingPointError:
+        with np.errstate(all="ignore"):
+            return run(True)
 
 
 def _put(rows: Rows, numbers: Floats, target: Floats, early: Ints | None) -> None:

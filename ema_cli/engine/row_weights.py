@@ -15,8 +15,9 @@
     by time, recursive       2^(−Δt/halflife)               1 − decay              nothing
     weights                  as above                       as above, times the row's weight
 
-Where nothing is before the first row, it decays to 0 what is not there and enters with its full weight. Formulas:
-pandas' `ewm`; by time polars' `ewm_mean_by` and pandas' `times=`; sma TA-Lib's EMA. See docs/semantics.md.
+Where nothing is before the first row, it decays to 0 what is not there and enters with its full weight.
+Formulas: pandas' `ewm`; by time polars' `ewm_mean_by` and pandas' `times=`; sma TA-Lib's EMA. See
+docs/semantics.md.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from ema_cli.engine.scan import BLOCK, LEVELS, Before
 class Steady:
     """Where all rows decay alike: what elements weigh depends on their place in the series alone.
 
-    inner: by level and place, how a block so far and its next element are joined. outer: by level, how all before an
-    element and the element are, once the beginning has faded. decays, losses: of one element, by level. bits: how
-    many times a row halves. bias: 1 − Σ shares², once the beginning has faded.
+    inner: by level and place, how a block so far and its next element are joined. outer: by level, how all
+    before an element and the element are, once the beginning has faded. decays, losses: of one element, by
+    level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², once the beginning has faded.
     """
 
     adjusted: bool
@@ -52,11 +53,11 @@ class Steady:
     bits: float
     bias: float
 
-    def block(self, level: int, cells: Moments) -> Callable[[int, Moments], Mix]:  # noqa: ARG002 - as the other
+    def block(self, level: int, _cells: Moments, /) -> Callable[[int, Moments], Mix]:
         inner = self.inner[level]
         return lambda j, _: inner[j]
 
-    def total(self, level: int, cells: Moments, before: Before) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
+    def total(self, level: int, _cells: Moments, before: Before, /) -> Callable[[int, Moments], Mix]:
         outer, rows = self.outer[level], BLOCK**level
         if not self.adjusted or (faded := self._faded((begin := before()) * rows)).all():
             return lambda *_: outer
@@ -77,7 +78,7 @@ class Steady:
 
         return how
 
-    def least(self, before: Before | None) -> None:  # noqa: ARG002 - as the other
+    def least(self, _before: Before | None, /) -> None:
         return None
 
     def _faded(self, rows: Ints) -> Bools:
@@ -142,7 +143,7 @@ class Varying:
     started: bool
     floor: bool
 
-    def block(self, level: int, cells: Moments) -> Callable[[int, Moments], Mix]:  # noqa: ARG002 - as the other
+    def block(self, _level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
         name = "weight" if "weight" in cells else "loss"
         decays, loss = cells["decay"], cells["loss"]
 
@@ -157,7 +158,7 @@ class Varying:
 
         return how
 
-    def total(self, level: int, cells: Moments, before: Before) -> Callable[[int, Moments], Mix]:  # noqa: ARG002
+    def total(self, _level: int, cells: Moments, _before: Before, /) -> Callable[[int, Moments], Mix]:
         decays, newer = cells["decay"], cells.get("weight")
         if newer is None:
             return lambda j, _: mix(decays[j], cells["loss"][j])
@@ -169,7 +170,7 @@ class Varying:
 
         return how
 
-    def least(self, before: Before | None) -> Callable[[int], Any] | None:
+    def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
         if not self.floor:
             return None
         if before is None or self.started:
@@ -193,8 +194,8 @@ def faded(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
 class RowInfo:
     """What there is to know of rows besides their values, one each.
 
-    first: those that begin a series. order: how many of the series are before. gaps: rows since the value before.
-    elapsed: nanoseconds since the observation before. weights: of the rows themselves.
+    first: those that begin a series. order: how many of the series are before. gaps: rows since the value
+    before. elapsed: nanoseconds since the observation before. weights: of the rows themselves.
     """
 
     first: Bools
@@ -225,7 +226,9 @@ def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
 def _by_rows(average: Average, alpha: float, rows: RowInfo) -> tuple[Floats, Floats]:
     fade, loss = np.full(len(rows.first), 1.0 - alpha), np.full(len(rows.first), alpha)
     if rows.gaps is not None:
-        odd = np.flatnonzero((rows.gaps != 1) & ~rows.first)  # before the first value there is nothing to fade
+        odd = np.flatnonzero(
+            (rows.gaps != 1) & ~rows.first
+        )  # before the first value there is nothing to fade
         lengths, which = np.unique(rows.gaps[odd], return_inverse=True)
         if lengths.size:
             pairs = np.array([faded(alpha, gap, average.adjust) for gap in lengths.tolist()])

@@ -26,8 +26,8 @@ class KeyedRows:
 class Segments:
     """Runs of rows that belong to one series each, one after the other.
 
-    counts: rows of each (> 0); series: its place in the state; fresh: it starts from nothing; final: it is its
-    series' last.
+    counts: rows of each (> 0); series: its place in the state; fresh: it starts from nothing; final: it is
+    its series' last.
     """
 
     counts: Ints
@@ -75,9 +75,9 @@ class Segments:
 class Rows:
     """The observed values of a tile, series after series.
 
-    values: one a row. partner: of the second variable, where pairs are asked for. where: place of each row in a
-    flat (columns, tile rows) array; None: all, in order. times: nanoseconds. weights: what each row counts for.
-    gaps: rows since the value before (1: no gap), where that matters.
+    values: one a row. partner: of the second variable, where pairs are asked for. where: place of each row
+    in a flat (columns, tile rows) array; None: all, in order. times: nanoseconds. weights: what each row
+    counts for. gaps: rows since the value before (1: no gap), where that matters.
     """
 
     values: Floats
@@ -163,7 +163,11 @@ class Tile:
             where = _joined([rows + k * self.rows if k else rows for k, rows in enumerate(order)])
         partner = None if self.partner is None else _of_cells(self.partner, where)
         by_row = {"times": self.times, "weights": self.weights}
-        each_row = {name: _joined([array[rows] for rows in order]) for name, array in by_row.items() if array is not None}
+        each_row = {
+            name: _joined([array[rows] for rows in order])
+            for name, array in by_row.items()
+            if array is not None
+        }
         return Rows(_of_cells(self.values, where), segments, partner, where, **each_row)
 
     def restarted(self) -> tuple[Bools, Bools]:

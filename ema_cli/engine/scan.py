@@ -1,22 +1,22 @@
 """One scan: the average at each element of a series, from blocks that are folded side by side.
 
-A series is cut into blocks of 16 elements, counted from *its own* first one. Blocks stand beside each other as the
-lanes of an array of shape (16, lanes), and each step down it joins one element to every lane. That is done twice:
-first each block is folded from nothing, and what whole blocks come to are the elements of the next level; above the
-third they are joined one after the other. What comes back is what was before each block, and from there each block
-is walked again: now every element has its average. Where a chunk of input ends plays no part in any of this, so a
-file, a pipe, pieces and a cluster all give the same bits.
+A series is cut into blocks of 16 elements, counted from *its own* first one. Blocks stand beside each other
+as the lanes of an array of shape (16, lanes), and each step down it joins one element to every lane. That
+is done twice: first each block is folded from nothing, and what whole blocks come to are the elements of
+the next level; above the third they are joined one after the other. What comes back is what was before each
+block, and from there each block is walked again: now every element has its average. Where a chunk of input
+ends plays no part in any of this, so a file, a pipe, pieces and a cluster all give the same bits.
 
-A series remembers two things on each level: what its open block comes to, folded from nothing, and the total after
-its last element. An open block goes on where it was.
+A series remembers two things on each level: what its open block comes to, folded from nothing, and the
+total after its last element. An open block goes on where it was.
 
 Quantities of stretches of a series travel as arrays by name:
 
-    mean, deviation            of the values: weighted mean, and standard deviation of the same weights
-    mean_y, deviation_y, correlation     of a second variable, where pairs are asked for
-    bias                       1 − Σ shares²
-    decay, loss                what is left of everything before the stretch, and 1 − that, which keeps its digits
-    weight                     the sum of its weights
+    mean, deviation      of the values: weighted mean, and standard deviation of the same weights
+    mean_y, deviation_y  of a second variable, where pairs are asked for, and their correlation
+    bias                 1 − Σ shares²
+    decay, loss          what is left of everything before the stretch, and 1 − that, which keeps its digits
+    weight               the sum of its weights
 
 How elements weigh is asked of a `Weigher` (`row_weights`).
 """
@@ -40,8 +40,8 @@ LONG = 256  # elements in a segment, on average, from which slices are quicker t
 class Scratch:
     """Room for a tile's large arrays that is used again for the next one.
 
-    An array of 128 KB or more comes fresh from the system each time, and the first touch of its pages costs more
-    than all the arithmetic done on it (measured: a third of the time of `smooth`).
+    An array of 128 KB or more comes fresh from the system each time, and the first touch of its pages costs
+    more than all the arithmetic done on it (measured: a third of the time of `smooth`).
     """
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ class Scratch:
 class Lanes:
     """Where the elements of some segments stand: (16, lanes), every segment in lanes of its own.
 
-    counts: elements of each segment (> 0), which lie segment after segment. before: elements of its series before
-    the first one. pending: the last element of each may still change, so it is not remembered.
+    counts: elements of each segment (> 0), which lie segment after segment. before: elements of its series
+    before the first one. pending: the last element of each may still change, so it is not remembered.
     """
 
     def __init__(self, counts: Ints, before: Ints, scratch: Scratch, *, pending: bool = False) -> None:
@@ -113,7 +113,9 @@ class Lanes:
     def _parts(self) -> Iterator[tuple[Any, Any, bool]]:
         """Matching pieces of the elements and of the lanes; transposed where they are whole blocks."""
         begin = 0
-        for n, start, lane in zip(self.counts.tolist(), self.starts.tolist(), self.base.tolist(), strict=True):
+        for n, start, lane in zip(
+            self.counts.tolist(), self.starts.tolist(), self.base.tolist(), strict=True
+        ):
             head = min(n, BLOCK - start) if start else 0
             if head:
                 yield slice(begin, begin + head), (slice(start, start + head), lane), False
@@ -154,7 +156,10 @@ class Lanes:
         return lane[self._whole]
 
     def hand_down(self, first: Floats, totals: Floats) -> Floats:
-        """What is before each lane. first: before each segment's first lane. totals: after each whole block."""
+        """What is before each lane.
+
+        first: before each segment's first lane. totals: after each whole block.
+        """
         out = np.empty(self.count)
         out[self.base] = first
         if len(totals):
@@ -164,16 +169,15 @@ class Lanes:
 
 def _by_place(place: Ints, lanes: Ints) -> dict[int, tuple[Ints, Ints]]:
     """By place in the block (those of −1 left out): the segments there, and their lanes."""
-    return {
-        int(j): ((some := np.flatnonzero(place == j)), lanes[some]) for j in np.unique(place) if j >= 0
-    }
+    return {int(j): ((some := np.flatnonzero(place == j)), lanes[some]) for j in np.unique(place) if j >= 0}
 
 
 @dataclass(frozen=True)
 class Levels:
     """The levels that some elements reach, from level `base` on; the last may be above all others.
 
-    who: the segments on each level. lanes: where their elements are; above the last level each segment is a lane.
+    who: the segments on each level. lanes: where their elements are; above the last level each segment is a
+    lane.
     """
 
     base: int
@@ -186,7 +190,9 @@ def make_levels(
     counts: Ints, before: Ints, scratch: Scratch, base: int = 0, *, pending: bool = False
 ) -> Levels:
     """counts: elements of level `base` of each segment (> 0). before: those of its series before them."""
-    who, lanes, some = [], [], np.arange(len(counts))
+    who: list[Ints] = []
+    lanes: list[Lanes] = []
+    some = np.arange(len(counts))
     for _ in range(base, LEVELS):
         who.append(some)
         lanes.append(Lanes(counts, before, scratch, pending=pending and not lanes))
@@ -214,17 +220,17 @@ Before = Callable[[], Ints]
 class Weigher(Protocol):
     """How the elements of each level weigh; `cells` are those of one level.
 
-    What is given back tells how all so far and the element at a place are joined, asked place after place. `run` is
-    what all so far has come to; weights in it move on.
+    What is given back tells how all so far and the element at a place are joined, asked place after place.
+    `run` is what all so far has come to; weights in it move on.
     """
 
-    def block(self, level: int, cells: Moments) -> Callable[[int, Moments], Mix]:
+    def block(self, level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
         """For lanes that are folded from nothing; place 0 is not asked for."""
 
-    def total(self, level: int, cells: Moments, before: Before) -> Callable[[int, Moments], Mix]:
+    def total(self, level: int, cells: Moments, before: Before, /) -> Callable[[int, Moments], Mix]:
         """For lanes that go on from all there was before. before: elements of the series before each lane."""
 
-    def least(self, before: Before | None) -> Callable[[int], Any] | None:
+    def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
         """The least share of all so far at a place, where rows are joined to it (see `spread`); None: any."""
 
 
@@ -247,7 +253,8 @@ class Scan:
             return None
         lanes, who = self.levels.lanes[level - self.levels.base], self.levels.who[level - self.levels.base]
         cells = {name: lanes.spread(array) for name, array in elements.items()}
-        ends = self._fold_blocks(lanes, who, cells, level)
+        block = {name: array[level] for name, array in self.memory.block.items()}
+        ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, who)
         start = self._before(lanes, who, ends, level)
         for name in self.memory.total:
             if name not in cells:
@@ -265,22 +272,6 @@ class Scan:
             lanes.collect(cells[name], array)
         return Walked(lanes, cells, opening)
 
-    def _fold_blocks(self, lanes: Lanes, who: Ints, cells: Moments, level: int) -> Moments:
-        """Fold each lane from nothing: what whole ones come to. What open ones do is remembered."""
-        memory = {name: array[level] for name, array in self.memory.block.items()}
-        start = {
-            name: cells[name][0].copy() if name in cells else np.zeros(lanes.count) for name in memory
-        }
-        least = self.weigher.least(None)
-        step = Step(self.weigher.block(level, cells), None if level else least, level == 0, self.careful)
-        opened: dict[int, tuple[Ints, Moments]] = {j: (at, {}) for j, (_, at) in lanes.opened.items()}
-        ends = walk(cells, start, step, _resume(lanes, who, memory), opened, keep=False)
-        for name, array in memory.items():
-            array[who] = 0.0
-            for j, (some, _) in lanes.opened.items():
-                array[who[some]] = opened[j][1][name]
-        return {name: lanes.ends(array) for name, array in ends.items()}
-
     def _before(self, lanes: Lanes, who: Ints, ends: Moments, level: int) -> Moments:
         """What is before each lane, from the level above."""
         first = {name: array[level + 1, who] for name, array in self.memory.total.items()}
@@ -296,15 +287,44 @@ class Scan:
         (counts, before), who = self.levels.chain, self.levels.who[-1]
         segment = np.repeat(np.arange(len(counts)), counts)
         place = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)
-        cells = {name: np.zeros((int(counts.max()), len(counts))) for name in {**elements, **out}}
+        cells = {
+            name: np.zeros((int(counts.max()), len(counts))) for name in {**elements, **self.memory.total}
+        }
         for name, array in elements.items():
             cells[name][place, segment] = array
         start = {name: array[LEVELS, who] for name, array in self.memory.total.items()}
         step = Step(self.weigher.total(LEVELS, cells, lambda: before), None, False, self.careful)
         walk(cells, start, step, {}, {}, keep=True)
+        for name, array in self.memory.total.items():
+            array[LEVELS, who] = cells[name][counts - 1, np.arange(len(counts))]
         for name, array in out.items():
             array[:] = cells[name][place, segment]
-            self.memory.total[name][LEVELS, who] = cells[name][counts - 1, np.arange(len(counts))]
+
+
+def fold_blocks(
+    lanes: Lanes,
+    cells: Moments,
+    memory: Moments,
+    weigher: Weigher,
+    level: int,
+    careful: bool,
+    who: Ints | None = None,
+) -> Moments:
+    """Fold each lane from nothing: what the whole ones come to.
+
+    memory: by name, what the open blocks of segments `who` come to, moved on in place.
+    """
+    start = {name: cells[name][0].copy() if name in cells else np.zeros(lanes.count) for name in memory}
+    step = Step(weigher.block(level, cells), None if level else weigher.least(None), level == 0, careful)
+    resumed = {} if who is None else _resume(lanes, who, memory)
+    opened: dict[int, tuple[Ints, Moments]] = {j: (at, {}) for j, (_, at) in lanes.opened.items()}
+    ends = walk(cells, start, step, resumed, opened, keep=False)
+    if who is not None:
+        for name, array in memory.items():
+            array[who] = 0.0
+            for j, (some, _) in lanes.opened.items():
+                array[who[some]] = opened[j][1][name]
+    return {name: lanes.ends(array) for name, array in ends.items()}
 
 
 @dataclass(frozen=True)
@@ -353,9 +373,9 @@ def walk(
 ) -> Moments:
     """Go down all lanes at once; gives what they have come to at the end.
 
-    run: what is before each lane; changed. keep: what lanes have come to at each place is put there; else they are
-    folded from nothing, `run` is their first element, and `cells` stay as they are. resumed: by place, lanes that
-    had come to something there before. caught: lanes of which is kept what they come to.
+    run: what is before each lane; changed. keep: what lanes have come to at each place is put there; else
+    they are folded from nothing, `run` is their first element, and `cells` stay as they are. resumed: by
+    place, lanes that had come to something there before. caught: lanes of which is kept what they come to.
     """
     means = [name for name in MEANS if name in run]
     others = [name for name in run if name in cells and name not in means] if keep else []

@@ -23,8 +23,8 @@ Arrays = dict[str, NDArray[Any]]
 class Field:
     """A remembered quantity.
 
-    per: 'key', 'series', 'weight' (one a series for each weight), 'level' (one for each level of those), or 'levels'
-    (one more, for what is above them).
+    per: 'key', 'series', 'weight' (one a series for each weight), 'level' (one for each level of those), or
+    'levels' (one more, for what is above them).
     """
 
     name: str
@@ -54,7 +54,7 @@ def fields_of(average: Average, pairs: bool = False) -> list[Field]:
         fields.append(Field("gap", 0, "series"))
     if average.timed:
         fields += [Field("clock", 0, "key"), Field("started", 0, "key"), Field("last_time", 0, "series")]
-    if average.timed and not average.adjust:
+    if average.joins_ties:
         fields += [Field(name, 0, "series") for name in ("tie_time", "ties", "groups")]
         fields += [Field(f"tie_{name}", 0.0, "series") for name in moments if name.startswith("mean")]
         fields += [Field("tie_weight", 0.0, "series")] * average.weighted
@@ -70,6 +70,7 @@ class State:
         self.fields = fields_of(average, pairs)
         self.by_name = {field.name: field for field in self.fields}
         self.columns, self.weights, self.keys = columns, len(average.decays), 0
+        self.block_names = [f.name.removeprefix("block_") for f in self.fields if f.per == "level"]
         self.arrays: Arrays = {field.name: self._blank(field, 0) for field in self.fields}
 
     def _blank(self, field: Field, keys: int) -> NDArray[Any]:
@@ -111,21 +112,25 @@ class State:
                     out[name][..., fresh] = self.by_name[name].blank
         return out
 
-    def load_memory(self, places: Ints, fresh: Bools, weight: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def load_memory(self, places: Ints, fresh: Bools, weight: int) -> Memory:
         """What is remembered of the open blocks, and after the last element: (levels, places) each."""
         found = self.load([f.name for f in self.fields if f.per.startswith("level")], places, fresh, weight)
         block = {name.removeprefix("block_"): a for name, a in found.items() if name.startswith("block_")}
         total = {name.removeprefix("total_"): a for name, a in found.items() if name.startswith("total_")}
-        return block, total
+        return Memory(block, total)
 
     def store_memory(self, memory: Memory, places: Ints, weight: int, which: Bools) -> None:
         """Write back what is remembered of some segments."""
         for prefix, arrays in (("block_", memory.block), ("total_", memory.total)):
-            self.store({prefix + name: array[:, which] for name, array in arrays.items()}, places[which], weight)
+            self.store(
+                {prefix + name: array[:, which] for name, array in arrays.items()}, places[which], weight
+            )
 
     def _of(self, name: str, weight: int) -> NDArray[Any]:
         return (
-            self.arrays[name][weight] if self.by_name[name].per in ("weight", "level", "levels") else self.arrays[name]
+            self.arrays[name][weight]
+            if self.by_name[name].per in ("weight", "level", "levels")
+            else self.arrays[name]
         )
 
     def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:

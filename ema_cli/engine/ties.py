@@ -1,8 +1,8 @@
 """The plain recursion by time, where rows of equal time count as one observation, the mean of those so far.
 
-The newest observation may still change, so it is *pending*: it is averaged like the others, but not remembered in
-the scan, and stands before the rows of the next update. A row that another of its time follows is one step from the
-average before their observation to its own mean so far.
+The newest observation may still change, so it is *pending*: it is averaged like the others, but not
+remembered in the scan, and stands before the rows of the next update. A row that another of its time
+follows is one step from the average before their observation to its own mean so far.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Elements:
     """What is folded: rows, or observations of several rows of equal time.
 
-    order: how many of its series are before each segment's first one. gaps: rows since the value before. elapsed:
-    nanoseconds since the one before; negative where there is none. weights: what each counts for.
+    order: how many of its series are before each segment's first one. gaps: rows since the value before.
+    elapsed: nanoseconds since the one before; negative where there is none. weights: what each counts for.
     """
 
     values: Moments
@@ -44,9 +44,10 @@ class Elements:
 class Groups:
     """The rows of a tile as observations, the pending ones of before among them.
 
-    observations: one for all rows of equal time. place: of the observation of each row of the tile; None: each row
-    is one, in order. early: the rows that another of their observation follows; values, sums: their means and
-    weights so far, and ties: their rows. pending: what is remembered of the newest observations.
+    observations: one for all rows of equal time. place: of the observation of each row of the tile; None:
+    each row is one, in order. early: the rows that another of their observation follows; values, sums:
+    their means and weights so far, and ties: their rows. pending: what is remembered of the newest
+    observations.
     """
 
     observations: Elements
@@ -117,10 +118,11 @@ def group_ties(rows: Rows, state: State, scratch: Scratch) -> Groups:
     new[first] = True
     elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
     values = {name: given[name] for name in MEANS if name in given}
-    sums, ties, own = given.get("weights"), given["ties"], slice(None)
+    sums, ties = given.get("weights"), given["ties"]
+    own: Any = slice(None)
     if not new.all():
         begins = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
-        _running_means(begins, values, sums, ties)
+        running_means(begins, values, sums, ties)
         own, elapsed = np.append(np.flatnonzero(new)[1:], len(new)) - 1, elapsed[new]
     weights = None if sums is None else sums / ties
     last = segments.last
@@ -144,7 +146,7 @@ def group_ties(rows: Rows, state: State, scratch: Scratch) -> Groups:
 
 
 def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, Any]:
-    """The rows with each segment's pending observation, if it has one, put before them; and which are rows."""
+    """The rows, each segment's pending observation, if there is one, before them; and which are rows."""
     segments = rows.segments
     given = {"mean": rows.values, "mean_y": rows.partner, "weights": rows.weights, "times": rows.times}
     there = {name: array for name, array in given.items() if array is not None}
@@ -153,15 +155,21 @@ def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, 
     if not pending.any():
         return {name: array.copy() for name, array in there.items()}, segments, slice(None)
     where = segments.first[pending]
-    names = {"mean": "tie_mean", "mean_y": "tie_mean_y", "weights": "tie_weight", "times": "tie_time", "ties": "ties"}
+    names = {
+        "mean": "tie_mean",
+        "mean_y": "tie_mean_y",
+        "weights": "tie_weight",
+        "times": "tie_time",
+        "ties": "ties",
+    }
     out = {name: np.insert(array, where, known[names[name]][pending]) for name, array in there.items()}
     real = np.ones(len(out["ties"]), bool)
     real[where + np.arange(len(where))] = False
     return out, Segments(segments.counts + pending, segments.series, segments.fresh, segments.final), real
 
 
-def _running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Ints) -> None:
-    """Turn values into the mean of their observation so far, and count it, in place: second rows, then third …"""
+def running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Ints) -> None:
+    """Turn values into the mean of their observation so far, in place: second rows, then third …"""
     later = np.flatnonzero(begins != np.arange(len(begins)))
     rank = later - begins[later]
     later = later[np.argsort(rank, kind="stable")]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import resolve_like
+from ema_cli.state_options import options_of
 
 Missing = Literal["skip", "decay", "error"]
 
@@ -97,20 +98,12 @@ class Average:
         ]
 
     def signature(self) -> dict[str, Any]:
-        """What must be the same for a saved state to be carried on."""
-        return {
-            self.decays[0].family: [decay.value for decay in self.decays],
-            "adjust": self.adjust,
-            "init": self.init,
-            "missing": self.missing,
-            "fill": self.fill,
-            "min-periods": self.min_periods,
-            "std": self.std,
-            "bands": self.bands,
-            "residual": self.residual,
-            "time": self.timed,
-            "reset-gap": self.reset_gap,
-        }
+        """What must be the same for a saved state to be carried on: every field, by its option's name.
+
+        A field with a default that is added here is compared too, and a state without it has the default.
+        """
+        family = {self.decays[0].family: [decay.value for decay in self.decays]}
+        return family | options_of(self, leave_out=("decays", "like"))
 
 
 def make_average(options: Mapping[str, Any], *, timed: bool = False) -> Average:

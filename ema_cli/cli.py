@@ -11,12 +11,14 @@ import click
 
 from ema_cli.completion import complete_columns, complete_files
 from ema_cli.console import run_command, say
+from ema_cli.formats.registry import FORMATS
 from ema_cli.help_groups import GroupedCommand, under
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ema_cli.job import Job, Summary
+    from ema_cli.observing import Drawing
     from ema_cli.run.batch import Tally
     from ema_cli.run.outcome import Outcome
 
@@ -49,11 +51,22 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
 @inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
-@inputs("--from", "source", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the input.")
-@inputs("--to", "target", type=click.Choice(["csv", "tsv", "parquet"]), help="Format of the output.")
-@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, or `tab`.")
+@inputs("--from", "source", type=click.Choice(list(FORMATS)), help="Format of the input.")
+@inputs("--to", "target", type=click.Choice(list(FORMATS)), help="Format of the output.")
+@inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, `tab`, or `spaces`.")
 @inputs("--no-header", "no_header", is_flag=True, help="No header; columns are called 1, 2, …")
+@inputs("--skip-lines", type=click.IntRange(0), default=0, metavar="N", help="Lines before the table.")
+@inputs("--comment", multiple=True, metavar="TEXT", help="Lines that begin so are no records.")
+@inputs(
+    "--ragged",
+    type=click.Choice(["error", "pad"]),
+    default="error",
+    help="Records with too few fields, or empty ones at the end [error].",
+)
 @inputs("--decimal", type=click.Choice([".", ","]), default=".", help="Decimal mark of all numbers.")
+@inputs("--thousands", metavar="C", help="Mark between groups of three digits: , . ' _ or a space.")
+@inputs("--strip", multiple=True, metavar="TEXT", help="Taken off either end of a cell, such as %.")
+@inputs("--na", multiple=True, metavar="TEXT", help="One more spelling of missing, such as -999.")
 @inputs("--digits", type=click.IntRange(0, 30), metavar="N", help="Decimals printed [shortest exact].")
 @columns(
     "-c",
@@ -97,11 +110,30 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @spacing(
     "--time",
+    multiple=True,
     metavar="COL",
     shell_complete=complete_columns,
-    help="Timestamps of the rows, for irregular spacing.",
+    help="Timestamps of the rows, for irregular spacing; twice: date and time of day.",
 )
-@spacing("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of times that are numbers.")
+@spacing(
+    "--time-unit",
+    type=click.Choice(["s", "ms", "us", "ns", "min", "h", "d"]),
+    help="Unit of times that are numbers.",
+)
+@spacing("--time-format", metavar="FMT", help="Format of times: strptime's, English names; or `excel`.")
+@spacing("--time-zone", metavar="ZONE", help="Zone of times that name none, such as Europe/Berlin [UTC].")
+@spacing(
+    "--order",
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="A column that only grows, such as a step; it is not smoothed.",
+)
+@spacing(
+    "--late",
+    type=click.Choice(["error", "skip", "restart"]),
+    default="error",
+    help="A row where --order or --time goes back: stop, leave it out, or start its series afresh [error].",
+)
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running(
     "--state",
@@ -115,11 +147,21 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_files,
     help="Draw value and trend: png, svg, pdf, html; `-` in the terminal.",
 )
+@running(
+    "--x",
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="Draw along this column, a step or a time; it is not smoothed [--time, else rows].",
+)
+@running("--title", metavar="TEXT", help="The picture's title [the file and the weight].")
+@running("--size", metavar="WxH", help="Its size in pixels, of characters in the terminal.")
+@running("--log", is_flag=True, help="Draw values on a logarithmic axis.")
+@running("--relative", is_flag=True, help="Draw every series from its own start.")
 @running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
-    """Append exponential moving averages to the columns of CSV, TSV and Parquet files.
+    """Append exponential moving averages to the columns of CSV, TSV, Parquet and Arrow files.
 
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
@@ -129,12 +171,14 @@ def command(**options: Any) -> None:
     job = make_job(options)
     _mind_terminals(job)
     set_process_defaults()
+    from ema_cli.observing import make_drawing, watching
+
+    drawing = make_drawing(options)
     if options["output_dir"] is not None:
-        raise click.exceptions.Exit(_run_folder(job, options))
-    from ema_cli.observing import watching
+        raise click.exceptions.Exit(_run_folder(job, options, drawing))
     from ema_cli.run.pipeline import run
 
-    with watching(job, options["plot"], options["progress"], partial(say, NAME)) as watcher:
+    with watching(job, drawing, options["progress"], partial(say, NAME)) as watcher:
         summary = run(job, watcher)
     _tell(job, summary, verbose=options["verbose"])
 
@@ -143,11 +187,12 @@ def _mind_terminals(job: Job) -> None:
     """Say that a terminal is read; raise OptionError where Parquet would be written to one."""
     if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
         say(NAME, "reading the terminal; Ctrl-D ends the input")
-    if job.target == "parquet" and job.output in (None, "-") and sys.stdout is not None:
+    if job.target is None or not FORMATS[job.target].binary or job.output not in (None, "-"):
+        return
+    if sys.stdout is not None and sys.stdout.isatty():
         from ema_cli.errors import OptionError
 
-        if sys.stdout.isatty():
-            raise OptionError("Parquet is nothing to read in a terminal", "-o FILE.parquet")
+        raise OptionError(f"{job.target} is nothing to read in a terminal", f"-o FILE.{job.target}")
 
 
 def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
@@ -163,9 +208,9 @@ def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:
         say(NAME, describe(job, summary))
 
 
-def _run_folder(job: Job, options: dict[str, Any]) -> int:
+def _run_folder(job: Job, options: dict[str, Any], drawing: Drawing | None) -> int:
     """The exit code of a batch; tells what became of each input that has something to tell, and of all."""
-    from ema_cli.observing import counting
+    from ema_cli.observing import comparing, counting
     from ema_cli.run.batch import run_folder
 
     def report(outcome: Outcome) -> None:
@@ -176,9 +221,12 @@ def _run_folder(job: Job, options: dict[str, Any]) -> int:
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
     folder, chain, address = options["output_dir"], options["chain"], options["dask"]
-    with counting(job, options["progress"], report) as counted:
+    with (
+        counting(job, options["progress"], report) as counted,
+        comparing(job, drawing, chain=chain, report=counted, say=partial(say, NAME)) as (kept, watch),
+    ):
         if address is None:
-            tally = run_folder(job, folder, options["jobs"], chain, counted)
+            tally = run_folder(job, folder, options["jobs"], chain, kept, watch)
         else:
             tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")
@@ -201,7 +249,8 @@ def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
     from ema_cli.errors import OptionError
-    from ema_cli.job import Job, read_delimiter
+    from ema_cli.io.names import expanded
+    from ema_cli.job import Job
 
     if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
         raise OptionError(
@@ -214,27 +263,77 @@ def make_job(options: dict[str, Any]) -> Job:
         raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
-    if options["output_dir"] is not None and options["plot"] is not None:
-        raise OptionError("--plot draws one output, --output-dir makes several", "one of the two")
+    if options["dask"] is not None and options["plot"] is not None:
+        raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
     given = {name: value for name, value in options.items() if value != ()}
-    return Job(
-        average=make_average(given, timed=options["time"] is not None),
-        inputs=options["input"] or ("-",),
+    job = Job(
+        average=make_average(given, timed=bool(options["time"])),
+        inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
         output=options["output"],
         source=options["source"],
         target=options["target"],
-        delimiter=read_delimiter(options["delimiter"]),
-        header=not options["no_header"],
-        decimal_comma=options["decimal"] == ",",
+        **_text_options(options),
         columns=options["column"],
         by=options["by"],
-        time=options["time"],
-        time_unit=options["time_unit"],
+        **_clock_options(options),
         only=options["only"],
         invalid=options["invalid"],
         digits=options["digits"],
         state=options["state"],
+        x=options["x"],
     )
+    _ = job.notation  # raises where its options contradict each other
+    return job
+
+
+def _text_options(options: dict[str, Any]) -> dict[str, Any]:
+    """How a text is written, as `Job` has it. Raises OptionError."""
+    from ema_cli.job import read_comments, read_delimiter
+
+    return {
+        "delimiter": read_delimiter(options["delimiter"]),
+        "header": not options["no_header"],
+        "decimal_comma": options["decimal"] == ",",
+        "comments": read_comments(options["comment"]),
+        **{name: options[name] for name in ("thousands", "strip", "na", "skip_lines", "ragged")},
+    }
+
+
+def _clock_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job that say when its rows were. Raises OptionError where they don't fit together."""
+    from ema_cli.errors import OptionError
+
+    times, unit, order = options["time"], options["time_unit"], options["order"]
+    given = {name: options[name] for name in ("time_format", "time_zone")}
+    form = next((name for name in ("time_unit", *given) if options[name] is not None), None)
+    if form is not None and not times and (order is None or unit is not None):
+        raise OptionError(f"--{form.replace('_', '-')} without --time says nothing", "--time COLUMN")
+    if len(times) > 2:
+        raise OptionError(
+            "--time three times: a time stands in one column, or in two", "the date, then the time"
+        )
+    if len(times) == 2 and unit is not None:
+        raise OptionError("--time-unit: a time in two columns is no number", "--time-format '%Y-%m-%d %H:%M'")
+    if times and order not in (None, times[0]):
+        raise OptionError("--order: with --time, rows are ordered by that", "one of the two")
+    if options["late"] != "error" and not times and order is None:
+        raise OptionError(
+            f"--late {options['late']}: late by which column?", "--order COLUMN, or --time COLUMN"
+        )
+    if options["late"] == "restart" and "auto" in options["alpha"]:
+        raise OptionError("--alpha auto does not go with --late restart", "--late skip, or a weight")
+    if form is not None:
+        from ema_cli.times import TimeForm, check_form
+
+        check_form(TimeForm(unit, *given.values()))
+    date, clock = (*times, None, None)[:2]
+    return {
+        "time": date,
+        "time_of_day": clock,
+        "time_unit": unit,
+        "order": order,
+        "late": options["late"],
+    } | given
 
 
 def main() -> NoReturn:

@@ -53,6 +53,8 @@ def _columns(name: str, options: dict[str, Any]) -> list[str]:
         delimiter=read_delimiter(options.get("delimiter")),
         header=not options.get("no_header"),
         decimal_comma=options.get("decimal") == ",",
+        skip_lines=options.get("skip_lines") or 0,
+        comments=options.get("comment") or (),
     )
     source = open_source(job, name)
     try:

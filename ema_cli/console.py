@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 import click
 
 from ema_cli.errors import EmaError
-from ema_cli.io.atomic import remove_leftovers
-from ema_cli.io.signals import die_by, mind_interrupts
+from ema_cli.io.signals import die_of_closed_pipe, handle_interrupts
+from ema_cli.safe_text import SPELLED, safe_text
 
 
 def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -21,16 +21,15 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
 
     0: done. 1: trouble with data or files. 2: usage. 130: Ctrl-C. SIGPIPE where the reader has gone.
     """
-    mind_interrupts()
-    settle_streams()
+    handle_interrupts()
+    prepare_streams()
     if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
         _complete(command, name)
     code = 1
     try:
         code = _invoke(command, name, list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
-        remove_leftovers()
-        die_by(signal.SIGPIPE)
+        die_of_closed_pipe()
     leave(code)
 
 
@@ -73,14 +72,14 @@ def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
 
 def say(name: str, problem: str, hint: str = "") -> None:
     """A message on stderr: what is wrong and what to try. Where nobody can be told, nobody is."""
-    text = f"{name}: {problem}\n" + (f"  try: {hint}\n" if hint else "")
+    text = safe_text(f"{name}: {problem}") + "\n" + (f"  try: {safe_text(hint)}\n" if hint else "")
     with contextlib.suppress(OSError):
-        sys.stderr.write(text.encode("utf-8", "replace").decode("utf-8"))
+        sys.stderr.write(text)
         sys.stderr.flush()
 
 
-def settle_streams() -> None:
-    """Put something in the place of standard streams that are closed.
+def prepare_streams() -> None:
+    """Put something in the place of standard streams that are closed, and let none fail for want of a sign.
 
     Otherwise the next file that is opened gets their number, and messages would end up in it. What stands
     in for stdin can't be read and for stdout can't be written, so that using them is still an error.
@@ -94,6 +93,10 @@ def settle_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever their encoding is, such as a Windows code page, words are no reason to fail.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=SPELLED)
 
 
 def leave(code: int) -> NoReturn:

@@ -35,6 +35,15 @@ def _remade(kind: type[EmaError], args: tuple[Any, ...], attributes: dict[str, A
     return error
 
 
+def readable(name: str) -> str:
+    """A name as people read it: bytes that are no UTF-8 are taken for Windows-1252."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return name
+
+
 class OptionError(EmaError):
     """The options, not the data, are at fault."""
 
@@ -55,7 +64,7 @@ class Place:
         if self.line is not None:
             where += f"{', ' if where else ''}{self.unit} {self.line}"
         if self.column is not None:
-            where += f"{', ' if where else ''}column {self.column!r}"
+            where += f"{', ' if where else ''}column {readable(self.column)!r}"
         return where
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 from ema_cli.average import Average
 from ema_cli.errors import OptionError
+from ema_cli.notation import Notation, make_notation
+
+# What `Job.delimiter` is where runs of spaces and tabs separate fields.
+SPACES = b"spaces"
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,7 @@ class Job:
     """What the command line asks for; every field is an option of the same name unless said otherwise.
 
     inputs: `-` is stdin. output: None is stdout. source, target: `--from` and `--to`. delimiter: None
-    where the format decides.
+    where the format decides. time, time_of_day: the first `--time` and the second.
     """
 
     average: Average
@@ -24,14 +28,48 @@ class Job:
     delimiter: bytes | None = None
     header: bool = True
     decimal_comma: bool = False
+    thousands: str | None = None
+    strip: tuple[str, ...] = ()
+    na: tuple[str, ...] = ()
+    skip_lines: int = 0
+    comments: tuple[str, ...] = ()
+    ragged: str = "error"
     columns: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     time: str | None = None
     time_unit: str | None = None
+    time_of_day: str | None = None
+    time_format: str | None = None
+    time_zone: str | None = None
+    order: str | None = None
+    late: str = "error"
+    newest_first: bool = False
+    by_file: bool = False
     only: bool = False
     invalid: str = "error"
     digits: int | None = None
     state: str | None = None
+    x: str | None = None
+
+    @property
+    def notation(self) -> Notation:
+        """How numbers are written in cells of text. Raises OptionError for options that contradict."""
+        decimal = "," if self.decimal_comma else "."
+        return make_notation(decimal=decimal, thousands=self.thousands, strip=self.strip, na=self.na)
+
+    @property
+    def spaces(self) -> bool:
+        """Runs of spaces and tabs separate fields."""
+        return self.delimiter == SPACES
+
+
+# Fields that may differ from one run to the next of a series: where the rows come from and go, how they are
+# written, and what says so elsewhere in the state. All others are options that a state is compared by.
+MAY_DIFFER = (
+    *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
+    *("thousands", "strip", "skip_lines", "comments", "ragged"),
+    *("columns", "by", "time", "time_of_day", "order", "x", "only", "invalid", "digits", "state"),
+)
 
 
 @dataclass
@@ -50,10 +88,21 @@ def read_delimiter(given: str | None) -> bytes | None:
     """The delimiter that `-d` names. Raises OptionError."""
     if given is None:
         return None
+    if given == "spaces":
+        return SPACES
     named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
     text = named.get(given, given)
     if len(text.encode()) != 1 or text in '"\r\n.' or text.isalnum() or text in "+-":
         raise OptionError(
-            f"-d {given}: not a delimiter", "-d ';' or -d tab: one character that is no letter or digit"
+            f"-d {given}: not a delimiter",
+            "-d ';' or -d tab or -d spaces: one character that is no letter or digit",
         )
     return text.encode()
+
+
+def read_comments(given: tuple[str, ...]) -> tuple[str, ...]:
+    """What lines begin with that are no records. Raises OptionError."""
+    for text in given:
+        if not text or "\n" in text or "\r" in text:
+            raise OptionError(f"--comment {text!r}: not the beginning of a line", "--comment '#'")
+    return given

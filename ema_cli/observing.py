@@ -1,36 +1,66 @@
-"""Who looks on at a run of the command: a bar, a picture, or nobody."""
+"""Who looks on at a run of the command, or at a batch of runs: a bar, a picture, or nobody."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from ema_cli.errors import OptionError
 from ema_cli.job import Job
 from ema_cli.run.observer import Observer, Several
-from ema_cli.run.outcome import Outcome
+from ema_cli.run.outcome import Outcome, Watch, unwatched
 from ema_cli.run.progress import Progress, make_progress
+
+if TYPE_CHECKING:
+    from ema_cli.plotting.chart import Look
 
 Say = Callable[[str], None]
 Report = Callable[[Outcome], None]
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A picture that is asked for. target: a file, or `-` for the terminal."""
+
+    target: str
+    look: Look
+
+
+def make_drawing(options: dict[str, Any]) -> Drawing | None:
+    """The picture that the command's options ask for. Raises OptionError."""
+    target = options["plot"]
+    if target is None:
+        given = [name for name in ("title", "size", "log", "relative") if options[name]]
+        if given:
+            raise OptionError(f"--{given[0]} is for a picture", f"--plot trend.png --{given[0]} …")
+        return None
+    from ema_cli.plotting.chart import Look
+    from ema_cli.plotting.plot import read_size
+
+    size = read_size(options["size"])
+    return Drawing(target, Look(options["title"], size, options["log"], options["relative"]))
+
+
 @contextmanager
-def watching(job: Job, plot: str | None, progress: bool | None, say: Say) -> Iterator[Observer]:
+def watching(job: Job, drawing: Drawing | None, progress: bool | None, say: Say) -> Iterator[Observer]:
     """The watcher of a run; when the block ends, the bar is gone and the picture in its place.
 
-    plot: a file to draw, or `-`. progress: whether there is a bar; None: on a terminal, when it takes long.
-    say: takes messages to the user. Raises OptionError or FileTrouble for a picture that can't be made.
+    drawing: the picture that is asked for. progress: whether there is a bar; None: on a terminal, when it
+    takes long. say: takes messages to the user.
+    Raises OptionError or FileTrouble for a picture that can't be made.
     """
     watchers: list[Observer] = []
     bar: Progress | None = make_progress(job.inputs, sys.stderr, progress)
     if bar is not None:
         watchers.append(bar)
     plotter, place = None, ExitStack()
-    if plot is not None:
-        from ema_cli.plot.plot import Plotter
+    if drawing is not None:
+        from ema_cli.plotting.plot import Plotter
 
-        plotter = Plotter(job, plot, say, place)
+        plotter = Plotter(job, drawing.target, drawing.look, say, place)
         watchers.append(plotter)
     with place:
         try:
@@ -39,7 +69,31 @@ def watching(job: Job, plot: str | None, progress: bool | None, say: Say) -> Ite
             if bar is not None:
                 bar.erase()
     if plotter is not None and plotter.empty:
-        say(f"--plot {plot}: no rows, so nothing is drawn")
+        say(f"--plot {plotter.target}: no rows, so nothing is drawn")
+
+
+@contextmanager
+def comparing(
+    job: Job, drawing: Drawing | None, *, chain: bool, report: Report, say: Say
+) -> Iterator[tuple[Report, Watch]]:
+    """`report` that keeps what is seen of each input of a batch, and who looks on; the picture of all of them
+    is drawn when the block ends. chain: they are parts of one series.
+
+    Raises OptionError or FileTrouble for a picture that can't be made.
+    """
+    if drawing is None:
+        yield report, unwatched
+        return
+    from ema_cli.plotting.plot import Comparison
+
+    comparison = Comparison(job, drawing.target, drawing.look, say, chain=chain)
+
+    def report_and_keep(outcome: Outcome) -> None:
+        report(outcome)
+        comparison.finished(outcome.source, outcome.watcher)
+
+    yield report_and_keep, comparison.watch
+    comparison.draw()
 
 
 @contextmanager

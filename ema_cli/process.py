@@ -59,9 +59,18 @@ def keep_buffers() -> None:
     Buffers of a few MB come and go with every batch: by default glibc gives each back to the system and
     fetches it anew, a quarter of the time in page faults. 32 MiB is the most it takes.
     """
-    with contextlib.suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(_TRIM_THRESHOLD, 256 << 20)
+    if (library := linux_c_library()) is not None and hasattr(library, "mallopt"):
+        library.mallopt(_MMAP_THRESHOLD, 32 << 20)
+        library.mallopt(_TRIM_THRESHOLD, 256 << 20)
         # One heap for all threads: what one has freed is warm for the next.
-        libc.mallopt(_ARENA_MAX, 1)
+        library.mallopt(_ARENA_MAX, 1)
+
+
+def linux_c_library() -> ctypes.CDLL | None:
+    """The C library, for what Python has no name for; None on other systems than Linux."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):  # a Python that is linked statically
+        return None

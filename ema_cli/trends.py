@@ -38,12 +38,31 @@ class Trends:
         else:
             self.engines = [Engine(average.with_alpha(alpha), 1) for alpha in alphas]
 
-    def update(self, values: Floats, times: Ints | None = None, keys: KeyedRows | None = None) -> Floats:
+    @property
+    def alphas(self) -> list[float]:
+        """The weight of each engine's first average: one for all, or one a column where it was found."""
+        return [engine.average.decays[0].alpha for engine in self.engines]
+
+    @property
+    def series(self) -> int:
+        """How many series there are: one for each key."""
+        return self.engines[0].state.keys
+
+    def update(
+        self,
+        values: Floats,
+        times: Ints | None = None,
+        keys: KeyedRows | None = None,
+        restarts: Any | None = None,
+    ) -> Floats:
         """The new fields of up to `TILE` rows: (rows, new columns) float64, NaN where blank.
 
         values: (rows, columns), NaN where missing. New columns run as `Average.names` does, column after
-        column. Raises BackwardsTimeError, before anything is folded in.
+        column. restarts: (rows,) bool, where a row's series begins afresh. Raises BackwardsTimeError, before
+        anything is folded in.
         """
+        if restarts is not None:
+            raise NotImplementedError("restarts")
         if len(self.engines) == 1:
             return self._fold(self.engines[0], values, times, keys)
         parts = [

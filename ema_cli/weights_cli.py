@@ -9,6 +9,7 @@ import click
 from ema_cli.console import run_command, say
 from ema_cli.errors import OptionError
 from ema_cli.help_groups import GroupedCommand, under
+from ema_cli.safe_text import safe_text
 
 if TYPE_CHECKING:
     from ema_cli.parameters.plan import FoldOptions, Plan
@@ -110,7 +111,7 @@ def make_options(options: dict[str, Any]) -> FoldOptions:
 def table(plan: Plan) -> str:
     """Weight, step where names have one, and name of every checkpoint, one a line."""
     rows = [
-        (f"{weight:.6f}", "" if file.step is None else str(file.step), file.name)
+        (f"{weight:.6f}", "" if file.step is None else str(file.step), safe_text(file.name))
         for weight, file in zip(plan.weights(), plan.files, strict=True)
     ]
     stepped = any(step for _, step, _ in rows)

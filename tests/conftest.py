@@ -14,8 +14,11 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
+from ema_cli.safe_text import SPELLED
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_data"
+SITE = ROOT / "tests" / "systems" / "site"
 
 # A machine that is busy is no error, and what failed here once fails again.
 settings.register_profile("here", deadline=None, max_examples=100)
@@ -53,13 +56,22 @@ class Result:
 class Workshop:
     """A temporary folder with files in it and commands to run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, system: str | None = None) -> None:
         self.folder = folder
+        self.system = os.environ.get("EMA_SYSTEM", "") if system is None else system
 
     @property
     def environment(self) -> dict[str, str]:
         # The checkout under test comes first, whatever is installed.
-        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "COLUMNS": "100"}
+        # EMA_SYSTEM is in force there: `windows` and `darwin` run the commands as on another system.
+        path = os.pathsep.join([str(SITE), str(ROOT)] if self.system else [str(ROOT)])
+        return {
+            **os.environ,
+            "PYTHONPATH": path,
+            "PYTHONWARNINGS": "error",
+            "COLUMNS": "100",
+            "EMA_SYSTEM": self.system,
+        }
 
     def write(self, name: str, data: bytes | str) -> Path:
         path = self.folder / name
@@ -88,10 +100,18 @@ class Workshop:
             timeout=120,
             check=False,
         )
-        result = Result(done.returncode, done.stdout, done.stderr.decode())
+        result = Result(done.returncode, done.stdout, self.text(done.stderr))
         assert "Traceback" not in result.err, result.err
         assert code is None or result.code == code, result.err
         return result
+
+    def text(self, data: bytes) -> str:
+        """What a command has said; a simulated Windows has its own code page and line endings."""
+        return data.decode("cp1252").replace("\r\n", "\n") if self.system == "windows" else data.decode()
+
+    def spelled(self, text: str) -> str:
+        """A message as that system shows it."""
+        return text.encode("cp1252", SPELLED).decode("cp1252") if self.system == "windows" else text
 
     def start(self, *arguments: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
         """Start ema-smooth with pipes to talk to it."""

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from ema_cli.formats.registry import FORMATS
 from tests.conftest import ROOT, SAMPLES, Workshop
 
 FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 # From the ground up: a module or room may import from its own floor and those below.
 FLOORS = [
-    ["errors", "process", "help_groups"],
-    ["io", "decay", "like"],
+    ["errors", "process", "help_groups", "state_options", "safe_text"],
+    ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],
     ["api", "run", "parameters"],
-    ["plot", "cluster"],
+    ["plotting", "cluster"],
     ["observing", "completion", "console", "dask"],
     ["cli", "weights_cli"],
     ["__init__", "__main__"],
@@ -68,6 +69,36 @@ def test_functions_fit_on_a_screen(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 40 or node.name == "command", node.name
+
+
+def package_of(module: str) -> str:
+    """The package of a format; for a format in one file, that file."""
+    return ".".join(module.split(".")[:2])
+
+
+FORMAT_PACKAGES = {f"formats.{each.module}" for each in FORMATS.values()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nobody_asks_which_format_it_is(path: Path) -> None:
+    """Sources, sinks and bodies of a format are named in its package alone; all others ask the protocol."""
+    own, tree = package_of(module_of(path)), ast.parse(path.read_text())
+    kinds = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ema_cli.formats"):
+            package = package_of(node.module.removeprefix("ema_cli."))
+            names = {alias.name for alias in node.names if alias.name[:1].isupper()}
+            if package in FORMAT_PACKAGES and package != own:
+                assert not {name for name in names if name.endswith(("Source", "Sink", "Body"))}
+            if package != own:
+                kinds |= names
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+            asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+            assert node.func.id not in ("isinstance", "issubclass") or not asked & kinds
+            if node.func.id in ("getattr", "hasattr"):
+                of_whom = ast.unparse(node.args[0]).split(".")[-1]
+                assert of_whom not in ("source", "sink", "body", "part", "first", "batch", "splicer")
 
 
 def test_only_the_command_line_knows_click() -> None:

@@ -10,15 +10,17 @@ import numpy as np
 
 from ema_cli.api.chunks import Chunk, fold, read_chunk
 from ema_cli.api.options import Options, read_options
+from ema_cli.average import Average
 from ema_cli.engine.engine import TILE
 from ema_cli.errors import DataError, OptionError, StateError
 from ema_cli.keys import KeyTable
+from ema_cli.state_options import check_version, defaults_of, differences
 from ema_cli.trends import Trends
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-FORMAT, VERSION = "ema_cli.Smoother", 1
+FORMAT, VERSION = "ema_cli.Smoother", 2
 
 
 class Smoother:
@@ -121,8 +123,9 @@ class Smoother:
         this Smoother has had, or is damaged; then nothing changes.
         """
         try:
-            if _plain(state["format"]) != FORMAT or _plain(state["version"]) != VERSION:
-                raise StateError(f"not a state of {FORMAT}, version {VERSION}")
+            if _plain(state["format"]) != FORMAT:
+                raise StateError(f"not a state of {FORMAT}")
+            check_version(_plain(state["version"]), VERSION, "the state", "smooth the series from its start")
             then, labels = json.loads(_plain(state["options"])), json.loads(_plain(state["labels"]))
             columns, keyed = int(state["columns"]), bool(state["keyed"])
             self._check_state(then, columns, labels)
@@ -144,14 +147,8 @@ class Smoother:
         return dict(self._settings.average.signature()) | ({} if unit is None else {"time-unit": unit})
 
     def _check_state(self, then: dict[str, Any], columns: int, labels: list[str] | None) -> None:
-        now = json.loads(json.dumps(self._signature()))
-        names = list(dict.fromkeys([*then, *now]))
-        differ = [name for name in names if then.get(name) != now.get(name)]
-        if differ:
-            said = "; ".join(
-                f"{name.replace('-', '_')} was {_say(then.get(name))}, is {_say(now.get(name))}"
-                for name in differ
-            )
+        if differ := differences(then, self._signature(), defaults_of(Average)):
+            said = "; ".join(str(each._replace(name=each.name.replace("-", "_"))) for each in differ)
             raise StateError(f"the state was made with other options: {said}")
         if self._trends is not None and columns and columns != self._trends.columns:
             raise StateError(f"the state has {columns} columns, this Smoother {self._trends.columns}")
@@ -161,7 +158,7 @@ class Smoother:
 
 def _copies(trends: Trends) -> tuple[dict[str, Any], int]:
     arrays = {name: np.array(array) for name, array in trends.state().items()}
-    return arrays, trends.engines[0].state.keys
+    return arrays, trends.series
 
 
 def _plain(value: Any) -> Any:
@@ -176,9 +173,3 @@ def _typed(state: Mapping[str, Any], trends: Trends) -> dict[str, Any]:
         name: np.asarray(state[name], array.dtype) if isinstance(state[name], list) else state[name]
         for name, array in wanted.items()
     }
-
-
-def _say(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_say, value))
-    return "not set" if value is None else f"{value!r}" if isinstance(value, str) else f"{value}"

@@ -16,7 +16,8 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.errors import DataError
-from ema_cli.formats.base import LARGEST, Floats
+from ema_cli.formats.base import Floats
+from ema_cli.notation import LARGEST
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ema_cli.formats.parts import check_header
 from ema_cli.formats.registry import open_source
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
+from ema_cli.run.order import Rows
 from ema_cli.run.pipeline import run_part
 from ema_cli.run.saved_state import SavedState, keep_nothing
 from ema_cli.run.selection import Selection, select
@@ -65,7 +66,9 @@ def load(part: Job, choice: Choice) -> Loaded:
             for batch in source.batches(chosen.wanted) if chosen is not None else ():
                 if part.average.missing == "error" and np.isnan(batch.values).any():
                     raise DataError("a missing value")  # the part itself will say where
-                gathered.add(batch.values, batch.times, batch.keys)
+                left_out = batch.clock.left_out
+                rows = Rows.of(batch, None if left_out is None else np.flatnonzero(~left_out))
+                gathered.add(rows.values, rows.times, rows.keys)
     return gathered.loaded()
 
 

@@ -20,9 +20,10 @@ from distributed import Client, LocalCluster, WorkerPlugin
 
 from ema_cli.cluster.chain import Choice, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
-from ema_cli.cluster.remote import anywhere, expand, is_remote, make_folder, staged
+from ema_cli.cluster.remote import anywhere, expand, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
-from ema_cli.io.atomic import at_interrupt, remove_temporaries_of
+from ema_cli.io.names import is_address
+from ema_cli.io.temporary import at_interrupt, remove_abandoned
 from ema_cli.job import Job
 from ema_cli.process import set_process_defaults
 from ema_cli.run.batch import Report, Tally, count_outcomes, make_local_folder, plan
@@ -46,10 +47,12 @@ def run_on_cluster(
     if job.state is not None and not chain:
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")
+    if chain:
+        refuse_order(job)
     job = replace(job, inputs=expand(job.inputs))
     typed = plan(job, folder)
     parts = [anywhere(part) for part in typed]
-    make_folder(folder) if is_remote(folder) else make_local_folder(folder)
+    make_folder(folder) if is_address(folder) else make_local_folder(folder)
     with ExitStack() as stack:
         memory = stack.enter_context(open_saved_state(job))
         if job.average.auto and memory.alphas is None and chain:
@@ -63,6 +66,19 @@ def run_on_cluster(
         outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
         named = (as_typed(outcome, *both) for outcome, *both in zip(outcomes, parts, typed, strict=False))
         return count_outcomes(named, len(parts), report)
+
+
+def refuse_order(job: Job) -> None:
+    """Raise OptionError for what is known only from row to row, which parts in many places are not told."""
+    given = {
+        "--order": job.order is not None,
+        f"--late {job.late}": job.late != "error",
+        "--time-zone": job.time_zone is not None,
+    }
+    for option, there in given.items():
+        if there:
+            problem = f"{option} goes from part to part, which --dask with --chain does not do"
+            raise OptionError(problem, "--chain without --dask")
 
 
 def _chained(client: Client, memory: SavedState, parts: Sequence[Job]) -> Iterator[Outcome]:
@@ -199,4 +215,4 @@ def _workers(address: str) -> int:
 def _sweep(parts: Sequence[Job]) -> None:
     """Remove what workers that were killed have left."""
     outputs = [part.output for part in parts if part.output is not None]
-    remove_temporaries_of(name for name in outputs if not is_remote(name))
+    remove_abandoned(name for name in outputs if not is_address(name))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ema_cli.errors import EmaError, FileTrouble, OptionError
+from ema_cli.io.names import CHECK, expanded, is_address, natural_key
 from ema_cli.job import Job
-
-_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-
-
-def is_remote(name: str) -> bool:
-    """True for an address rather than a path."""
-    return _ADDRESS.match(name) is not None
 
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:
@@ -34,12 +27,12 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
     """
     out: list[str] = []
     for name in names:
-        if not glob.has_magic(name) or (not is_remote(name) and Path(name).exists()):
-            out.append(name)
+        if not (is_address(name) and glob.has_magic(name)):
+            out += expanded([name])
             continue
-        found = sorted(_matches(name), key=natural)
+        found = sorted(_matches(name), key=natural_key)
         if not found:
-            raise FileTrouble(name, "no file matches", "check the spelling and the folder you are in")
+            raise FileTrouble(name, "no file matches", CHECK)
         out += found
     return tuple(out)
 
@@ -50,20 +43,10 @@ def anywhere(part: Job) -> Job:
 
 
 def _absolute(name: str) -> str:
-    return name if is_remote(name) else os.path.abspath(name)  # noqa: PTH100 - links stay links
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key to sort by: `part-9` comes before `part-10`."""
-    return [
-        (0, int(piece), piece) if piece.isascii() and piece.isdigit() else (1, 0, piece)
-        for piece in re.split(r"([0-9]+)", name)
-    ]
+    return name if is_address(name) else os.path.abspath(name)  # noqa: PTH100 - links stay links
 
 
 def _matches(pattern: str) -> list[str]:
-    if not is_remote(pattern):
-        return glob.glob(pattern, recursive=True)  # noqa: PTH207 - names as they were typed
     files, path = _open(pattern)
     scheme = pattern.split("://", 1)[0]
     with _wording(pattern):
@@ -87,15 +70,15 @@ def staged(part: Job, *, write: bool = False) -> Iterator[Job]:
     What goes wrong is told with the names as they were given.
     """
     source, target = part.inputs[0], part.output
-    if not (is_remote(source) or (target is not None and is_remote(target))):
+    if not (is_address(source) or (target is not None and is_address(target))):
         yield part
         return
     with tempfile.TemporaryDirectory(prefix="ema-smooth-") as folder:
         here = part
-        if is_remote(source):
+        if is_address(source):
             here = replace(here, inputs=(_beside(folder, "in", source),))
             _fetch(source, here.inputs[0])
-        if write and target is not None and is_remote(target):
+        if write and target is not None and is_address(target):
             here = replace(here, output=_beside(folder, "out", target))
         try:
             yield here

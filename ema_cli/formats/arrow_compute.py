@@ -33,6 +33,11 @@ def join(*texts: Any) -> Any:
     return _compute.call_function("binary_join_element_wise", [*texts, nothing], _compute.JoinOptions())
 
 
+def lengths(texts: Any) -> Any:
+    """`pyarrow.compute.binary_length`."""
+    return _compute.call_function("binary_length", [texts])
+
+
 def take(array: Any, indices: Any) -> Any:
     """`pyarrow.compute.take`. indices: a NumPy array."""
     return _compute.call_function("take", [array, pa.array(indices)], _compute.TakeOptions())

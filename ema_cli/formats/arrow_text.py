@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,14 @@ import pyarrow as pa
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Dialect
 
 NO_TEXT_HINT = "write Parquet (-o FILE.parquet), or leave the column out with --only"
 
 
 def rows(
-    columns: Sequence[Any], places: Sequence[Place], count: int, dialect: Dialect
+    columns: Sequence[Any], places: Sequence[Place], count: int, delimiter: bytes, decimal_comma: bool
 ) -> tuple[Any, memoryview]:
-    """Each row's text, and the line ending after the last, as `Body.texts` says.
+    """Each row as delimited text, and the line ending after the last, as `Body.texts` says.
 
     columns: Arrow arrays of `count` rows; `places` is what they are called in messages. A null is
     an empty cell, an empty text "".
@@ -27,12 +27,15 @@ def rows(
     """
     if not count:
         return pa.array([], pa.binary()), memoryview(b"")
-    fields = [_fields(column, place, dialect) for column, place in zip(columns, places, strict=True)]
+    fields = [
+        _fields(column, place, delimiter, decimal_comma)
+        for column, place in zip(columns, places, strict=True)
+    ]
     if not fields:
         fields = [pa.array([b""] * count, pa.binary())]
     blank = {"null_handling": "replace", "null_replacement": b""}
     fields[-1] = pc.binary_join_element_wise(fields[-1], b"\n", b"", **blank)
-    lines = pc.binary_join_element_wise(*fields, dialect.delimiter, **blank)
+    lines = pc.binary_join_element_wise(*fields, delimiter, **blank)
     # A row's own line ending goes before the next row: the same bytes, cut one byte earlier.
     offsets = np.frombuffer(lines.buffers()[1], np.int32, count + 1).copy()
     offsets[1:] -= 1
@@ -70,19 +73,38 @@ def texts(column: Any, place: Place) -> Any:
         raise DataError("bytes that are no UTF-8 text", place, NO_TEXT_HINT) from None
 
 
+def key_texts(column: Any, place: Place) -> Any:
+    """As `texts`, but one text for one number, of whatever type: 1 for 1, 1.0 and 1.00, 0 for -0.0."""
+    cells, kind = texts(column, place), column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return cells
+    coded = cells.dictionary_encode()
+    plain = [None if text is None else _number_key(text) for text in coded.dictionary.to_pylist()]
+    return pa.array(plain, pa.binary()).take(coded.indices)
+
+
+def _number_key(text: bytes) -> bytes:
+    number = Decimal(text.decode())
+    if not number.is_finite():
+        return text
+    return b"0" if not number else f"{number.normalize():f}".encode()
+
+
 def _is_text(kind: Any) -> bool:
     return str(kind) in ("string", "large_string", "string_view")
 
 
-def _fields(column: Any, place: Place, dialect: Dialect) -> Any:
+def _fields(column: Any, place: Place, delimiter: bytes, decimal_comma: bool) -> Any:
     """Texts as they stand in a table: quoted where needed, with a decimal comma where asked for."""
     kind = column.type
     if pa.types.is_dictionary(kind) and not isinstance(kind, pa.BaseExtensionType):
-        return _fields(column.dictionary, place, dialect).take(column.indices)
+        return _fields(column.dictionary, place, delimiter, decimal_comma).take(column.indices)
     cells = texts(column, place)
-    if dialect.decimal_comma and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if decimal_comma and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         cells = pc.replace_substring(cells, b".", b",")
-    return _quoted(cells, dialect.delimiter)
+    return _quoted(cells, delimiter)
 
 
 def _quoted(cells: Any, delimiter: bytes) -> Any:

@@ -1,10 +1,16 @@
-"""What Arrow's types say about the columns of a Parquet file."""
+"""Small things about Arrow's types and arrays that several formats need."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+from ema_cli.errors import DataError, Place
+
+TO_UTF8 = "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ..."
 
 
 def leaves(schema: Any) -> list[range]:
@@ -37,3 +43,29 @@ def nests_dictionary(kind: Any) -> bool:
 
 def is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def binary_array(offsets: NDArray[np.int32], data: Any) -> pa.Array:
+    """The pieces of `data` between one offset and the next, as an Arrow binary array."""
+    return pa.Array.from_buffers(
+        pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def offsets_and_bytes(array: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """What `binary_array` makes the same array of."""
+    if not len(array):
+        return np.zeros(1, np.int32), np.empty(0, np.uint8)
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
+    return bounds - bounds[0], np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+
+
+def utf8_name(name: str) -> str:
+    """The name itself. Raises DataError where it holds bytes that are no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = Place(column=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        raise DataError("a name that is not UTF-8 can go into no other format", shown, TO_UTF8) from None
+    return name

@@ -1,62 +1,85 @@
-"""What travels the road: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
+"""What a format offers: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
 
-A format is one file that offers a source, a sink and a body; nothing else on the road knows which it is.
-Any sink takes any body, so every format converts into every other without a case for each pair.
+A format is one file or package with a source, a sink and a body, and a line in `registry.py`. Nothing outside
+it asks which format it is: what a sink has to know of the input is asked of its source, in the words of this
+page. Any sink takes any body, so every format converts into every other without a case for each pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import Place
+from ema_cli.notation import PLAIN, Notation
+from ema_cli.times.form import ISO, TimeForm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Rows in a batch at most; the engine's own limit, so that a batch is a tile.
 BATCH_ROWS = 65_536
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True)
 class Projection:
     """Which columns (by index, from 0) to hand over, and how to read them.
 
-    values: to be smoothed. keys, time: the key and time columns. time_unit: of times that are numbers.
-    invalid: 'error' or 'missing', for cells that are no finite number. keep: columns that the output has
-    (all of them, or key, time and no more with `--only`).
+    values: to be smoothed. keys, time: the key and time columns. time_form: how times are written.
+    invalid: 'error' or 'missing', for cells that are no finite number or no time. keep: columns that the
+    output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
+    observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
+    order_form: how times there are written; None where it holds numbers.
+    notation: how cells of text are written, and which numbers stand for missing.
     """
 
     values: tuple[int, ...]
     keys: tuple[int, ...] = ()
     time: int | None = None
-    time_unit: str | None = None
+    time_form: TimeForm = ISO
     invalid: str = "error"
     keep: tuple[int, ...] | None = None
+    extra: tuple[int, ...] = ()
+    notation: Notation = PLAIN
+    time_of_day: int | None = None
+    order: int | None = None
+    order_form: TimeForm | None = None
+
+    @property
+    def clocks(self) -> tuple[int, ...]:
+        """The columns that say when a row was, or what it comes after."""
+        return tuple(k for k in (self.time, self.time_of_day, self.order) if k is not None)
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a text table is written."""
+class Layout(Protocol):
+    """How a text-like format writes rows; each such format has its own.
 
-    delimiter: bytes = b","
-    header: bool = True
-    decimal_comma: bool = False
+    A body of the same format has the text of its rows already and only splices; all others are laid out from
+    Arrow columns.
+    """
+
+    def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:
+        """What stands before the first row: up to where new names are added, and what follows these."""
+
+    def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
+        """Rows of an Arrow RecordBatch as `Body.texts` gives them.
+
+        places: what the columns are called in messages. count: how many rows (a batch without columns does
+        not know). Raises DataError for values that have no text.
+        """
 
 
 class Body(Protocol):
     """The rows of a batch as they came, to be written with new fields added."""
 
-    def texts(self, dialect: Dialect) -> tuple[Any, memoryview]:
-        """Each row's own text without its line ending, as an Arrow binary array, and what follows the last.
+    def texts(self, layout: Layout) -> tuple[Any, memoryview]:
+        """Each row's text up to where new fields are added, as an Arrow binary array; what follows the last.
 
-        The text of a row is preceded by whatever stood between it and the row before: the line ending of
-        that row, blank lines.
+        The text of a row is preceded by whatever stood between the place where the fields of the row before
+        it go and this row: what ends that row, blank lines.
         """
 
     def arrow(self) -> Any:
@@ -66,13 +89,48 @@ class Body(Protocol):
         """The first rows alone."""
 
 
+@dataclass(frozen=True)
+class Oddity:
+    """Cells of a column that are no number and count as missing: how many, and row and text of the first."""
+
+    column: int
+    count: int
+    row: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What else the columns of time and order say of rows; all of (rows,), or None.
+
+    later: int64, how much later a time is if the second reading of an hour that comes twice is meant, else 0.
+    order: float64 numbers, or int64 nanoseconds. left_out: bool, rows that have no time or place in the order
+    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. text: says
+    what stands in the cell of a row by which it is ordered.
+    """
+
+    later: Ints | None = None
+    order: Any | None = None
+    left_out: NDArray[np.bool_] | None = None
+    unread: tuple[Oddity, ...] = ()
+    text: Callable[[int], str] = str
+
+    def picked(self, rows: Any) -> Clock:
+        """That of some rows: a slice, or places."""
+        later, order, left_out = (
+            None if part is None else part[rows] for part in (self.later, self.order, self.left_out)
+        )
+        return replace(self, later=later, order=order, left_out=left_out)
+
+
 @dataclass
 class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
-    keys: one Arrow string or binary array a key column. invalid: cells that were no number and count as
-    missing. size: bytes of input read so far, for the progress bar.
+    keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
+    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    columns of `Projection.extra`. clock: what the columns of time and order say besides the times.
     """
 
     rows: int
@@ -81,15 +139,23 @@ class Batch:
     keys: list[Any]
     body: Body
     place: Locator
-    invalid: int = 0
+    oddities: Sequence[Oddity] = ()
     size: int = 0
+    extra: list[Any] = field(default_factory=list)
+    clock: Clock = Clock()
+
+    @property
+    def invalid(self) -> int:
+        """Cells that were no number and count as missing."""
+        return sum(oddity.count for oddity in self.oddities)
 
     def head(self, rows: int) -> Batch:
         """The first rows alone: those above a row that something is wrong with."""
         times = None if self.times is None else self.times[:rows]
-        keys = [key[:rows] for key in self.keys]
+        keys, extra = [key[:rows] for key in self.keys], [column[:rows] for column in self.extra]
+        values, clock, body = self.values[:rows], self.clock.picked(slice(rows)), self.body.head(rows)
         return replace(
-            self, rows=rows, values=self.values[:rows], times=times, keys=keys, body=self.body.head(rows)
+            self, rows=rows, values=values, times=times, keys=keys, body=body, extra=extra, clock=clock
         )
 
 
@@ -109,10 +175,20 @@ class Sample:
 
 
 class Source(Protocol):
-    """Rows to read. `name` is for messages, `columns` the header's names in order."""
+    """Rows to read; what has a value here is what most formats say, who inherit it.
+
+    name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
+    text_format: the format that rows are written in where a text is wanted and nothing says which.
+    compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
+    separates fields in a text, where the input itself says so.
+    """
 
     name: str
     columns: list[str]
+    kind: str
+    text_format: str = "csv"
+    compression: str = "zstd"
+    delimiter: bytes | None = None
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""
@@ -120,23 +196,52 @@ class Source(Protocol):
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""
 
-    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
-        """The text of the header with the columns kept, and the line ending that goes after it."""
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        """The header with the columns kept, as `Layout.heading` has it."""
 
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema, metadata and all, of the columns kept."""
+
+    def types(self) -> Any | None:
+        """The Arrow schema of all columns, where the input has one before a row is read."""
+        return None
+
+    def settle(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
+        """Hand over columns in the types of this schema, which hold what `types` said and more."""
+        return
+
+    def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
+        """What has to stand between the last row and another part of the series, as a batch without rows."""
+        return None
+
+    def original(self, sink: str, new: int) -> Any | None:  # noqa: ARG002 - most formats have none
+        """The input itself, for a sink of that format which copies it beside so many new columns, and closes
+        it; None where all is to be written anew."""
+        return None
 
     def close(self) -> None:
         """Let go of the input."""
 
 
+class Splicer(Protocol):
+    """The part of a text-like sink that may run elsewhere: texts and fields in, bytes out."""
+
+    out: BinaryIO
+    layout: Layout
+
+    def append(self, own: Any, tail: memoryview, fields: Floats) -> None:
+        """Append rows, their texts as `Body.texts` gives them, with their new fields."""
+
+
 class Sink(Protocol):
     """Where rows and their new fields go; made with the names of the new columns.
 
-    needs_bodies: whether `write` looks at the body of a batch.
+    needs_bodies: whether `write` looks at the body of a batch. splicer: of a text-like format, which may be
+    told to append in another process instead of `write`; None where that can't be.
     """
 
-    needs_bodies: bool
+    needs_bodies: bool = True
+    splicer: Splicer | None = None
 
     def write(self, batch: Batch, fields: Floats) -> None:
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""

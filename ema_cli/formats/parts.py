@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ema_cli.errors import DataError, Place
-from ema_cli.formats.base import Batch, Dialect, Projection, Sample, Source
-from ema_cli.formats.text.body import TextBody
-from ema_cli.formats.text.source import TextSource, empty_records
+from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
+from ema_cli.formats.settle import settled
 
 
-class Parts:
+class Parts(Source):
     """A source made of sources; the first is opened at once, the others when their turn comes.
 
     A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
@@ -26,25 +25,45 @@ class Parts:
             self.first.close()
             self.first = opener(self.names[1])
             del self.names[0]
-        self.opened = [self.first]
-        self.name, self.columns = self.first.name, self.first.columns
+        self.opened = {0: self.first}
+        self.settled: Any | None = None
+        self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
+        self.text_format, self.compression = self.first.text_format, self.first.compression
+        try:
+            self.settled = self._settled()
+        except BaseException:
+            self.close()
+            raise
+        if self.settled is not None:
+            for part in self.opened.values():
+                part.settle(self.settled)
+
+    def _settled(self) -> Any | None:
+        """The types of the columns in all parts, where they have types: all are looked at before a row is."""
+        schemas = [(self.first.name, self.first.types())]
+        if schemas[0][1] is None:
+            return None
+        for k in range(1, len(self.names)):
+            part = self._part(k)
+            if part.columns:
+                schemas.append((part.name, part.types()))
+            if Path(self.names[k]).is_file():  # and so can be opened again: there may be very many
+                self.opened.pop(k).close()
+        return settled(schemas)
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
-        found = self.first.sample(candidates, most)
-        while found.undecided and found.rows < most and len(self.opened) < len(self.names):
-            more = self._part(len(self.opened)).sample(found.undecided, most - found.rows)
+        found, k = self.first.sample(candidates, most), 1
+        while found.undecided and found.rows < most and k < len(self.names):
+            more = self._part(k).sample(found.undecided, most - found.rows)
             found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
+            k += 1
         return found
 
-    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
-        return self.first.header(wanted, dialect)
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        return self.first.header(wanted, layout)
 
     def schema(self, wanted: Projection) -> Any:
         return self.first.schema(wanted)
-
-    @property
-    def compression(self) -> str:
-        return getattr(self.first, "compression", "zstd")
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         size = before = 0
@@ -53,31 +72,33 @@ class Parts:
             part = self._part(k)
             if not part.columns:
                 continue
-            if isinstance(earlier, TextSource) and earlier.unfinished:
-                yield _newline(earlier, wanted, size)
+            if earlier is not None and (joint := earlier.joint(wanted)) is not None:
+                yield replace(joint, size=size)
             earlier = part
             for batch in part.batches(wanted):
                 size = batch.size = batch.size + before
                 yield batch
             before = size
-            part.close()
+            self.opened.pop(k).close()
 
     def _part(self, k: int) -> Source:
-        if k == len(self.opened):
-            self.opened.append(self.opener(self.names[k]))
-            self._check_same(self.opened[k])
+        if k not in self.opened:
+            part = self.opened[k] = self.opener(self.names[k])
+            self._check_same(part)
+            if self.settled is not None:
+                part.settle(self.settled)
         return self.opened[k]
 
     def _check_same(self, part: Source) -> None:
         """Raise DataError where a later part has another header or is of another kind."""
         if not part.columns:  # empty: no rows either
             return
-        if type(part) is not type(self.first):
+        if part.kind != self.kind:
             raise DataError("another format than the parts before it", Place(part.name))
         check_header(part.columns, self.columns, part.name)
 
     def close(self) -> None:
-        for part in self.opened:
+        for part in self.opened.values():
             part.close()
 
 
@@ -87,15 +108,3 @@ def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> Non
         problem = f"columns {', '.join(columns)}; the first part has {', '.join(first)}"
         hint = "parts of one series have the same header; for a series each: --output-dir without --chain"
         raise DataError(problem, Place(name), hint)
-
-
-def _newline(source: TextSource, wanted: Projection, size: int) -> Batch:
-    """The line ending that the last record of a part lacks, as a batch without rows."""
-    columns = len(source.columns)
-    nothing = np.empty((0, len(wanted.values)))
-    no_times = None if wanted.time is None else np.empty(0, np.int64)
-    body = TextBody(
-        empty_records(b"\n", columns), 0, source.dialect, source.columns, wanted, (nothing, no_times)
-    )
-    keys = [np.empty(0, object) for _ in wanted.keys]
-    return Batch(0, nothing, no_times, keys, body, lambda _row, _column=None: Place(source.name), 0, size)

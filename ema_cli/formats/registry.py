@@ -1,112 +1,104 @@
-"""Which format an input or output has: by what was asked for, else its suffix, else its first bytes."""
+"""Which format an input or output has: by what was asked for, else its suffix, else its first bytes.
+
+A new format is a module with `open_source` and `open_sink`, and a line in `FORMATS`. Nothing heavy is loaded
+before an input or output of the format is there.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
-import stat
-from typing import TYPE_CHECKING, BinaryIO
-
-from ema_cli.formats.base import Dialect, Projection, Sink, Source
-from ema_cli.io.streams import SUFFIXES, Pushback, Reader, open_raw, open_text
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 if TYPE_CHECKING:
+    from ema_cli.formats.base import Projection, Sink, Source
+    from ema_cli.formats.opened import Opened
     from ema_cli.job import Job
 
-KINDS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet"}
+
+@dataclass(frozen=True)
+class Format:
+    """A format by its name for `--from` and `--to`.
+
+    module: of this package, with `open_source` and `open_sink`. magic: first bytes that nothing else begins
+    with. binary: nothing to read in a terminal, and compressed by itself if at all.
+    """
+
+    name: str
+    module: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+    binary: bool = False
 
 
-def kind_of_name(name: str | None) -> str | None:
+# An IPC file, an IPC stream, and Feather V1, which is not read but told apart.
+ARROW = (b"ARROW1", b"\xff\xff\xff\xff", b"FEA1")
+FORMATS = {
+    each.name: each
+    for each in (
+        Format("csv", "text", (".csv",)),
+        Format("tsv", "text", (".tsv", ".tab")),
+        Format("arrow", "arrow", (".arrow", ".arrows", ".feather", ".ipc"), ARROW, binary=True),
+        Format("parquet", "parquet", (".parquet", ".pq"), (b"PAR1",), binary=True),
+    )
+}
+
+
+class Opener(Protocol):
+    """What the module of a format has."""
+
+    def open_source(self, job: Job, name: str, opened: Opened) -> Source:
+        """The rows of an input. Raises FileTrouble where it can't be read, DataError where it is no table.
+
+        The source closes what is opened when it is closed itself, or at once if it does not need it.
+        """
+
+    def open_sink(
+        self, job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]
+    ) -> Sink:
+        """Where the rows of `source` go, with new columns of these names."""
+
+
+def module_of(name: str) -> Opener:
+    return cast(Opener, importlib.import_module(f"ema_cli.formats.{FORMATS[name].module}"))
+
+
+def format_of_name(name: str | None) -> str | None:
     """The format that a file's suffix names, None where it names none."""
-    base = (name or "").lower()
-    for suffix in SUFFIXES:
-        base = base.removesuffix(suffix)
-    return KINDS.get(os.path.splitext(base)[1])  # noqa: PTH122 - a name, not a path: `-` and URLs too
+    stem, suffix, _ = split_suffix(os.path.basename(name or ""))  # noqa: PTH119 - a name: `-` and URLs too
+    return next((each.name for each in FORMATS.values() if stem and suffix.lower() in each.suffixes), None)
 
 
-def input_dialect(job: Job, name: str) -> Dialect:
-    """How a text input is written."""
-    kind = job.source or kind_of_name(name)
-    delimiter = job.delimiter or (b"\t" if kind == "tsv" else b",")
-    return Dialect(delimiter, job.header, job.decimal_comma)
+def split_suffix(base: str) -> tuple[str, str, str]:
+    """A file's base name in three: stem, suffix, and the suffixes of its compression."""
+    from ema_cli.io.streams import SUFFIXES
 
-
-def output_kind(job: Job) -> str:
-    """csv, tsv, parquet, or text (as the input is written)."""
-    return job.target or kind_of_name(job.output) or "text"
-
-
-def output_dialect(job: Job) -> Dialect:
-    """How a text output is written: a text keeps its own delimiter unless another format is asked for."""
-    own = input_dialect(job, job.inputs[0])
-    kind, came_as = output_kind(job), job.source or kind_of_name(job.inputs[0])
-    if kind == "tsv":
-        return Dialect(b"\t", own.header, own.decimal_comma)
-    if kind == "csv" and came_as == "tsv" and own.delimiter == b"\t":
-        return Dialect(b",", own.header, own.decimal_comma)
-    return own
+    bare = base
+    for packed in SUFFIXES:
+        if bare.lower().endswith(packed):
+            bare = bare[: -len(packed)]
+    stem, suffix = os.path.splitext(bare)  # noqa: PTH122
+    return stem, suffix, base[len(bare) :]
 
 
 def open_source(job: Job, name: str) -> Source:
     """The rows of one input. Raises FileTrouble where it can't be read, DataError where it is no table."""
-    from ema_cli.formats.text.source import TextSource
+    from ema_cli.formats.opened import Opened
 
-    kind = job.source or kind_of_name(name)
-    raw = open_raw(name)
-    shown = "stdin" if name == "-" else name
-    reader: Reader | None = None
+    opened = Opened(name)
     try:
-        if kind == "parquet" and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
-            from ema_cli.formats.parquet.source import ParquetSource
-
-            with raw:  # which is opened anew by it
-                return ParquetSource(raw, shown)
-        head = Pushback(raw, shown)
-        reader = open_text(head)
-        if kind is None or kind == "parquet":
-            peeked = Pushback(reader, shown)
-            if kind == "parquet" or is_parquet(peeked):
-                from ema_cli.formats.parquet.source import ParquetSource
-                from ema_cli.io.spool import spool
-
-                with peeked, spool(peeked) as spooled:
-                    return ParquetSource(spooled, shown)
-            reader = peeked
-        return TextSource(reader, shown, input_dialect(job, name), lambda: head.count)
+        found = job.source or format_of_name(name)
+        if found is None:
+            magics = {magic: each.name for each in FORMATS.values() for magic in each.magic}
+            found = magics.get(opened.magic(magics) or b"", "csv")
+        return module_of(found).open_source(job, name, opened)
     except BaseException:
-        (raw if reader is None else reader).close()
+        opened.close()
         raise
-
-
-def is_parquet(reader: Pushback) -> bool:
-    """True where the first bytes are Parquet's; waits only as long as they might be."""
-    while b"PAR1".startswith(reader.peeked) and len(reader.peeked) < 4 and reader.peek_more():
-        pass
-    return reader.peeked.startswith(b"PAR1")
 
 
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]) -> Sink:
     """Where the rows of `source` go, with new columns of these names."""
-    if output_kind(job) == "parquet":
-        return open_parquet_sink(out, source, wanted, names)
-    from ema_cli.formats.text.sink import TextSink
-
-    dialect = output_dialect(job)
-    return TextSink(
-        out, source.header(wanted, dialect), names, dialect, digits=job.digits, alone=wanted.keep == ()
-    )
-
-
-def open_parquet_sink(out: BinaryIO, source: Source, wanted: Projection, names: list[str]) -> Sink:
-    """From Parquet, the chunks of the columns kept are copied where that can be done."""
-    from ema_cli.formats.parquet.copy import ParquetCopySink
-    from ema_cli.formats.parquet.pandas_index import adding
-    from ema_cli.formats.parquet.sink import ParquetSink
-    from ema_cli.formats.parquet.source import ParquetSource
-    from ema_cli.formats.text.body import utf8_name
-
-    names = [utf8_name(name) for name in names]
-    schema = source.schema(wanted)
-    if isinstance(source, ParquetSource) and (original := source.original(len(names))) is not None:
-        kept = range(len(source.columns)) if wanted.keep is None else wanted.keep
-        return ParquetCopySink(out, original, adding(schema, names), kept, names)
-    return ParquetSink(out, schema, names, getattr(source, "compression", "zstd"))
+    target = job.target or format_of_name(job.output) or source.text_format
+    return module_of(target).open_sink(job, out, source, wanted, names)

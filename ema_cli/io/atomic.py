@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ema_cli.errors import FileTrouble
+from ema_cli.io.temporary import removed_afterwards, temporary_path
+from ema_cli.process import linux_c_library
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -19,10 +22,6 @@ if TYPE_CHECKING:
 FLOW_BYTES = 8 << 20
 _START_ONLY = 2  # SYNC_FILE_RANGE_WRITE of Linux' fcntl.h: don't wait
 
-# What an interrupted run would leave lying about: names of files to remove.
-_leftovers: set[str] = set()
-# And what else is to be done then.
-_actions: list[Callable[[], None]] = []
 # Folders to be synced later; None: each at once.
 _unsynced: set[Path] | None = None
 
@@ -76,7 +75,7 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if path.is_dir():
             raise FileTrouble(os.fspath(name), "is a folder", "name a file in it, or use --output-dir")
         old = path.stat() if path.exists() else None
-    temporary = path.with_name(_temporary_name(path.name, os.urandom(4).hex()))
+    temporary = temporary_path(path)
     with removed_afterwards(temporary):
         with wording(name, hint):
             # Nobody else may look into it before it has the mode of the file that it is to replace.
@@ -107,31 +106,10 @@ class _Flowing(io.FileIO):
 
 
 def _start_writing(file: int) -> None:
-    """Let the system begin to put on the disk what has been written; whether it does is its own affair."""
-    import ctypes
-
-    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+    """Let Linux begin to put on the disk what has been written; other systems do it in their own time."""
+    if (library := linux_c_library()) is not None and hasattr(library, "sync_file_range"):
         begin_and_length = ctypes.c_int64(0)  # all there is
-        ctypes.CDLL(None).sync_file_range(file, begin_and_length, begin_and_length, _START_ONLY)
-
-
-def _temporary_name(name: str, token: str) -> str:
-    return f".{name[:40]}.{token}.part"
-
-
-def remove_temporaries_of(names: Iterable[str]) -> None:
-    """Remove what processes that were killed have left of their attempts to write these files."""
-    by_folder: dict[Path, set[str]] = {}
-    for name in names:
-        path = Path(os.path.realpath(name))
-        by_folder.setdefault(path.parent, set()).add(path.name)
-    for folder, files in by_folder.items():
-        begins = {_temporary_name(name, "") for name in files}
-        with contextlib.suppress(OSError):
-            for left in list(folder.glob(".*.part")):
-                # A token has eight digits, and after it comes `.part`.
-                if left.name[:-13] + ".part" in begins:
-                    left.unlink(missing_ok=True)
+        library.sync_file_range(file, begin_and_length, begin_and_length, _START_ONLY)
 
 
 def _private(path: str, flags: int) -> int:
@@ -140,9 +118,11 @@ def _private(path: str, flags: int) -> int:
 
 def _be_like(file: int, old: os.stat_result) -> None:
     """Give a file the owner, where the system lets us, and the mode of the one that it is to replace."""
-    with contextlib.suppress(OSError):
-        os.fchown(file, old.st_uid, old.st_gid)
-    os.fchmod(file, stat.S_IMODE(old.st_mode))
+    if hasattr(os, "fchown"):
+        with contextlib.suppress(OSError):
+            os.fchown(file, old.st_uid, old.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(file, stat.S_IMODE(old.st_mode))
 
 
 @contextlib.contextmanager
@@ -154,51 +134,11 @@ def wording(name: str | os.PathLike[str], hint: str = "") -> Iterator[None]:
         raise FileTrouble(os.fspath(name), system_words(error), hint) from error
 
 
-@contextlib.contextmanager
-def removed_afterwards(path: Path) -> Iterator[None]:
-    """Whatever ends the block, SIGTERM and Ctrl-C too, `path` is not there afterwards.
-
-    It is noted before it is made, so that there is no moment in which it could be left behind.
-    """
-    _leftovers.add(str(path))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        _leftovers.discard(str(path))
-
-
 def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     """True if both names are one file's, by whatever links; or would be, if nothing is there yet."""
     with contextlib.suppress(OSError):
         return os.path.samefile(one, other)  # noqa: PTH121 - Path has none that takes two names
     return os.path.realpath(one) == os.path.realpath(other)
-
-
-def remove_leftovers() -> None:
-    """Remove what an interrupted run would leave lying about (called by signal handlers)."""
-    for action in list(_actions):
-        action()
-    for path in list(_leftovers):
-        with contextlib.suppress(OSError):
-            Path(path).unlink()
-
-
-@contextlib.contextmanager
-def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `remove_leftovers` does this too."""
-    _actions.append(action)
-    try:
-        yield
-    finally:
-        _actions.remove(action)
-
-
-def forget_leftovers() -> None:
-    """Leave it to somebody else: a new worker process does not remove its parent's files."""
-    _leftovers.clear()
-    _actions.clear()
 
 
 def _folder_hint(name: str | os.PathLike[str]) -> str:

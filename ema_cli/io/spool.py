@@ -7,13 +7,14 @@ from typing import BinaryIO, cast
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import system_words
+from ema_cli.io.output import write_all
 from ema_cli.io.streams import Reader
 
 SPOOL_BYTES = 1 << 20
 
 
 def spool(reader: Reader) -> BinaryIO:
-    """All that comes from the reader in a temporary file that has no name, and so leaves no litter.
+    """All that comes from the reader in a temporary file without a name, which ends with the process.
 
     Raises FileTrouble where the temporary folder can't hold it.
     """
@@ -25,17 +26,10 @@ def spool(reader: Reader) -> BinaryIO:
     try:
         while chunk := reader.read(SPOOL_BYTES):
             try:
-                _write_all(out, chunk)
+                write_all(out, chunk)
             except OSError as error:
                 raise FileTrouble(tempfile.gettempdir(), system_words(error), hint) from error
     except BaseException:
         out.close()
         raise
     return out
-
-
-def _write_all(out: BinaryIO, data: bytes) -> None:
-    """An unbuffered file may take less than it is given."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[out.write(rest) :]

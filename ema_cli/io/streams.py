@@ -8,10 +8,8 @@ import gzip
 import io
 import lzma
 import os
-import select
 import stat
 import threading
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +19,8 @@ import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import atomic_write, system_words
+from ema_cli.io.damage import damage_as
+from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
 
@@ -28,7 +28,6 @@ from ema_cli.io.xz import Xz
 BLOCK_BYTES = 1 << 20
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
-DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowInvalid)
 
 
 class Reader(Protocol):
@@ -87,7 +86,7 @@ class InputFile(io.FileIO):
     def read(self, n: int | None = -1, /) -> bytes:
         while (data := super().read(n)) is None:
             # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
-            select.select([self], [], [])
+            wait_until_ready(self)
         if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
             raise OSError(errno.EIO, "became shorter while it was read")
         return data
@@ -150,14 +149,13 @@ class Decompressed:
             self.file = Zstd(inner)
 
     def read(self, n: int = -1, /) -> bytes:
-        try:
+        with damage_as(self._damaged, OSError):
             return cast(bytes, getattr(self.file, "read1", self.file.read)(n))
-        except FileTrouble:
-            raise
-        except (*DAMAGED, OSError) as error:
-            raise FileTrouble(
-                self.name, f"the {self.kind} data is damaged or cut short", "fetch or compress it again"
-            ) from error
+
+    def _damaged(self, _: Exception) -> FileTrouble:
+        return FileTrouble(
+            self.name, f"the {self.kind} data is damaged or cut short", "fetch or compress it again"
+        )
 
     def close(self) -> None:
         self.file.close()
@@ -237,30 +235,18 @@ class ReadAhead:
             self.changed.notify_all()
 
 
-class Output(io.RawIOBase):
-    """An unbuffered output that takes all it is given, or says in words why it can't."""
+def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
+    """A file for Arrow to read from at any place: by its path, or one that is open.
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
-        self.raw, self.name = raw, name
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        size, done = len(view), 0
-        try:
-            while done < size:
-                written = self.raw.write(view[done:])
-                if written is None:  # a non-blocking pipe that is full
-                    select.select([], [self.raw], [])
-                done += written or 0
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            hint = "make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
-            raise FileTrouble(self.name, system_words(error), hint) from error
-        return size
+    Linux and macOS give an open file a path too, even one that is unlinked, so Arrow reads it without asking
+    Python; elsewhere it asks. In any case `file` may be closed afterwards.
+    """
+    if isinstance(file, str | os.PathLike):
+        return pa.OSFile(os.fspath(file))
+    path = f"/dev/fd/{file.fileno()}"
+    if os.path.exists(path):  # noqa: PTH110 - no Path where Windows has none
+        return pa.OSFile(path)
+    return pa.PythonFile(os.fdopen(os.dup(file.fileno()), "rb"), mode="r")
 
 
 @contextmanager

@@ -22,9 +22,18 @@ from ema_cli.parameters.checkpoints import (
     writer_for,
 )
 from ema_cli.parameters.checkpoints.naming import expanded, out_of_order
-from ema_cli.parameters.plan import Folded, FoldOptions, Plan, matched, planned_gains
+from ema_cli.parameters.plan import (
+    SIGNATURE_DEFAULTS,
+    Folded,
+    FoldOptions,
+    Plan,
+    left_out_by,
+    matched,
+    planned_gains,
+)
 from ema_cli.parameters.saved import described
 from ema_cli.parameters.tensors import Array, TensorInfo, fold_in, is_averaged, rounded
+from ema_cli.state_options import differences
 
 VERSION = 1
 _KIND = "ema-weights average"
@@ -109,10 +118,11 @@ def planned(
         )
         checkpoints = [open_files.enter_context(open_checkpoint(name, options.key)) for name in names]
         _refuse_states(checkpoints)
-        tensors, sources, left_out = matched(
-            checkpoints, saved.checkpoint.tensors if saved else None, options
+        found = matched(checkpoints, saved.checkpoint.tensors if saved else None, options)
+        yield (
+            Plan(checkpoints, files, weight, found.tensors, found.sources, found.left_out, found.tied),
+            saved,
         )
-        yield Plan(checkpoints, files, weight, tensors, sources, left_out), saved
 
 
 def notes(plan: Plan, saved: SavedFold | None) -> list[str]:
@@ -183,13 +193,12 @@ def _open_saved(open_files: contextlib.ExitStack, name: str, options: FoldOption
             raise StateError(
                 f"{name}: {info.name!r} is {info.dtype.name}; rounded, it would not go on as the same fold"
             )
-    for option, value in options.signature().items():
-        if saved_options.get(option) != value:
-            raise StateError(
-                f"{name}: was made with {_option(option, saved_options.get(option))}, not "
-                f"{_option(option, value)}",
-                f"the option as before, or {_STATE_HINT}",
-            )
+    saved_options.pop("decay", None)  # alpha once more, for readers
+    for option, was, value in differences(saved_options, options.signature(), SIGNATURE_DEFAULTS):
+        raise StateError(
+            f"{name}: was made with {_option(option, was)}, not {_option(option, value)}",
+            f"the option as before, or {_STATE_HINT}",
+        )
     return SavedFold(checkpoint, files, weight)
 
 
@@ -251,7 +260,7 @@ def _folded_slice(plan: Plan, saved: SavedFold | None, info: TensorInfo, part: t
             raise DataError(
                 f"{checkpoint.name}: tensor {source[info.name].name!r} holds NaN or infinity, which "
                 "would stay in the average",
-                hint=f"leave out that checkpoint, or the tensor: --exclude {info.name!r}",
+                hint=f"another checkpoint in its place; or the tensor: {left_out_by(info.name)}",
             )
         if average is None:
             average = values

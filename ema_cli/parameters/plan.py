@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +51,16 @@ class FoldOptions:
             "include": list(self.include),
             "exclude": list(self.exclude),
         }
+
+
+# What each of these options is in a state that was written before there was such an option.
+SIGNATURE_DEFAULTS: dict[str, Any] = {
+    "init": "corrected",
+    "per-step": False,
+    "keys": "same",
+    "include": [],
+    "exclude": [],
+}
 
 
 def fold_decay(given: Mapping[str, str | float | None]) -> Decay:
@@ -100,6 +112,7 @@ class Plan:
     tensors: list[TensorInfo] = field(default_factory=list)
     sources: list[dict[str, TensorInfo]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    tied: dict[str, str] = field(default_factory=dict)
 
     @property
     def gains(self) -> list[float]:
@@ -151,57 +164,94 @@ def over(gap: int, alpha: float) -> tuple[float, float]:
     return math.exp(log), -math.expm1(log)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """What comes out, and where its values are.
+
+    tensors: as they are to be written. sources: each checkpoint's own tensors by those names.
+    left_out: names that not all checkpoints have alike. tied: names that the newest checkpoint has for a
+    tensor of another name; they are not written.
+    """
+
+    tensors: list[TensorInfo]
+    sources: list[dict[str, TensorInfo]]
+    left_out: list[str]
+    tied: dict[str, str]
+
+
 def matched(
     checkpoints: Sequence[Checkpoint], saved: Mapping[str, TensorInfo] | None, options: FoldOptions
-) -> tuple[list[TensorInfo], list[dict[str, TensorInfo]], list[str]]:
-    """(what comes out, each checkpoint's tensors by output name, names left out).
-
-    Raises DataError, listing them, where names, shapes or kinds differ and that is not allowed.
-    """
-    sources = [_selected(checkpoint, options) for checkpoint in checkpoints]
-    newest, newest_name = sources[-1], checkpoints[-1].name
-    others = [(source, checkpoint.name) for source, checkpoint in zip(sources, checkpoints, strict=True)]
+) -> Matched:
+    """Which tensors are folded. Raises DataError, listing them, where names, shapes or kinds differ."""
+    chosen = [_selected(checkpoint, options) for checkpoint in checkpoints]
+    newest, newest_name = chosen[-1], checkpoints[-1].name
+    tied = _tied(newest)
+    others = [(source, checkpoint.name) for source, checkpoint in zip(chosen, checkpoints, strict=True)]
     if saved is not None:
         others.insert(0, (dict(saved), "the saved state"))
     differences: list[str] = []
     left_out: set[str] = set()
     for source, name in others:
-        for tensor in [*newest, *(other for other in source if other not in newest)]:
-            if said := _difference(newest.get(tensor), source.get(tensor)):
+        # A name that is tied to one that both have is the same tensor, whether the other file has it or not.
+        known = {**newest, **{alias: newest[to] for alias, to in _tied(source).items() if to in newest}}
+        for tensor in [*newest, *(other for other in source if other not in known)]:
+            if tensor not in tied and (said := _difference(newest.get(tensor), source.get(tensor))):
                 differences.append(f"{tensor!r} {said.format(newest=newest_name, other=name)}")
                 left_out.add(tensor)
     if differences and not options.intersection:
         raise DataError(_listed(differences), hint="--keys intersection folds what they share")
-    kept = [_typed(tensor, info, options.dtype) for tensor, info in newest.items() if tensor not in left_out]
+    kept = [
+        _typed(tensor, info, options.dtype)
+        for tensor, info in newest.items()
+        if tensor not in left_out and tensor not in tied
+    ]
     if not kept:
         raise DataError("the checkpoints share no tensor", hint="--strip-prefix module. takes a prefix off")
-    return kept, sources, sorted(left_out)
+    return Matched(kept, chosen, sorted(left_out), tied)
+
+
+def _tied(source: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """The names of tensors that came up under another name before: that name."""
+    first: dict[str, str] = {}
+    return {name: to for name, info in source.items() if (to := first.setdefault(info.name, name)) != name}
 
 
 def _selected(checkpoint: Checkpoint, options: FoldOptions) -> dict[str, TensorInfo]:
-    """The checkpoint's tensors by the names they get in the output."""
+    """The checkpoint's tensors by the names they get in the output; tied names last."""
     chosen: dict[str, TensorInfo] = {}
-    for info in checkpoint.tensors.values():
-        name = _output_name(info.name, options)
+    own = {name: (name, info) for name, info in checkpoint.tensors.items()}
+    for given, info in [*own.values(), *((alias, own[to][1]) for alias, to in checkpoint.tied.items())]:
+        name = _output_name(given, options)
         if name is None:
             continue
         if name in chosen:
             raise DataError(
-                f"{checkpoint.name}: {info.name!r} and {chosen[name].name!r} are both {name!r} without prefix"
+                f"{checkpoint.name}: {given!r} and {chosen[name].name!r} are both {name!r} without prefix"
             )
-        check_dtype(info, checkpoint.name)
+        try:
+            check_dtype(info, checkpoint.name)
+        except DataError as error:
+            raise DataError(error.problem, hint=left_out_by(name)) from error
         chosen[name] = info
+    for given, why in checkpoint.refused.items():
+        if (name := _output_name(given, options)) is not None:
+            raise DataError(f"{checkpoint.name}: tensor {given!r} {why}", hint=left_out_by(name))
     strange = [other for other in checkpoint.others if _output_name(other, options) is not None]
     if strange:
         dicts = " or ".join(f"--key {key}" for key in checkpoint.keys)
         raise DataError(
             f"{checkpoint.name}: holds more than tensors: {some_of(strange)}",
-            hint=dicts or f"--exclude {strange[0]!r} leaves it out",
+            hint=dicts or left_out_by(str(_output_name(strange[0], options))),
         )
     if not chosen:
         has = some_of(list(checkpoint.tensors)) if checkpoint.tensors else "none at all"
         raise DataError(f"{checkpoint.name}: no tensor is chosen of those it has: {has}")
     return chosen
+
+
+def left_out_by(name: str) -> str:
+    """The option that leaves a tensor out, as it is to be typed."""
+    return f"--exclude {shlex.quote(glob.escape(name))} leaves it out"
 
 
 def _output_name(name: str, options: FoldOptions) -> str | None:

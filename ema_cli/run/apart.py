@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.errors import EmaError
-from ema_cli.formats.base import Batch, Floats
-from ema_cli.formats.text.fields import binary_array, offsets_and_bytes
-from ema_cli.formats.text.sink import TextSink
-from ema_cli.io.atomic import at_interrupt, forget_leftovers
-from ema_cli.io.signals import SIGNALS, let_interrupts, uninterrupted
+from ema_cli.formats.arrow_types import binary_array, offsets_and_bytes
+from ema_cli.formats.base import Batch, Floats, Splicer
+from ema_cli.io.signals import SIGNALS, unblock_interrupts, uninterrupted
+from ema_cli.io.temporary import at_interrupt, forget_all
 
 # Batches under way, and the room for each; what is larger goes through the pipe.
 SLOTS, SLOT_BYTES = 3, 16 << 20
@@ -37,13 +36,13 @@ Layout = list[tuple[int, str, tuple[int, ...]]]
 
 
 class Apart:
-    """A text sink run in a process forked for it. As a context manager it ends with everything written.
+    """A text-like sink run in a process forked for it. As a context manager it ends with everything written.
 
     What goes wrong there is raised here, at the next step.
     """
 
-    def __init__(self, sink: TextSink) -> None:
-        self.sink = sink
+    def __init__(self, splicer: Splicer) -> None:
+        self.splicer = splicer
         self.shared = np.frombuffer(mmap(-1, SLOTS * SLOT_BYTES), np.uint8).reshape(SLOTS, SLOT_BYTES)
         self.free = list(range(SLOTS))
         self.failed = False
@@ -60,7 +59,7 @@ class Apart:
         news.close()
 
     def write(self, batch: Batch, fields: Floats) -> None:
-        own, tail = batch.body.texts(self.sink.dialect)
+        own, tail = batch.body.texts(self.splicer.layout)
         arrays: list[NDArray[Any]] = [fields.T, *offsets_and_bytes(own), np.frombuffer(tail, np.uint8)]
         layout, size = _lay_out(arrays)
         while not self.free:
@@ -118,17 +117,17 @@ class Apart:
 
     def _serve(self, jobs: BinaryIO, news: BinaryIO) -> NoReturn:
         """What the process does: write until it is told to end."""
-        forget_leftovers()
+        forget_all()
         for number in SIGNALS:  # Ctrl-C goes to both, and the parent decides
             signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-        let_interrupts()
+        unblock_interrupts()
         message: Any = _END
         try:
             while (job := pickle.load(jobs)) is not None:
                 slot, layout, large = job
                 room = self.shared[slot] if large is None else large
                 fields, offsets, text, tail = _laid_out(layout, room)
-                self.sink.append(binary_array(offsets, text), tail.data, fields.T)
+                self.splicer.append(binary_array(offsets, text), tail.data, fields.T)
                 _send(news, slot)
         except BaseException as error:  # raised by the parent
             message = error

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
-from ema_cli.formats.registry import KINDS
+from ema_cli.formats.registry import FORMATS, format_of_name, split_suffix
 from ema_cli.io.atomic import same_file, syncing_once, system_words
-from ema_cli.io.streams import SUFFIXES
 from ema_cli.job import Job
-from ema_cli.run.outcome import Outcome, outcome_of, smooth_file
+from ema_cli.run.observer import Observer
+from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
 from ema_cli.run.pipeline import run_part
 from ema_cli.run.saved_state import keep_nothing, open_saved_state
 
@@ -51,13 +51,19 @@ Report = Callable[[Outcome], None]
 
 
 def run_folder(
-    job: Job, folder: str, jobs: int = 1, chain: bool = False, report: Report = lambda _: None
+    job: Job,
+    folder: str,
+    jobs: int = 1,
+    chain: bool = False,
+    report: Report = lambda _: None,
+    watch: Watch = unwatched,
 ) -> Tally:
     """Smooth each input of the job into a file of the same base name in `folder`, which is made if need be.
 
     jobs: how many at once; 0 is as many as there are processors. chain: the inputs are parts of one series,
     one after another; after a bad one nothing more is written, and the state stays as it was. report: called
-    with every outcome as it comes; an input that fails does not keep others from being done.
+    with every outcome as it comes; an input that fails does not keep others from being done. watch: gives
+    each job who looks on (one for all parts of a chain), and can be pickled.
     Raises OptionError before any work where two outputs would have one name or one would replace an input,
     FileTrouble where the folder can't be made, StateError.
     """
@@ -68,13 +74,13 @@ def run_folder(
     make_local_folder(folder)
     outcomes: Iterable[Outcome]
     if chain:
-        return count_outcomes(_chained(job, parts), len(parts), report)
+        return count_outcomes(_chained(job, parts, watch(job)), len(parts), report)
     if (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
         from ema_cli.run.workers import at_once
 
-        outcomes = at_once(parts, workers)
+        outcomes = at_once(parts, workers, watch)
     else:
-        outcomes = map(smooth_file, parts)
+        outcomes = map(partial(smooth_file, watch=watch), parts)
     with syncing_once(folder):
         return count_outcomes(outcomes, len(parts), report)
 
@@ -117,16 +123,12 @@ def target_name(source: str, target: str | None) -> str:
     base = os.path.basename(source)  # noqa: PTH119 - as it was typed
     if target is None:
         return base
-    stem, packed = base, ""
-    for suffix in SUFFIXES:
-        if base.lower().endswith(suffix):
-            stem, packed = base[: -len(suffix)], base[-len(suffix) :]
-    packed = "" if target == "parquet" else packed  # which compresses by itself
-    kind = KINDS.get(os.path.splitext(stem)[1].lower())  # noqa: PTH122
-    if kind == target:
-        return stem + packed
-    stem = stem if kind is None else os.path.splitext(stem)[0]  # noqa: PTH122
-    return f"{stem}.{target}{packed}"
+    stem, suffix, packed = split_suffix(base)
+    packed = "" if FORMATS[target].binary else packed
+    came_as = format_of_name(base)
+    if came_as == target:
+        return stem + suffix + packed
+    return f"{stem if came_as else stem + suffix}.{target}{packed}"
 
 
 def make_local_folder(folder: str) -> None:
@@ -143,7 +145,7 @@ class _BrokenChainError(Exception):
     """A part was bad: nothing after it, and no state."""
 
 
-def _chained(job: Job, parts: Sequence[Job]) -> Iterator[Outcome]:
+def _chained(job: Job, parts: Sequence[Job], watcher: Observer) -> Iterator[Outcome]:
     """Part after part, each going on where the one before it ended; a bad one is the last."""
     folder = os.path.dirname(parts[0].output or "")  # noqa: PTH120 - as it was typed
     # All outputs are on the disk before the state is.
@@ -155,7 +157,9 @@ def _chained(job: Job, parts: Sequence[Job]) -> Iterator[Outcome]:
     ):
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
-            outcome = outcome_of(part, partial(run_part, part, memory, keep if last else keep_nothing))
+            outcome = outcome_of(
+                part, partial(run_part, part, memory, keep if last else keep_nothing, watcher), watcher
+            )
             yield outcome
             if outcome.problem is not None:
                 raise _BrokenChainError

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 
 from ema_cli.errors import EmaError
 from ema_cli.job import Job, Summary
+from ema_cli.run.observer import SILENT, Observer
 from ema_cli.run.pipeline import run
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: a summary, or what was wrong (`exit_code` is that of the error)."""
+    """What became of one input: a summary, or what was wrong (`exit_code` is that of the error).
+
+    watcher: who looked on, with what it has seen.
+    """
 
     source: str
     target: str
@@ -21,18 +25,29 @@ class Outcome:
     problem: str | None = None
     hint: str = ""
     exit_code: int = 0
+    watcher: Observer = SILENT
 
 
-def smooth_file(job: Job) -> Outcome:
+# Gives each job of a batch who looks on.
+Watch = Callable[[Job], Observer]
+
+
+def unwatched(_: Job) -> Observer:
+    """Nobody looks on."""
+    return SILENT
+
+
+def smooth_file(job: Job, watch: Watch = unwatched) -> Outcome:
     """Do a job of one input and one output; what goes wrong is the outcome."""
-    return outcome_of(job, lambda: run(job))
+    watcher = watch(job)
+    return outcome_of(job, lambda: run(job, watcher), watcher)
 
 
-def outcome_of(job: Job, work: Callable[[], Summary]) -> Outcome:
+def outcome_of(job: Job, work: Callable[[], Summary], watcher: Observer = SILENT) -> Outcome:
     """Do this work for a job of one input, whatever comes of it."""
     source, target = job.inputs[0], str(job.output)
     try:
-        return Outcome(source, target, work())
+        return Outcome(source, target, work(), watcher=watcher)
     except EmaError as error:
         problem, hint, code = error.problem, error.hint, error.exit_code
     except MemoryError:

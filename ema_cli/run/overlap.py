@@ -13,10 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ema_cli.formats.base import Batch, Floats, Sink
-from ema_cli.formats.text.sink import TextSink
 from ema_cli.io.atomic import total_size
+from ema_cli.io.output import Output
 from ema_cli.io.signals import PROMPT
-from ema_cli.io.streams import Output
 
 if TYPE_CHECKING:
     from ema_cli.run.apart import Apart
@@ -69,13 +68,14 @@ def overlapped(
 
 def _apart(sink: Sink) -> Apart | None:
     """The sink in a process of its own; None where it can't be in one, or there is no core for it."""
-    if sys.platform != "linux" or not isinstance(sink, TextSink) or not isinstance(sink.out, Output):
+    splicer = sink.splicer
+    if sys.platform != "linux" or splicer is None or not isinstance(splicer.out, Output):
         return None  # a compressor would have to be ended where it is
     if len(os.sched_getaffinity(0)) < 2 or not _is_alone():
         return None
     from ema_cli.run.apart import Apart
 
-    return Apart(sink)
+    return Apart(splicer)
 
 
 def _is_alone() -> bool:

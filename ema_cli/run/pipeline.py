@@ -21,8 +21,10 @@ from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.observer import SILENT, Observer
+from ema_cli.run.order import LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
-from ema_cli.run.saved_state import Save, SavedState, open_saved_state
+from ema_cli.run.row_notes import RowNotes
+from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
 from ema_cli.run.selection import Selection, nothing_to_smooth, select
 
 
@@ -50,7 +52,8 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         opened.callback(source.close)
         if memory.header is not None and source.columns:
             check_header(source.columns, memory.header, source.name)
-        chosen = select(source, job, memory.find_columns(source.columns, source.name))
+        before = memory.find_columns(source.columns, source.name)
+        chosen = select(source, job, before, memory.order_is_time)
         if chosen is None:
             return pass_through(job, source)
         memory.header = source.columns
@@ -67,6 +70,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
                 for batch in batches:
                     watcher.saw(batch, work.write(batch, writer))
             sink.finish()
+            work.summary.notes += work.notes.notes()
             watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
@@ -78,7 +82,11 @@ class Work:
     def __init__(self, job: Job, chosen: Selection, memory: SavedState) -> None:
         self.job, self.chosen = job, chosen
         self.trends, self.keys = memory.carry_on(chosen)
+        if memory.order is None:
+            memory.order = order_of(job, chosen)
+        self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
+        self.notes = RowNotes(job, chosen)
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
@@ -98,7 +106,7 @@ class Work:
             batch = batch.head(int(np.flatnonzero(blank.any(axis=1))[0]))
         try:
             fields = self._fold(batch)
-        except BackwardsTimeError as error:
+        except LateError as error:
             batch = batch.head(error.row)
             fields = self._fold(batch)
         self.summary.rows += batch.rows
@@ -107,8 +115,19 @@ class Work:
         return fields
 
     def _fold(self, batch: Batch) -> Floats:
-        keys = self.keys.encode(batch.keys) if batch.keys and batch.rows else None
-        return self.trends.update(batch.values, batch.times, keys)
+        """The new fields of rows, blank for those that are left out.
+
+        Raises LateError; then nothing is remembered of the rows.
+        """
+        admitted = self.order.admit(batch, self.keys)
+        rows = admitted.rows
+        try:
+            fields = self.trends.update(rows.values, rows.times, admitted.keys, admitted.restarts)
+        except BackwardsTimeError as error:
+            raise LateError(admitted.place(error.row)) from None
+        admitted.accept()
+        self.notes.saw(batch, admitted.late)
+        return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
@@ -117,9 +136,7 @@ class Work:
         if blank.size and self.job.average.missing == "error":
             where = batch.place(row, wanted.values[int(blank[0])])
             return DataError("a missing value", where, "--missing skip (or decay) to go on without it")
-        hint = f"sort the rows by {self.job.time}"
-        hint += "" if wanted.keys else ", or name the key column with --by where several series interleave"
-        return DataError("the time goes backwards", batch.place(row, wanted.time), hint)
+        return self.notes.error(batch, row)
 
 
 def open_inputs(job: Job) -> Source:
@@ -175,13 +192,18 @@ def find_alphas(job: Job, chosen: Selection, start: int) -> list[float]:
     from ema_cli.auto import best_alphas
 
     def tiles() -> Iterator[tuple[Floats, KeyedRows | None]]:
-        keys = KeyTable()
+        keys, order = KeyTable(), order_of(job, chosen)
         if "-" in job.inputs:
             os.lseek(0, start, os.SEEK_SET)
         with closing(open_inputs(job)) as source:
             for batch in source.batches(chosen.wanted):
-                if batch.rows:
-                    yield batch.values, keys.encode(batch.keys) if batch.keys else None
+                try:
+                    admitted = order.admit(batch, keys)
+                except LateError:  # at which the run itself is going to stop
+                    return
+                admitted.accept()
+                if admitted.rows.count:
+                    yield admitted.rows.values, admitted.keys
 
     here = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
     try:

@@ -7,37 +7,29 @@ tell a damaged file from a sound one. Never a pickle.
 
 from __future__ import annotations
 
-import fcntl
-import io
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
-import numpy as np
-
+from ema_cli.average import Average
 from ema_cli.errors import FileTrouble, OptionError, StateError
-from ema_cli.io.atomic import atomic_write, is_special, removed_afterwards, same_file, system_words, wording
-from ema_cli.io.signals import uninterrupted
-from ema_cli.job import Job
+from ema_cli.io.archive import ArchiveReader, ArchiveWriter, DamagedArchive
+from ema_cli.io.atomic import atomic_write, is_special, same_file, wording
+from ema_cli.io.damage import DAMAGE
+from ema_cli.io.locks import locked
+from ema_cli.job import MAY_DIFFER, Job
 from ema_cli.keys import KeyTable
+from ema_cli.run.order import RowOrder
 from ema_cli.run.selection import Selection
+from ema_cli.state_options import check_version, defaults_of, differences, options_of
 from ema_cli.trends import Trends
 
-FORMAT, VERSION = "ema-smooth state", 1
+FORMAT, VERSION = "ema-smooth state", 2
 AFRESH = "name another state file, or move this one away to start afresh"
-NO_CLOCK = (1980, 1, 1, 0, 0, 0)  # the same state gives the same bytes
-BUFFER_BYTES = 1 << 20
-# What reading an archive that somebody else wrote, or a disk has damaged, may raise.
-UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, TypeError),
-    *(ArithmeticError, AttributeError, RuntimeError, MemoryError),
-)
+ABOUT = "state.json"
 Save = Callable[[Selection, Trends, KeyTable], None]
 
 
@@ -65,6 +57,7 @@ class SavedState:
         self.alphas: list[float] | None = about["alphas"]
         self.header: list[str] | None = None
         self.live: tuple[Trends, KeyTable] | None = None
+        self.order: RowOrder | None = None
 
     def find_columns(self, columns: Sequence[str], file: str) -> list[int] | None:
         """Where the columns that were smoothed are among these; None where there is nothing to carry on.
@@ -88,13 +81,16 @@ class SavedState:
         """Raise StateError where options or columns are not those of the state."""
         if self.about is None:
             return
-        now, then = _signature(self.job, chosen), self.about["options"]
-        differ = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-        if differ:
-            said = "; ".join(f"{key} was {_say(then.get(key))}, is {_say(now.get(key))}" for key in differ)
-            raise StateError(
-                f"{self.job.state}: made with other options: {said}", f"the same options again; or {AFRESH}"
-            )
+        defaults = defaults_of(Average) | defaults_of(Job)
+        if differ := differences(self.about["options"], _signature(self.job, chosen), defaults):
+            problem = f"{self.job.state}: made with other options: {'; '.join(map(str, differ))}"
+            raise StateError(problem, f"the same options again; or {AFRESH}")
+
+    @property
+    def order_is_time(self) -> bool | None:
+        """Whether the order of the runs before is of times; None where nothing is known of one."""
+        last = self.arrays.get("order.last") if self.order is None else self.order.known.last
+        return None if last is None else last.dtype.kind == "i"
 
     def carry_on(self, chosen: Selection) -> tuple[Trends, KeyTable]:
         """Averages that are where the earlier runs ended, and the keys they knew.
@@ -104,18 +100,25 @@ class SavedState:
         if self.live is not None:
             return self.live
         trends, keys = Trends(self.job.average, len(chosen.smoothed), self.alphas), KeyTable()
+        self.order = order_of(self.job, chosen)
         if self.about is not None:
             try:
-                keys.restore({name[4:]: a for name, a in self.arrays.items() if name.startswith("key.")})
+                keys.restore(self._named("key."))
+                self.order.restore(self._named("order."))
                 if keys.columns and len(keys) != self.about["keys"]:
                     raise ValueError(f"{len(keys)} keys, not {self.about['keys']}")
                 trends.restore(self.arrays, self.about["keys"])
-            except UNREADABLE as error:
+            except DAMAGE as error:
                 raise StateError(f"{self.job.state}: damaged: {error}", AFRESH) from error
             self.arrays = {}
         self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
         self.live = trends, keys
         return self.live
+
+    def _named(self, prefix: str) -> dict[str, Any]:
+        """The arrays whose names begin so, by the rest of their names."""
+        found = self.arrays.items()
+        return {name.removeprefix(prefix): array for name, array in found if name.startswith(prefix)}
 
     @contextmanager
     def saving(self) -> Iterator[Save]:
@@ -131,12 +134,8 @@ class SavedState:
                 if self.job.state is None:
                     return
                 raw = stack.enter_context(atomic_write(self.job.state))
+                _pack(raw, self.job.state, *self._contents(chosen, trends, keys))
                 with wording(self.job.state):
-                    # Buffered, for a bare file may take less than it is given and not say so.
-                    buffer = io.BufferedWriter(raw, BUFFER_BYTES)
-                    _pack(buffer, *self._contents(chosen, trends, keys))
-                    buffer.flush()
-                    buffer.detach()
                     os.fsync(raw.fileno())
 
             yield keep
@@ -145,83 +144,72 @@ class SavedState:
         self, chosen: Selection, trends: Trends, keys: KeyTable
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """`state.json`, and the arrays by name."""
-        auto = self.job.average.auto
         about = {
             "format": FORMAT,
             "version": VERSION,
             "columns": chosen.smoothed,
             "places": list(chosen.wanted.values),
             "options": _signature(self.job, chosen),
-            "alphas": [engine.average.decays[0].alpha for engine in trends.engines] if auto else None,
-            "keys": trends.engines[0].state.keys,
+            "alphas": trends.alphas if self.job.average.auto else None,
+            "keys": trends.series,
         }
-        return about, trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
+        arrays = trends.state() | {f"key.{name}": array for name, array in keys.arrays().items()}
+        order = {} if self.order is None else self.order.state()
+        return about, arrays | {f"order.{name}": array for name, array in order.items()}
+
+
+def order_of(job: Job, chosen: Selection) -> RowOrder:
+    """What remembers the order of a job's rows, before the first of them."""
+    of_times = chosen.wanted.order is None or chosen.wanted.order_form is not None
+    return RowOrder(job.late, of_times=of_times, zoned=job.time_zone is not None)
 
 
 def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
-    """All that must be the same for a state to be carried on, as JSON has it."""
-    signature = job.average.signature() | {
+    """All that must be the same for a state to be carried on. Columns are by name, not as they were given."""
+    named = {
         "columns": chosen.smoothed,
         "by": chosen.keys,
         "time": chosen.time,
-        "time-unit": job.time_unit,
+        "time-of-day": chosen.time_of_day,
+        "order": chosen.order,
     }
-    return dict(json.loads(json.dumps(signature)))
+    return job.average.signature() | options_of(job, leave_out=MAY_DIFFER) | named
 
 
-def _say(value: Any) -> str:
-    if value is None:
-        return "not given"
-    if isinstance(value, list):
-        return ", ".join(map(_say, value))
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
-
-
-def _pack(out: IO[bytes], about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("state.json", NO_CLOCK), json.dumps(about, indent=2) + "\n")
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", NO_CLOCK), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+def _pack(out: BinaryIO, name: str, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    with ArchiveWriter(out, name) as archive:
+        archive.begin(ABOUT)
+        archive.write((json.dumps(about, indent=2) + "\n").encode())
+        for array_name, array in arrays.items():
+            archive.begin_array(f"{array_name}.npy", array.dtype, array.shape)
+            archive.write(array)
 
 
 def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What is in a state file, None if there is none. Raises StateError for anything else."""
+    if not Path(name).exists():
+        return None
     try:
-        with zipfile.ZipFile(name) as archive:
-            about = json.loads(_member(archive, "state.json"))
+        with ArchiveReader(name, compressed=False) as archive:
+            about = json.loads(archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise StateError(f"{name}: not a state file of ema-smooth", AFRESH)
-            if about["version"] > VERSION:
-                raise StateError(
-                    f"{name}: written by a newer ema-smooth", "install that version or a newer one"
-                )
+            check_version(about["version"], VERSION, name, AFRESH)
             arrays = {
-                member.removesuffix(".npy"): _array(archive, member)
-                for member in archive.namelist()
+                member.removesuffix(".npy"): archive.array(member)
+                for member in archive.members
                 if member.endswith(".npy")
             }
         _check_shape(about)
-    except FileNotFoundError:
-        return None
     except StateError:
         raise
-    except OSError as error:
-        raise FileTrouble(name, system_words(error)) from error
-    except UNREADABLE as error:
+    except DamagedArchive as error:
+        raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
+    except FileTrouble:
+        raise
+    except DAMAGE as error:
         raise StateError(f"{name}: damaged, or not a state file of ema-smooth", AFRESH) from error
     return about, arrays
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """What one member holds. Ours are stored as they are, so none can be larger than the file."""
-    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        raise zipfile.BadZipFile("compressed")
-    return archive.read(name)
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> Any:
-    return np.lib.format.read_array(io.BytesIO(_member(archive, name)), allow_pickle=False)
 
 
 def _check_shape(about: Mapping[str, Any]) -> None:
@@ -252,36 +240,5 @@ def open_saved_state(job: Job) -> Iterator[SavedState]:
         raise StateError(f"{job.state}: not an ordinary file, so it can keep no state", AFRESH)
     if not path.parent.is_dir():
         raise FileTrouble(job.state, "no such folder", f"make it first: mkdir -p {Path(job.state).parent}")
-    with _locked(lock, job.state):
+    with locked(lock, job.state):
         yield SavedState(job, _unpack(job.state))
-
-
-@contextmanager
-def _locked(lock: Path, name: str) -> Iterator[None]:
-    """Hold the lock, so that no two runs carry on from one state. A lock dies with its process."""
-    with ExitStack() as stack:
-        # No signal between making the file and noting that it is to be removed.
-        with uninterrupted():
-            with wording(name):
-                stack.enter_context(_take(lock, name))
-            stack.enter_context(removed_afterwards(lock))
-        yield
-
-
-def _take(lock: Path, name: str) -> IO[bytes]:
-    while True:
-        handle = lock.open("ab")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-            raise StateError(
-                f"{name}: in use by another run", "wait for it, or give each run a state of its own"
-            ) from None
-        # The run before may have removed the file between our opening and locking it.
-        try:
-            if os.fstat(handle.fileno()).st_ino == lock.stat().st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        handle.close()

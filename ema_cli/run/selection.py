@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ema_cli.errors import DataError, OptionError, Place, delimiter_hint
-from ema_cli.formats.base import Projection, Source
+from ema_cli.errors import DataError, OptionError, Place, delimiter_hint, readable
+from ema_cli.formats.base import Projection, Sample, Source
 from ema_cli.job import Job
+from ema_cli.times.form import TimeForm
 
 SHOWN = 20  # columns listed in a message
 SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
@@ -17,13 +18,19 @@ SAMPLE = 1000  # rows within which a column's first value must lie for it to be 
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns of one run: what to read, what they are called, and the new ones' names."""
+    """The columns of one run: what to read, what they are called, and the new ones' names.
+
+    x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
+    """
 
     wanted: Projection
     smoothed: list[str]
     keys: list[str]
     time: str | None
     new: list[str]
+    x: str | None = None
+    time_of_day: str | None = None
+    order: str | None = None
 
 
 def find_column(name: str, columns: Sequence[str], option: str, file: str) -> int:
@@ -31,7 +38,7 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
 
     Raises OptionError with close matches and the columns there are.
     """
-    places = [k for k, column in enumerate(columns) if column == name]
+    places = [k for k, column in enumerate(columns) if name in (column, readable(column))]
     if len(places) == 1:
         return places[0]
     if places:
@@ -39,50 +46,97 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
         raise OptionError(f"{file}: {len(places)} columns are called {name!r}", f"by number: {numbers}")
     if name.isascii() and name.isdigit() and 1 <= int(name) <= len(columns):
         return int(name) - 1
+    columns = [readable(column) for column in columns]
     close = get_close_matches(name, columns, n=3, cutoff=0.5)
     folded = [column for column in columns if column.strip().lower() == name.strip().lower()]
-    hint = " or ".join(f"{option} {_shell(match)}" for match in dict.fromkeys(folded + close))
+    likely = [match for match in dict.fromkeys(folded + close) if match.isprintable() and match]
+    hint = " or ".join(f"{option} {_shell(match)}" for match in likely)
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    raise OptionError(
-        f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {_shell(columns[-1])}"
-    )
+    raise OptionError(f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}")
 
 
 def _shell(name: str) -> str:
     """A name as it can be typed in a shell."""
-    plain = name and all(c.isalnum() or c in "_-.+%@/:" for c in name)
+    plain = all(c.isalnum() or c in "_-.+%@/:" for c in name)
     return name if plain else "'" + name.replace("'", "'\\''") + "'"
 
 
-def select(source: Source, job: Job, before: Sequence[int] | None) -> Selection | None:
+def select(
+    source: Source, job: Job, before: Sequence[int] | None, order_is_time: bool | None = None
+) -> Selection | None:
     """The columns this job smooths; None where the input has no rows to tell by and none are named.
 
-    before: where the columns are that a state goes on with, unless others are named.
+    before: where the columns are that a state goes on with, unless others are named. order_is_time: whether
+    the order that it goes on with is of times; None where the rows are to tell.
     Raises OptionError for names that are not there or clash, DataError where no column is numeric.
     """
     columns = source.columns
     if not columns:
         return None
-    keys = tuple(find_column(name, columns, "--by", source.name) for name in job.by)
-    time = None if job.time is None else find_column(job.time, columns, "--time", source.name)
+    keys, (time, clock, order, x) = _places(job, columns, source.name)
+    values: Sequence[int] | None = before
     if job.columns:
         values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
-    elif before is not None:
-        values = sorted(before)
-    else:
-        apart = {*keys, time}
-        values = source.sample([k for k in range(len(columns)) if k not in apart], SAMPLE).numeric
+    if job.time_format is not None or job.time_zone is not None:
+        order_is_time = True
+    values, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
     if not values:
         return None
-    keep = None if not job.only else tuple(sorted({*keys, *([] if time is None else [time])}))
-    wanted = Projection(tuple(values), keys, time, job.time_unit, job.invalid, keep)
+    form = TimeForm(job.time_unit, job.time_format, job.time_zone)
+    kept = tuple(sorted({*keys, *(k for k in (time, clock) if k is not None)}))
+    keep, extra = kept if job.only else None, () if x is None else (x,)
+    order_form = form if order_is_time else None
+    wanted = Projection(
+        tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form
+    )
     smoothed = [columns[k] for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
-    by = [columns[k] for k in keys]
-    return Selection(wanted, smoothed, by, None if time is None else columns[time], new)
+    at, axis, of_day, after = (None if k is None else columns[k] for k in (time, x, clock, order))
+    return Selection(wanted, smoothed, [columns[k] for k in keys], at, new, axis, of_day, after)
+
+
+def _places(
+    job: Job, columns: Sequence[str], file: str
+) -> tuple[tuple[int, ...], tuple[int | None, int | None, int | None, int | None]]:
+    """The columns that are no values: the keys; time, time of day, order and axis."""
+    keys = tuple(find_column(name, columns, "--by", file) for name in job.by)
+    time, clock, order, x = (
+        None if name is None else find_column(name, columns, option, file)
+        for name, option in (
+            (job.time, "--time"),
+            (job.time_of_day, "--time"),
+            (_order(job), "--order"),
+            (job.x, "--x"),
+        )
+    )
+    return keys, (time, clock, order, x)
+
+
+def _sampled(
+    source: Source,
+    apart: Collection[int | None],
+    values: Sequence[int] | None,
+    order: tuple[int | None, bool | None],
+) -> tuple[list[int], bool | None]:
+    """What the first rows have to tell, where that is not known: the columns that are smoothed, which are the
+    numeric ones but for those apart, and whether the order (a column, and that, if known) is of times."""
+    column, is_time = order
+    candidates = set() if values is not None else {*range(len(source.columns))} - {*apart, column}
+    if column is not None and is_time is None:
+        candidates.add(column)
+    # At once, for what has been sampled is not looked at again.
+    sample = source.sample(sorted(candidates), SAMPLE) if candidates else Sample([], [])
+    if column in candidates:
+        is_time = column not in (*sample.numeric, *sample.undecided)
+    return sorted(values or [k for k in sample.numeric if k != column]), is_time
+
+
+def _order(job: Job) -> str | None:
+    """The column of `--order` unless it is the time, which is an order by itself."""
+    return None if job.order == job.time else job.order
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:

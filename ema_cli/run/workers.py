@@ -11,10 +11,10 @@ from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ema_cli.io.atomic import at_interrupt, forget_leftovers
-from ema_cli.io.signals import PROMPT, let_interrupts, mind_interrupts, uninterrupted
+from ema_cli.io.signals import PROMPT, handle_interrupts, unblock_interrupts, uninterrupted
+from ema_cli.io.temporary import at_interrupt, forget_all
 from ema_cli.job import Job
-from ema_cli.run.outcome import Outcome, smooth_file
+from ema_cli.run.outcome import Outcome, Watch, smooth_file, unwatched
 
 # Seconds for a worker to remove its temporary files in when it is told to end.
 GRACE = 10
@@ -23,14 +23,14 @@ GRACE = 10
 class Worker:
     """A process that does jobs as they are handed to it; `job` is the one it has now."""
 
-    def __init__(self, others: Sequence[Worker]) -> None:
+    def __init__(self, others: Sequence[Worker], watch: Watch) -> None:
         # Forking spares every worker the imports; safe as long as no thread is at work here.
         forks = sys.platform == "linux" and threading.active_count() == 1
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self.connection, theirs = context.Pipe()
         # A forked worker has copies of these; with them open it would not notice that its parent is gone.
         inherited = [self.connection, *(other.connection for other in others)] if forks else []
-        self.process = context.Process(target=_work, args=(theirs, inherited), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, inherited, watch), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -56,8 +56,8 @@ class Worker:
         self.process.join(GRACE)
 
 
-def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
-    """The outcomes of all jobs as they come, `workers` being done at a time."""
+def at_once(jobs: Sequence[Job], workers: int, watch: Watch = unwatched) -> Iterator[Outcome]:
+    """The outcomes of all jobs as they come, `workers` being done at a time. watch: can be pickled."""
     waiting = list(reversed(jobs))
     team: list[Worker] = []
 
@@ -69,7 +69,7 @@ def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
         stack.enter_context(at_interrupt(end_all))
         stack.callback(end_all)
         for _ in range(workers):
-            _start(team).hand(waiting.pop())
+            _start(team, watch).hand(waiting.pop())
         while busy := {worker.connection: worker for worker in team if worker.job is not None}:
             for connection in wait(list(busy), PROMPT):
                 worker = busy[connection]
@@ -78,16 +78,16 @@ def at_once(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
                     worker.end()
                     outcome = _died(job, worker.process.exitcode)
                     team.remove(worker)
-                    worker = _start(team)
+                    worker = _start(team, watch)
                 worker.hand(waiting.pop() if waiting else None)
                 if outcome is not None:
                     yield outcome
 
 
-def _start(team: list[Worker]) -> Worker:
+def _start(team: list[Worker], watch: Watch) -> Worker:
     """One more worker in the team; no signal until it is there to be ended, and minds signals itself."""
     with uninterrupted():
-        team.append(Worker(team))
+        team.append(Worker(team, watch))
     return team[-1]
 
 
@@ -97,16 +97,16 @@ def _died(job: Job, code: int | None) -> Outcome:
     return Outcome(source, str(job.output), problem=problem, hint="a smaller -j", exit_code=1)
 
 
-def _work(connection: Connection, inherited: Sequence[Connection]) -> None:
+def _work(connection: Connection, inherited: Sequence[Connection], watch: Watch) -> None:
     """What a worker does: jobs until it is told to end, or its parent is gone."""
-    forget_leftovers()
-    mind_interrupts()
-    let_interrupts()
+    forget_all()
+    handle_interrupts()
+    unblock_interrupts()
     for other in inherited:
         other.close()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while (job := connection.recv()) is not None:
-            connection.send(smooth_file(job))
+            connection.send(smooth_file(job, watch))
     # As the command itself does: Arrow sometimes aborts while Python takes itself down.
     sys.stderr.flush()
     os._exit(0)

@@ -13,7 +13,7 @@ from ema_cli.average import make_average
 from ema_cli.cluster.chain import Choice, choose, finish, load
 from ema_cli.cluster.parted import begin, carry, cut_out, digest, measure
 from ema_cli.errors import DataError
-from ema_cli.io.atomic import remove_temporaries_of
+from ema_cli.io.temporary import remove_abandoned
 from ema_cli.job import Job
 from ema_cli.keys import KeyTable
 from ema_cli.run.batch import plan, run_folder
@@ -77,7 +77,7 @@ def test_what_killed_workers_leave_is_removed(shop: Workshop) -> None:
         ".part",
     ):
         shop.write(name, "")
-    remove_temporaries_of([str(shop.folder / name) for name in ("a.csv", long, "c.csv")])
+    remove_abandoned([str(shop.folder / name) for name in ("a.csv", long, "c.csv")])
     assert shop.names() == [".b.csv.0123abcd.part", ".part", "a.csv"]
 
 

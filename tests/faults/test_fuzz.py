@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ema_cli.average import make_average
 from ema_cli.errors import EmaError
 from ema_cli.formats.base import Source
-from ema_cli.formats.registry import input_dialect
+from ema_cli.formats.text.dialect import input_dialect
 from ema_cli.formats.text.source import TextSource
 from ema_cli.job import Job
 from ema_cli.run import pipeline
@@ -226,12 +226,13 @@ def without_new(output: bytes, added: int, job: Job) -> bytes:
     delimiter, mark = job.delimiter or b",", b"\xef\xbb\xbf"
     kept = mark if output.startswith(mark) else b""
     output = output.removeprefix(mark)
-    columns = None if job.header else -1
+    header: list[bytes] | None = None if job.header else []
     for fields, ending in split(output, delimiter):
-        blank = fields == [b""]
-        if not blank and columns is None:
-            columns = len(fields) - added
-        kept += (b"" if blank else delimiter.join(fields[: len(fields) - added])) + ending
+        if fields in ([b""], header):  # no record: blank, or the header once more
+            kept += delimiter.join(fields) + ending
+            continue
+        header = fields[: len(fields) - added] if header is None else header
+        kept += delimiter.join(fields[: len(fields) - added]) + ending
     return kept
 
 

@@ -13,9 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ema_cli.formats.base import Dialect, Projection
+from ema_cli.average import make_average
+from ema_cli.formats.base import Projection, Sink, Source
 from ema_cli.formats.parquet.source import ParquetSource
-from ema_cli.formats.registry import open_parquet_sink
+from ema_cli.formats.registry import open_sink
+from ema_cli.formats.text.dialect import Dialect
+from ema_cli.job import Job
 
 PLAIN = Dialect()
 MOMENT = datetime.datetime(2013, 1, 1, 6, 0, 0, 500000)
@@ -24,6 +27,11 @@ MOMENT = datetime.datetime(2013, 1, 1, 6, 0, 0, 500000)
 def saved(table: pa.Table, path: Path, **options: Any) -> ParquetSource:
     pq.write_table(table, path, **options)
     return ParquetSource(path, "in.parquet")
+
+
+def open_parquet_sink(out: io.BytesIO, source: Source, wanted: Projection, names: list[str]) -> Sink:
+    job = Job(make_average({"alpha": ["0.5"]}), target="parquet")
+    return open_sink(job, out, source, wanted, names)
 
 
 def converted(source: ParquetSource, wanted: Projection, names: list[str]) -> bytes:

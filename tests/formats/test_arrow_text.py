@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import arrow_text
-from ema_cli.formats.base import Dialect, Projection
-from ema_cli.formats.parquet.source import ArrowBody, ParquetSource
+from ema_cli.formats.base import Projection
+from ema_cli.formats.columnar import ArrowBody
+from ema_cli.formats.parquet.source import ParquetSource
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.times import to_nanoseconds
 from tests.formats.parquet_files import converted, every_type, saved, text_of
 

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import base as road
+from ema_cli.formats import columnar
 from ema_cli.formats.base import Projection
 from ema_cli.formats.parquet import copy as parquet_copy
 from ema_cli.formats.parquet import sink as parquet_sink
-from ema_cli.formats.parquet import source as parquet
 from ema_cli.formats.parquet.source import ParquetSource
+from ema_cli.times import TimeForm
 from tests.formats.parquet_files import MOMENT, big, converted, every_type, saved, text_of
 
 
@@ -54,7 +55,7 @@ def test_batches_are_as_long_whatever_the_row_groups(rows: int, group: int, tmp_
 
 
 def test_wide_tables_come_in_shorter_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "BATCH_CELLS", 65_536 * 2)
+    monkeypatch.setattr(columnar, "BATCH_CELLS", 65_536 * 2)
     table = pa.table({str(k): np.arange(40_000) for k in range(5)})
     batches = list(saved(table, tmp_path / "t.parquet").batches(Projection((4,))))
     assert [batch.rows for batch in batches] == [16_384, 16_384, 7232]
@@ -121,12 +122,12 @@ def test_keys_are_exact_texts_and_null_is_not_empty(tmp_path: Path) -> None:
 def test_times_are_nanoseconds_or_an_error_with_its_row(tmp_path: Path) -> None:
     table = pa.table({"t": pa.array([MOMENT, None], pa.timestamp("us")), "n": [1, 2], "x": [1.0, 2.0]})
     source = saved(table, tmp_path / "t.parquet")
-    (batch,) = source.batches(Projection((2,), time=1, time_unit="ms"))
+    (batch,) = source.batches(Projection((2,), time=1, time_form=TimeForm("ms")))
     assert batch.times is not None
     assert batch.times.tolist() == [1_000_000, 2_000_000]
     with pytest.raises(DataError, match=r"in\.parquet, row 2, column 't': the time is missing"):
         list(source.batches(Projection((2,), time=0)))
-    with pytest.raises(DataError, match=r"row 1, column 'n'.*\n.*--time-unit s"):
+    with pytest.raises(DataError, match=r"row 1, column 'n'.*\n.*--time-unit with what they count"):
         list(source.batches(Projection((2,), time=1)))
 
 
@@ -173,7 +174,7 @@ def test_however_it_is_cut_the_bytes_are_the_same(rows: list[tuple[Any, str]], d
         patch.setattr(parquet_sink, "GROUP_ROWS", 16)
         patch.setattr(parquet_sink, "SAMPLE_ROWS", 8)
         for _ in range(2):
-            patch.setattr(parquet, "BATCH_ROWS", data.draw(st.integers(1, 70)))
+            patch.setattr(columnar, "BATCH_ROWS", data.draw(st.integers(1, 70)))
             patch.setattr(parquet_sink, "MOST_WORKERS", data.draw(st.integers(1, 3)))
             group = data.draw(st.integers(1, 70))
             source = saved(table, Path(folder, "t.parquet"), row_group_size=group)

@@ -19,17 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_cli.errors import FileTrouble
+from ema_cli.formats import columnar
 from ema_cli.formats.base import Batch, Projection, Sink
 from ema_cli.formats.parquet import copy as parquet_copy
 from ema_cli.formats.parquet import sink as parquet_sink
-from ema_cli.formats.parquet import source as parquet
 from ema_cli.formats.parquet.copy import Original, ParquetCopySink, original_of
 from ema_cli.formats.parquet.footer import File, split
 from ema_cli.formats.parquet.source import ParquetSource
 from ema_cli.formats.parquet.thrift import BINARY, I64, a_list, encode
-from ema_cli.formats.registry import open_parquet_sink
 from tests.conftest import Workshop
-from tests.formats.parquet_files import big, converted, every_type, saved
+from tests.formats.parquet_files import big, converted, every_type, open_parquet_sink, saved
 
 
 def chunk_bytes(data: bytes, column: int) -> list[bytes]:
@@ -44,7 +43,7 @@ def chunk_bytes(data: bytes, column: int) -> list[bytes]:
 
 
 def is_copied(source: ParquetSource, new: int = 1) -> bool:
-    return source.original(new) is not None
+    return source.original("parquet", new) is not None
 
 
 @pytest.mark.parametrize("options", [
@@ -123,7 +122,7 @@ def test_however_batches_are_cut_the_bytes_are_the_same(
         patch.setattr(parquet_copy, "GROUP_ROWS", data.draw(st.integers(1, 20)))
         pq.write_table(pa.table({"x": pa.array(x, pa.float64())}), Path(folder, "t"), row_group_size=group)
         for _ in range(2):
-            patch.setattr(parquet, "BATCH_ROWS", data.draw(st.integers(1, 70)))
+            patch.setattr(columnar, "BATCH_ROWS", data.draw(st.integers(1, 70)))
             patch.setattr(parquet_sink, "MOST_WORKERS", data.draw(st.integers(1, 3)))
             outputs.append(converted(ParquetSource(Path(folder, "t"), "t"), Projection((0,)), ["y"]))
     assert outputs[0] == outputs[1]

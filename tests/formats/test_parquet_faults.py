@@ -19,8 +19,9 @@ import pytest
 
 from ema_cli.errors import EmaError, FileTrouble, Place
 from ema_cli.formats.base import Batch, Projection
+from ema_cli.formats.columnar import ArrowBody
 from ema_cli.formats.parquet.sink import ParquetSink
-from ema_cli.formats.parquet.source import ArrowBody, ParquetSource
+from ema_cli.formats.parquet.source import ParquetSource
 from ema_cli.io.spool import spool
 from tests.formats.parquet_files import big, converted, saved
 

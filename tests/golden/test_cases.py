@@ -57,4 +57,4 @@ def test_case(path: Path, shop: Workshop) -> None:
         parts = [case[""]] + [f"-- {name} --\n{text}" for name, text in (inputs | found).items()]
         path.write_text("".join(parts))
     else:
-        assert found == {name: case[name] for name in found}
+        assert found == {name: case[name] for name in found} | {"stderr": shop.spelled(case["stderr"])}

@@ -103,8 +103,7 @@ def test_the_safetensors_library_reads_ours_and_we_read_its(tmp_path: Path) -> N
 def test_numpy_reads_ours_and_we_read_its(tmp_path: Path) -> None:
     arrays = {name: array for name, array in tensors().items() if array.dtype.kind != "V" and name != "file"}
     with np.load(write(tmp_path / "ours.npz", arrays)) as theirs:
-        same({name: theirs[name] for name in theirs.files if name != "__ema_smooth__"}, arrays)
-        assert json.loads(str(theirs["__ema_smooth__"])) == {"dtypes": {}, "metadata": {}}
+        same({name: theirs[name] for name in theirs.files}, arrays)
     del arrays["allow_pickle"]
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "theirs.npz", **arrays)
@@ -184,20 +183,20 @@ HOSTILE_SAFETENSORS = {
     "short": (b"\x01\x02", "no safetensors file"),
     "header longer than the file": (struct.pack("<Q", 10**12) + b"{}", "no safetensors file"),
     "foreign": (b"PK\x03\x04" + bytes(100), "no safetensors file"),
-    "no JSON": (header(b"{]"), "no JSON"),
-    "not UTF-8": (header(b"\xff\xfe\xfa"), "no JSON"),
-    "deep": (header(b"[" * 100_000), "no JSON"),
-    "a list": (header([]), "no JSON object"),
+    "no JSON": (header(b"{]"), "header is damaged"),
+    "not UTF-8": (header(b"\xff\xfe\xfa"), "header is damaged: .utf-8"),
+    "deep": (header(b'{"a":' * 100_000), "header is damaged"),
+    "a list": (header([]), "does not begin with {"),
     "twice": (header(b'{"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"w":{}}'), "twice"),
     "metadata": (header({"__metadata__": {"a": 1}}), "__metadata__"),
     "entry": (header({"w": 3}), "lacks dtype"),
     "no offsets": (header({"w": {"dtype": "F32", "shape": []}}), "lacks dtype"),
     "dtype": (header(tensor("F7"), bytes(4)), "'F7'"),
-    "dtype list": (header(tensor(["F32"]), bytes(4)), "not known"),
+    "dtype list": (header(tensor(["F32"]), bytes(4)), "lacks dtype"),
     "negative": (header(tensor(shape=(-1, -1))), "impossible"),
     "bool": (header(tensor(shape=(True,)), bytes(4)), "impossible"),
-    "text shape": (header(tensor(shape="1"), bytes(4)), "impossible"),
-    "backwards": (header(tensor(offsets=(4, 0)), bytes(4)), "0 bytes|-4 bytes"),
+    "text shape": (header(tensor(shape="1"), bytes(4)), "is no list"),
+    "backwards": (header(tensor(offsets=(4, 0)), bytes(4)), "4 bytes before 'w' belong to none"),
     "size": (header(tensor(shape=(2,)), bytes(8)), "4 bytes for its shape"),
     "overflow": (header(tensor(shape=(2**40, 2**40))), "for its shape"),
     "cut": (header(tensor(shape=(1000,), offsets=(0, 4000)), bytes(100)), "cut short: 3900 bytes"),
@@ -235,16 +234,11 @@ class Exploding:
 
 
 HOSTILE_NPZ = {
-    "empty": (b"", "no .npz file"),
-    "foreign": (b"hello" * 100, "no .npz file"),
+    "empty": (b"", "is empty|no zip archive"),
+    "foreign": (b"hello" * 100, "no zip archive"),
     "cut": (zipped({"w.npy": npy(np.ones(1000))})[:4000], "cut short"),
     "no array": (zipped({"w.npy": b"hello"}), "is no .npy array"),
-    "object array": (
-        zipped({"w.npy": npy(np.array([Exploding()], object), allow_pickle=True)}),
-        "pickled Python objects",
-    ),
     "a pickle for an array": (zipped({"w.npy": pickle.dumps(Exploding())}), "is no .npy array"),
-    "nameless": (zipped({"w.npy": npy(np.ones(2, BFLOAT16))}), "NumPy saves bfloat16 that way"),
     "our metadata, foreign": (
         zipped({"__ema_smooth__.npy": npy(np.array("[]"))}),
         "not what ema-weights writes",
@@ -266,11 +260,25 @@ def test_hostile_npz(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch)
     assert not Path("unpickled").exists()
 
 
+def test_arrays_that_can_not_be_averaged_are_named_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickled = npy(np.array([Exploding()], object), allow_pickle=True)
+    members = {"w.npy": npy(np.ones(2)), "p.npy": pickled, "b.npy": npy(np.ones(2, BFLOAT16))}
+    Path("w.npz").write_bytes(zipped(members))
+    with open_checkpoint("w.npz") as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+        assert "pickled Python objects" in checkpoint.refused["p"]
+        assert "NumPy saves bfloat16 that way" in checkpoint.refused["b"]
+    assert not Path("unpickled").exists()
+
+
 def test_npz_values_that_are_missing_or_changed(tmp_path: Path) -> None:
     whole = npy(np.ones(1000))
     path = tmp_path / "w.npz"
     path.write_bytes(zipped({"w.npy": whole[:4000]}))
-    with pytest.raises(FileTrouble, match=r"is damaged: 'w' has 3872 bytes for its shape \(1000,\)"):
+    with pytest.raises(FileTrouble, match=r"is damaged at 'w': 3872 bytes for its shape \(1000,\)"):
         read(path, piece=1000)
     changed = bytearray(zipped({"w.npy": whole}))
     changed[4000] ^= 1

@@ -394,7 +394,7 @@ def spoiled(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     ("change", "said"),
     [
         (lambda s: s.clear(), "no state of version 1"),
-        (lambda s: s.update(version=2), "no state of version 1 but 2"),
+        (lambda s: s.update(version=3), "no state of version 1 or 2 but 3"),
         (lambda s: s.pop("num_steps"), "num_steps is None"),
         (lambda s: s.update(weight=math.nan), "weight is nan"),
         (lambda s: s.update(num_updates=-1), "num_updates is -1"),

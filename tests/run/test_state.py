@@ -173,7 +173,7 @@ def test_columns_are_remembered_by_name_and_place(shop: Workshop) -> None:
         (["--alpha", "0.1", "--std"], "std was False, is True"),
         (["--alpha", "0.1", "--bands", "2"], "bands was not given, is 2"),
         (["--alpha", "0.1", "--residual"], "residual was False, is True"),
-        (["--alpha", "0.1", "--by", "key"], "by was , is key"),
+        (["--alpha", "0.1", "--by", "key"], "by was not given, is key"),
         (["--halflife", "1min", "--time", "t", "--time-unit", "s"], "time was not given, is t"),
         (["--alpha", "0.1", "-c", "a"], "columns was a, b, is a"),
     ],

@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from ema_cli.errors import FileTrouble
-from ema_cli.formats.base import Batch, Floats
+from ema_cli.formats.base import Batch, Floats, Sink
+from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import (
     MAGIC,
     Chunk,
@@ -37,7 +38,7 @@ from ema_cli.formats.parquet.footer import (
     schema_of,
     split,
 )
-from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, new_columns, workers
+from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, workers
 from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
 
 # Beyond these an input is read and written anew: its footer is held in memory as Python objects, and the new
@@ -121,7 +122,7 @@ def original_of(
         return None
 
 
-class ParquetCopySink:
+class ParquetCopySink(Sink):
     """Appends to a Parquet file the kept columns of `original` and, batch by batch, new ones.
 
     schema: of the output, as `ParquetSink` has it. kept: positions of the columns that are kept. names: of

@@ -13,20 +13,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Batch, Floats
-from ema_cli.formats.parquet import pandas_index
+from ema_cli.formats import pandas_index
+from ema_cli.formats.base import Batch, Floats, Sink
+from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import MAGIC, File, Footer, Group, moved, split
 from ema_cli.formats.parquet.thrift import Struct, items
+from ema_cli.formats.regroup import Regrouper
 
 # Two batches: enough to compress well, little enough to hold a few of them.
 GROUP_ROWS = 131_072
 # Very wide tables get shorter row groups, for the sake of memory.
 GROUP_CELLS, LEAST_ROWS = GROUP_ROWS * 32, 1024
+# And tables of long texts; most row groups of numbers alone are far below.
+GROUP_BYTES = 128 << 20
 SAMPLE_ROWS = 65_536
 MOST_WORKERS = 4
 
 
-class ParquetSink:
+class ParquetSink(Sink):
     """Appends batches to a Parquet file that begins where `out` stands.
 
     schema: of the rows that bodies give. names: of the new columns, nullable float64 with null where blank.
@@ -34,15 +38,11 @@ class ParquetSink:
     were cut into batches, nor on the number of cores. `out` is only touched by the caller's thread.
     """
 
-    needs_bodies = True
-
     def __init__(self, out: BinaryIO, schema: Any, names: Sequence[str], compression: str = "zstd") -> None:
         self._out, self._compression = Appender(out), compression
         self._input_columns = len(schema)
         self.schema = pandas_index.adding(schema, names)
-        self._group_rows = group_rows(len(self.schema))
-        self._parts: list[Any] = []
-        self._waiting = 0
+        self._groups = Regrouper(group_rows(len(self.schema)), GROUP_BYTES)
         self._dictionary: list[str] | None = None
         self._most_pending = workers()
         self._pool = ThreadPoolExecutor(self._most_pending, "parquet")
@@ -53,20 +53,13 @@ class ParquetSink:
     def write(self, batch: Batch, fields: Floats) -> None:
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""
         columns = [*batch.body.arrow().columns, *new_columns(np.ascontiguousarray(fields.T))]
-        self._parts.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
-        self._waiting += batch.rows
-        if self._waiting >= self._group_rows:
-            table = pa.Table.from_batches(self._parts, self.schema)
-            while self._waiting >= self._group_rows:
-                self._begin(table.slice(0, self._group_rows))
-                table = table.slice(self._group_rows)
-                self._waiting = len(table)
-            self._parts = table.to_batches()
+        for group in self._groups.add(pa.RecordBatch.from_arrays(columns, schema=self.schema)):
+            self._begin(pa.Table.from_batches(group, self.schema))
 
     def finish(self) -> None:
         """Write what is left, and the footer."""
-        if self._waiting:
-            self._begin(pa.Table.from_batches(self._parts, self.schema))
+        if rest := self._groups.rest():
+            self._begin(pa.Table.from_batches(rest, self.schema))
         self._drain(0)
         self._pool.shutdown()
         self._out.append(self._footer.text())
@@ -107,11 +100,6 @@ class Appender:
 def workers() -> int:
     """Threads that encode."""
     return min(os.cpu_count() or 1, MOST_WORKERS)
-
-
-def new_columns(fields: Floats) -> list[Any]:
-    """New fields, (new columns, rows), as Arrow columns with null where blank."""
-    return [pa.array(column, from_pandas=True) for column in fields]
 
 
 def group_rows(columns: int) -> int:

@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Dialect, Floats, Ints, Projection
+from ema_cli.formats.arrow_types import TO_UTF8, binary_array, utf8_name
+from ema_cli.formats.base import Body, Floats, Ints, Layout, Projection
 from ema_cli.formats.text import fields
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.records import Records
-
-TO_UTF8 = "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ..."
 
 
 @dataclass(frozen=True)
-class TextBody:
+class TextBody(Body):
     """A run of records and the bytes that come before them (line endings, blank lines).
 
     begin: where in `records.data` those bytes start. read: the values and times that were made of them.
@@ -32,14 +32,24 @@ class TextBody:
     wanted: Projection
     read: tuple[Floats, Ints | None]
 
-    def texts(self, dialect: Dialect) -> tuple[pa.Array, memoryview]:
-        records = self.records
+    def texts(self, layout: Layout) -> tuple[pa.Array, memoryview]:
+        records, dialect = self.records, layout
+        if not isinstance(dialect, Dialect):
+            places = [Place(column=self.columns[k]) for k in kept_columns(self.columns, self.wanted)]
+            return layout.rows(self.arrow(), places, len(records))
         end = int(records.ends[-1]) if len(records) else self.begin
         tail = memoryview(records.data)[end : records.length]
-        if self.wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
-            offsets = np.append(self.begin, records.ends).astype(np.int32)
-            return fields.binary_array(offsets, records.data), tail
-        return self._chosen(dialect), tail
+        if self.wanted.keep is not None or not dialect.separates_like(self.dialect):
+            return self._chosen(dialect), tail
+        offsets = np.append(self.begin, records.ends).astype(np.int32)
+        own = binary_array(offsets, records.data)
+        return own if records.lacking is None else pc.join(own, self._padding(records.lacking)), tail
+
+    def _padding(self, lacking: Ints) -> pa.Array:
+        """What records with too few fields need at their end."""
+        one = self.dialect.delimiter + (fields.BLANK if self.dialect.spaces else b"")
+        texts = pa.array([one * k for k in range(int(lacking.max()) + 1)], pa.binary())
+        return pc.take(texts, lacking)
 
     def head(self, rows: int) -> TextBody:
         values, times = self.read
@@ -55,12 +65,14 @@ class TextBody:
         for k, column in enumerate(kept):
             parts += [pa.scalar(dialect.delimiter, pa.binary())] * (k > 0)
             field = fields.raw_fields(records, column)
-            if dialect.delimiter != self.dialect.delimiter:
+            if not dialect.separates_like(self.dialect):
                 coded = field.dictionary_encode()
                 said = [
                     fields.quoted_for(text, self.dialect, dialect) for text in coded.dictionary.to_pylist()
                 ]
                 field = pa.array(said, pa.binary()).take(coded.indices)
+            elif dialect.spaces and records.lacking is not None:
+                field = pa.array([text or fields.BLANK for text in field.to_pylist()], pa.binary())
             parts.append(field)
         return pc.join(*parts)
 
@@ -84,7 +96,7 @@ class TextBody:
         except pa.ArrowInvalid:
             where = Place(column=self.columns[column])
             raise DataError(
-                "text that is not UTF-8 can't go into Parquet",
+                "text that is not UTF-8 can go into no other format",
                 where,
                 TO_UTF8,
             ) from None
@@ -102,13 +114,3 @@ def text_schema(columns: Sequence[str], wanted: Projection) -> pa.Schema:
         kinds[wanted.time] = pa.timestamp("ns", "UTC")
     kept = kept_columns(columns, wanted)
     return pa.schema([(utf8_name(columns[k]), kinds.get(k, pa.string())) for k in kept])
-
-
-def utf8_name(name: str) -> str:
-    """The name itself. Raises DataError where it holds bytes that are no UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = Place(column=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        raise DataError("a name that is not UTF-8 can't go into Parquet", shown, TO_UTF8) from None
-    return name

@@ -1,28 +1,22 @@
-"""Fields of text to float64: what is a number, what is missing, what is neither."""
+"""Fields of text to float64, a column at a time: what is a number, what is missing, what is neither."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import LARGEST, Dialect, Floats
+from ema_cli.formats.base import Floats, Oddity
 from ema_cli.formats.text.records import QUOTE, Records
+from ema_cli.notation import COMMA_TO_POINT, LARGEST, NUMBER, Notation
 
 Bools = NDArray[np.bool_]
-
-# The empty cell and the spellings that pandas reads as missing by default.
-MISSING = frozenset(
-    b",#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN"
-    b",<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null".split(b",")
-)
-NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-# With a decimal comma a point makes a cell no number: it turns into a byte that no number has.
-_COMMA_TO_POINT = bytes.maketrans(b",.", b".\0")
-_SPACES = (32, 9)
+Bounds = NDArray[np.int32]
+_SPACES = (b" ", b"\t")
 
 
 class BadCellError(ValueError):
@@ -33,94 +27,136 @@ class BadCellError(ValueError):
         self.row, self.column, self.text = row, column, text
 
 
-class NumberReader:
-    """Reads chosen columns of records; remembers whether cells have so far needed trimming."""
+class AgainError(ValueError):
+    """Records that are the header once more, and so are none; rows count from 0."""
 
-    def __init__(self, columns: Sequence[int], dialect: Dialect, invalid: str) -> None:
-        self.columns, self.dialect, self.invalid = list(columns), dialect, invalid
+    def __init__(self, rows: list[int]) -> None:
+        super().__init__(f"the header again: {rows}")
+        self.rows = rows
+
+
+class NumberReader:
+    """Reads chosen columns of records; remembers whether cells have so far needed more than a cast.
+
+    header: a record that says just this is no record; None where that can't be told from one.
+    """
+
+    def __init__(
+        self, columns: Sequence[int], notation: Notation, invalid: str, header: bytes | None = None
+    ) -> None:
+        self.columns, self.notation, self.invalid = list(columns), notation, invalid
+        self.header = header
         self.untidy = False
 
-    def read(self, records: Records) -> tuple[Floats, int]:
-        """(records, columns) float64 with NaN where missing, and how many cells were no number.
+    def read(self, records: Records) -> tuple[Floats, list[Oddity]]:
+        """(records, columns) float64 with NaN where missing, and the cells that were no number.
 
-        Raises BadCellError for the first of those, unless `invalid` is 'missing'.
+        Raises BadCellError for the first of those, unless `invalid` is 'missing'; AgainError where the header
+        is among the records.
         """
         count, width = len(records), len(self.columns)
         if not count or not width:
-            return np.empty((count, width)), 0
+            return np.empty((count, width)), []
         bounds = np.empty((count, 2 * width), np.int32)
         for k, column in enumerate(self.columns):
             bounds[:, 2 * k], bounds[:, 2 * k + 1] = records.bounds(column)
-        data = records.data.translate(_COMMA_TO_POINT) if self.dialect.decimal_comma else records.data
         if not self.untidy:
             filled = bounds[:, 1::2] > bounds[:, 0::2]
-            values = _cast(data, bounds, filled)
+            values = _cast(self._pointed(records.data), bounds, filled)
             if values is not None and _are_finite(values, filled):
-                return values, 0
+                return self._without_na(values), []
             self.untidy = True
-        return self._read_untidy(records, data, bounds)
+        return self._read_untidy(records, bounds)
 
-    def _read_untidy(self, records: Records, data: bytes, bounds: NDArray[np.int32]) -> tuple[Floats, int]:
-        """Cells with spaces, quotes, NA spellings or text among them."""
-        _trim(np.frombuffer(data, np.uint8), bounds)
-        starts, ends = bounds[:, 0::2], bounds[:, 1::2]
-        filled = ends > starts
-        values = _cast(data, bounds, filled)
-        if values is None or not _are_finite(values, filled):
-            texts = _slots(data, bounds, filled)
-            is_number = pc.matches(texts, NUMBER)
-            number = np.append(is_number.to_numpy(zero_copy_only=False), False).reshape(len(bounds), -1)[
-                :, ::2
-            ]
-            values = _cast(data, bounds, number)
-            assert values is not None  # the pattern admits only what the cast reads
-            odd = filled & ~(number & (np.abs(values) < LARGEST))
-            return values, self._judge(records, starts, ends, odd, values)
-        return values, 0
+    def _pointed(self, data: bytes) -> bytes:
+        return data.translate(COMMA_TO_POINT) if self.notation.decimal_comma else data
 
-    def _judge(
-        self, records: Records, starts: NDArray[np.int32], ends: NDArray[np.int32], odd: Bools, values: Floats
-    ) -> int:
-        """Cells that are no finite number: missing, invalid or an error. Returns how many were invalid."""
-        invalid = 0
+    def _without_na(self, values: Floats) -> Floats:
+        """The values, blank where a number stands for missing."""
+        for number in self.notation.na_numbers:
+            values[values == number] = np.nan
+        return values
+
+    def _read_untidy(self, records: Records, bounds: Bounds) -> tuple[Floats, list[Oddity]]:
+        """Cells with spaces, quotes, units, groups, NA spellings or text among them."""
+        bytes_ = np.frombuffer(records.data, np.uint8)
+        _trim(bytes_, bounds)
+        bare, data = bounds, records.data
+        if self.notation.stripped:
+            bare = bounds.copy()
+            _strip(bytes_, bare, self.notation.stripped)
+        wrong: Bools | None = None
+        if self.notation.marks:
+            data, bare, wrong = ungrouped(data, bare, self.notation.marks)
+        data = self._pointed(data)
+        filled = bare[:, 1::2] > bare[:, 0::2]
+        likely = filled if wrong is None else filled & ~wrong
+        values = _cast(data, bare, likely)
+        if values is None:
+            values, odd = self._matched(data, bare, likely)
+        else:
+            odd = likely & ~(np.abs(values) < LARGEST)
+        if wrong is not None:
+            odd |= filled & wrong
+        values = self._without_na(values)
+        return values, self._judge(records, bounds, odd, values) if odd.any() else []
+
+    def _matched(self, data: bytes, bounds: Bounds, likely: Bools) -> tuple[Floats, Bools]:
+        """The values of those cells that are numbers, and which of the likely ones are none."""
+        is_number = pc.matches(_slots(data, bounds, likely), NUMBER)
+        flat = np.append(is_number.to_numpy(zero_copy_only=False), False)
+        number = flat.reshape(len(bounds), -1)[:, ::2]
+        values = _cast(data, bounds, number)
+        assert values is not None  # the pattern admits only what the cast reads
+        return values, likely & ~(number & (np.abs(values) < LARGEST))
+
+    def _judge(self, records: Records, bounds: Bounds, odd: Bools, values: Floats) -> list[Oddity]:
+        """Cells that the cast does not read: missing, invalid or an error. Gives those that were invalid."""
+        invalid: dict[int, list[int]] = {}
+        again: dict[int, bool] = {}
         for row, k in zip(*(axis.tolist() for axis in np.nonzero(odd)), strict=True):
-            values[row, k] = np.nan
-            if records.data[starts[row, k] : ends[row, k]] in MISSING:
+            number = self.notation.read(records.data[bounds[row, 2 * k] : bounds[row, 2 * k + 1]])
+            values[row, k] = np.nan if number is None else number
+            if number is not None or again.get(row):
                 continue
+            if row not in again and self.header is not None:
+                again[row] = records.text(row) == self.header
+                if again[row]:
+                    continue
             if self.invalid == "error":
+                if any(again.values()):
+                    break
                 column = self.columns[k]
                 raise BadCellError(row, column, records.field(row, column))
-            invalid += 1
-        return invalid
+            invalid.setdefault(k, []).append(row)
+        if any(again.values()):
+            raise AgainError([row for row, it_is in again.items() if it_is])
+        return [self._oddity(records, k, rows) for k, rows in sorted(invalid.items())]
+
+    def _oddity(self, records: Records, k: int, rows: list[int]) -> Oddity:
+        text = records.field(rows[0], self.columns[k])
+        return Oddity(self.columns[k], len(rows), rows[0], text.decode("utf-8", "replace"))
 
 
-def first_value(records: Records, column: int) -> bytes | None:
+def first_value(records: Records, column: int, notation: Notation) -> bytes | None:
     """The column's first cell that is not missing."""
-    start, end = records.bounds(column)
-    for begin, stop in zip(start.tolist(), end.tolist(), strict=True):
-        cell = records.data[begin:stop]
-        if tidy(cell) not in MISSING:
+    for cell in cells_of(records, column):
+        if not notation.is_missing(cell):
             return cell
     return None
 
 
-def is_number(cell: bytes, dialect: Dialect) -> bool:
+def cells_of(records: Records, column: int) -> Iterator[bytes]:
+    """The cells of a column as they stand."""
+    start, end = records.bounds(column)
+    for begin, stop in zip(start.tolist(), end.tolist(), strict=True):
+        yield records.data[begin:stop]
+
+
+def is_number(cell: bytes, notation: Notation) -> bool:
     """True if the cell is a finite number (missing cells are not)."""
-    end = np.array([len(cell)])
-    records = Records(cell, np.array([0]), end, end[:, np.newaxis], len(cell))
-    try:
-        values, _ = NumberReader([0], dialect, "error").read(records)
-    except BadCellError:
-        return False
-    return not bool(np.isnan(values[0, 0]))
-
-
-def tidy(cell: bytes) -> bytes:
-    """The cell without spaces round it and, if it is quoted, without its quotes."""
-    cell = cell.strip(b" \t")
-    if len(cell) >= 2 and cell[:1] == cell[-1:] == b'"':
-        cell = cell[1:-1].replace(b'""', b'"').strip(b" \t")
-    return cell
+    number = notation.read(cell)
+    return number is not None and not math.isnan(number)
 
 
 def _are_finite(values: Floats, filled: Bools) -> bool:
@@ -128,7 +164,7 @@ def _are_finite(values: Floats, filled: Bools) -> bool:
     return bool(np.count_nonzero(np.abs(values) < LARGEST) == np.count_nonzero(filled))
 
 
-def _slots(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> pa.Array:
+def _slots(data: bytes, bounds: Bounds, wanted: Bools) -> pa.Array:
     """The cells as an Arrow array over `data` itself: cell, gap, cell, gap, … with all but `wanted` null."""
     count, width = wanted.shape
     valid = np.zeros((count, 2 * width), bool)
@@ -138,7 +174,7 @@ def _slots(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), 2 * count * width - 1, buffers)
 
 
-def _cast(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> Floats | None:
+def _cast(data: bytes, bounds: Bounds, wanted: Bools) -> Floats | None:
     """The wanted cells as numbers, NaN elsewhere; None where Arrow finds one that is none."""
     count, width = wanted.shape
     try:
@@ -154,22 +190,105 @@ def _cast(data: bytes, bounds: NDArray[np.int32], wanted: Bools) -> Floats | Non
     return values
 
 
-def _trim(bytes_: NDArray[np.uint8], bounds: NDArray[np.int32]) -> None:
+def _trim(bytes_: NDArray[np.uint8], bounds: Bounds) -> None:
     """Move the bounds of cells inwards past spaces, one pair of quotes, and spaces again, in place."""
     starts, ends = bounds[:, 0::2], bounds[:, 1::2]
-    _trim_spaces(bytes_, starts, ends)
+    _strip(bytes_, bounds, _SPACES)
     last = len(bytes_) - 1
     first, final = bytes_[np.minimum(starts, last)], bytes_[np.maximum(ends - 1, 0)]
     quoted = (first == QUOTE) & (final == QUOTE) & (ends - starts >= 2)
     if quoted.any():
         starts += quoted
         ends -= quoted
-        _trim_spaces(bytes_, starts, ends)
+        _strip(bytes_, bounds, _SPACES)
 
 
-def _trim_spaces(bytes_: NDArray[np.uint8], starts: NDArray[np.int32], ends: NDArray[np.int32]) -> None:
+def _strip(bytes_: NDArray[np.uint8], bounds: Bounds, texts: Sequence[bytes]) -> None:
+    """Move the bounds of cells inwards past any of these texts, as often as there is one, in place."""
+    starts, ends = bounds[:, 0::2], bounds[:, 1::2]
+    moved = True
+    while moved:
+        moved = False
+        for text in texts:
+            length = np.int32(len(text))
+            if (there := _stands_at(bytes_, starts, text) & (ends - starts >= length)).any():
+                starts += there * length
+                moved = True
+            if (there := _stands_at(bytes_, ends - length, text) & (ends - starts >= length)).any():
+                ends -= there * length
+                moved = True
+
+
+def _stands_at(bytes_: NDArray[np.uint8], places: Bounds, text: bytes) -> Bools:
     last = len(bytes_) - 1
-    while (space := (starts < ends) & np.isin(bytes_[np.minimum(starts, last)], _SPACES)).any():
-        starts += space
-    while (space := (starts < ends) & np.isin(bytes_[np.maximum(ends - 1, 0)], _SPACES)).any():
-        ends -= space
+    there: Bools = bytes_[np.clip(places, 0, last)] == text[0]
+    if len(text) > 1 and there.any():
+        for k, byte in enumerate(text[1:], 1):
+            there &= bytes_[np.clip(places + k, 0, last)] == byte
+    return there
+
+
+def ungrouped(data: bytes, bounds: Bounds, marks: Sequence[bytes]) -> tuple[bytes, Bounds, Bools | None]:
+    """The text without the marks that group digits in these cells; their bounds in it; cells grouped wrongly.
+
+    A grouped number has one to three digits, the first no zero, and then marks with three digits after each.
+    """
+    single = [mark[0] for mark in marks if len(mark) == 1]
+    for mark in marks:
+        if len(mark) > 1 and mark in data:
+            data, bounds = _shortened(data, bounds, mark, single[0])
+    bytes_ = np.frombuffer(data, np.uint8)
+    is_mark = bytes_ == single[0]
+    for other in single[1:]:
+        is_mark |= bytes_ == other
+    flat = bounds.reshape(-1)
+    places = np.flatnonzero(is_mark)
+    slots = np.searchsorted(flat, places, "right") - 1
+    inside = (slots >= 0) & (slots % 2 == 0)
+    places, slots = places[inside], slots[inside]
+    if not len(places):
+        return data, bounds, None
+    wrong = _grouped_wrongly(bytes_, flat, places, slots)
+    cells = np.zeros(len(flat) // 2, bool)
+    cells[slots[wrong] // 2] = True
+    kept = np.ones(len(bytes_), bool)
+    kept[places] = False
+    moved = flat - np.searchsorted(places, flat).astype(np.int32)
+    return bytes_[kept].tobytes(), moved.reshape(bounds.shape), cells.reshape(len(bounds), -1)
+
+
+def _grouped_wrongly(
+    bytes_: NDArray[np.uint8], flat: Bounds, places: NDArray[np.int64], slots: NDArray[np.int64]
+) -> Bools:
+    """Which of the marks do not stand between groups of three."""
+    ends, starts = flat[slots + 1], flat[slots].copy()
+    digit = (bytes_ - np.uint8(48)) < 10
+    last = len(bytes_) - 1
+    sound = ends - places > 3
+    for k in (1, 2, 3):
+        sound &= digit[np.minimum(places + k, last)]
+    sound &= ~(digit[np.minimum(places + 4, last)] & (places + 4 < ends))
+    leads = np.append(True, slots[1:] != slots[:-1])
+    starts += np.isin(bytes_[starts], (43, 45)).astype(np.int32)  # a sign
+    before = places - starts
+    good = (before >= 1) & (before <= 3) & (bytes_[np.minimum(starts, last)] != 48)
+    for k in (1, 2, 3):
+        good &= digit[np.maximum(places - k, 0)] | (k > before)
+    follows = np.append(False, places[1:] - places[:-1] == 4)
+    return np.asarray(~(sound & np.where(leads, good, follows)))
+
+
+def _shortened(data: bytes, bounds: Bounds, mark: bytes, byte: int) -> tuple[bytes, Bounds]:
+    """The text with that byte for each of these longer marks, and the bounds in it."""
+    bytes_ = np.frombuffer(data, np.uint8)
+    there = bytes_[: len(bytes_) - len(mark) + 1] == mark[0]
+    for k in range(1, len(mark)):
+        there &= bytes_[k : len(bytes_) - len(mark) + 1 + k] == mark[k]
+    places = np.flatnonzero(there)
+    out = bytes_.copy()
+    out[places] = byte
+    gone = (places[:, np.newaxis] + np.arange(1, len(mark))).reshape(-1)
+    kept = np.ones(len(bytes_), bool)
+    kept[gone] = False
+    moved = bounds - np.searchsorted(gone, bounds.reshape(-1)).astype(np.int32).reshape(bounds.shape)
+    return out[kept].tobytes(), moved

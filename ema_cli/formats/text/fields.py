@@ -10,8 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Dialect, Floats
+from ema_cli.formats.arrow_types import binary_array
+from ema_cli.formats.base import Floats
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.records import Records
+
+# Where spaces separate, a blank field has to be said.
+BLANK = b"NaN"
 
 
 def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
@@ -23,22 +28,6 @@ def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
     bounds = np.stack((starts, ends), axis=1).astype(np.int32)
     every = binary_array(bounds.reshape(-1), data)
     return pc.take(every, np.arange(0, 2 * count - 1, 2))
-
-
-def binary_array(offsets: NDArray[np.int32], data: Any) -> pa.Array:
-    """The pieces of `data` between one offset and the next, as an Arrow binary array."""
-    return pa.Array.from_buffers(
-        pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-
-
-def offsets_and_bytes(array: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """What `binary_array` makes the same array of."""
-    if not len(array):
-        return np.zeros(1, np.int32), np.empty(0, np.uint8)
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
-    return bounds - bounds[0], np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
 
 
 def raw_fields(records: Records, column: int) -> pa.Array:
@@ -74,14 +63,15 @@ def _closing_quote(cell: bytes) -> int:
 
 def quoted(text: bytes, dialect: Dialect) -> bytes:
     """A field that says `text`: in quotes only where it has to be."""
-    if any(mark in text for mark in (dialect.delimiter, b'"', b"\n", b"\r")):
+    marks = (b" ", b"\t") if dialect.spaces else (dialect.delimiter,)
+    if any(mark in text for mark in (*marks, b'"', b"\n", b"\r")) or (dialect.spaces and not text):
         return b'"' + text.replace(b'"', b'""') + b'"'
     return text
 
 
 def quoted_for(field: bytes, own: Dialect, other: Dialect) -> bytes:
     """A field of one dialect as it stands in another."""
-    return field if own.delimiter == other.delimiter else quoted(unquote(field), other)
+    return field if own.separates_like(other) else quoted(unquote(field), other)
 
 
 def shown(cell: bytes) -> str:
@@ -97,6 +87,7 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
     decimals. alone: nothing comes before the fields, so the first delimiter is left out.
     """
     rows, width = fields.shape
+    blank = BLANK if dialect.spaces else b""
     if digits is None:
         # orjson opens with a bracket and puts a comma before every field but the first; so that the first one
         # has a comma too, a blank goes before it.
@@ -105,11 +96,11 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
         flat[1:].reshape(rows, width)[...] = fields
         text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
         if np.isnan(fields).any():
-            text = text.replace(b"null", b"")
+            text = text.replace(b"null", blank)
         end = len(text) - 1  # without the closing bracket
     else:
         template = f",%.{digits}f" * (rows * width)
-        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", b"")
+        text = (template % tuple(fields.reshape(-1).tolist())).encode().replace(b"nan", blank)
         end = len(text)
     commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
     offsets = np.append(commas[::width], end).astype(np.int32)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ema_cli.errors import DataError, Place
-from ema_cli.formats.base import Dialect
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.fields import unquote
+from ema_cli.notation import Notation
 
 BOM, NUL = b"\xef\xbb\xbf", b"\0"
 # What a file of another kind begins with: what it is, and what to try.
@@ -18,25 +19,31 @@ FOREIGN = {
     b"\xff\xfe\0\0": ("UTF-32 text", "iconv -f UTF-32 -t UTF-8 FILE | ema-smooth ..."),
     b"\xff\xfe": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
     b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
-    b"ARROW1": ("an Arrow IPC file", "write it as Parquet or CSV"),
+    b"ARROW1": ("an Arrow IPC file", "--from arrow"),
     b"SQLite format 3": ("an SQLite database", "sqlite3 -csv -header FILE 'select ...' | ema-smooth ..."),
     b"%PDF": ("a PDF document", "a CSV, TSV or Parquet file"),
 }
+
+
+# Excel's own way to name the delimiter, in the first line.
+_SEP_LINE = re.compile(rb'"?sep=([^"\r\n0-9A-Za-z])"?(?:\r?\n|\Z)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Header:
     """The header as it stands, and what it says.
 
-    lead: a byte order mark and blank lines before it. text: the record without its line ending; empty
-    without a header. ending: its line ending, b"" where the input stops before one. fields: its fields as
-    they stand.
+    lead: what comes before it: a byte order mark, lines that are no part of the table. text: the record
+    without its line ending; empty without a header. ending: its line ending, b"" where the input stops before
+    one. fields: its fields as they stand; where records have more, the others are empty. named: how many
+    there are in the header itself.
     """
 
     lead: bytes
     text: bytes
     ending: bytes
     fields: list[bytes]
+    named: int
 
     @property
     def names(self) -> list[str]:
@@ -44,29 +51,68 @@ class Header:
         said = [unquote(field) for field in self.fields]
         return [name.decode("utf-8", "surrogateescape") for name in said]
 
+    def again(self, notation: Notation) -> bytes | None:
+        """What a record says that is this header once more; None where one may say so by chance."""
+        if not self.text or any(notation.read(field) is not None for field in self.fields):
+            return None
+        return self.text
+
+    def padded(self, width: int) -> Header:
+        """The same with that many fields at least, the further ones nameless."""
+        return replace(self, fields=self.fields + [b""] * (width - len(self.fields)))
+
+
+def preamble(data: bytes, skip: int, final: bool) -> tuple[int, bytes | None] | None:
+    """How much of an input comes before its table, and the delimiter that Excel's own line names.
+
+    That is a byte order mark, Excel's `sep=` line and the first `skip` lines. None if more bytes are needed.
+    """
+    at = len(BOM) if data.startswith(BOM) else 0
+    line = _SEP_LINE.match(data, at)
+    if line is not None and not (final or line.group().endswith(b"\n")):
+        return None
+    rest = data[at:].split(b"\n", skip)
+    if len(rest) <= skip and not final:
+        return None
+    end = len(data) - len(rest[-1]) if len(rest) > skip else len(data)
+    return (max(end, 0 if line is None else line.end()), None if line is None else line[1])
+
 
 def split_first(data: bytes, dialect: Dialect, final: bool) -> Header | None:
     """The header at the start of `data`; None if more bytes are needed to see the end of it.
 
-    Without a header the fields are numbers, and nothing of `data` belongs to it but a byte order mark.
+    Without a header the fields are numbers, and nothing of `data` belongs to it.
     """
-    mark = BOM if data.startswith(BOM) else b""
-    lead = mark + blank_lines(data, len(mark))
+    lead = lines_before(data, dialect, final)
     if not final and data.endswith(b"\r") and len(lead) + 1 == len(data):
         return None
-    found = first_record(data, len(lead), dialect.delimiter, final)
+    found = first_record(data, len(lead), dialect, final)
     if found is None:
         return None
     fields, end = found
     if not dialect.header:
         numbers = [b"%d" % (k + 1) for k in range(len(fields))]
-        return Header(mark if fields else lead, b"", b"", numbers)
+        return Header(b"" if fields else lead, b"", b"", numbers, len(numbers))
     text = data[len(lead) : end]
     # A return at the end of the input counts as a line ending that was cut, as it does below the header.
     body = text.removesuffix(b"\n").removesuffix(b"\r")
-    if fields:
-        fields[-1] = fields[-1].removesuffix(b"\r")
-    return Header(lead, body, text[len(body) :], fields)
+    return Header(lead, body, text[len(body) :], fields, len(fields))
+
+
+def lines_before(data: bytes, dialect: Dialect, final: bool) -> bytes:
+    """The blank lines and comments that `data` begins with."""
+    at = 0
+    while True:
+        at += len(blank_lines(data, at))
+        if dialect.spaces and (spaces := re.compile(rb"[ \t]+\r?\n").match(data, at)) is not None:
+            at = spaces.end()
+            continue
+        if not (dialect.comments and data.startswith(dialect.comments, at)):
+            return data[:at]
+        end = data.find(b"\n", at)
+        if end == -1:
+            return data if final else data[:at]
+        at = end + 1
 
 
 def blank_lines(data: bytes, at: int) -> bytes:
@@ -82,21 +128,28 @@ def blank_lines(data: bytes, at: int) -> bytes:
     return data[at:end]
 
 
-def first_record(data: bytes, at: int, delimiter: bytes, final: bool) -> tuple[list[bytes], int] | None:
+def first_record(data: bytes, at: int, dialect: Dialect, final: bool) -> tuple[list[bytes], int] | None:
     """The fields of the record at `at`, and where it ends, newline included; None if it is not all there."""
-    d = re.escape(delimiter)
-    quoted = rb'"[^"]*+(?:""[^"]*+)*+"[^' + d + rb"\n]*"
-    field = re.compile(rb"(" + quoted + rb'|(?!")[^' + d + rb"\n]*)(" + d + rb"|\n|\Z)")
+    spaces = rb" \t" if dialect.spaces else re.escape(dialect.delimiter)
+    quoted = rb'"[^"]*+(?:""[^"]*+)*+"[^' + spaces + rb"\n]*"
+    field = re.compile(rb"(" + quoted + rb'|(?!")[^' + spaces + rb"\n]*)([" + spaces + rb"]|\n|\Z)")
     fields: list[bytes] = []
-    while at < len(data) or (final and fields):
+    begin = at
+    while at < len(data) or (final and at > begin):
         match = field.match(data, at)
         if match is None or (not match.group(2) and not final):
             return None
         fields.append(match.group(1))
         at = match.end()
-        if match.group(2) != delimiter:
-            return fields, at
+        if match.group(2) in (b"\n", b""):
+            return _said(fields, dialect), at
     return (fields, at) if final else None
+
+
+def _said(fields: list[bytes], dialect: Dialect) -> list[bytes]:
+    """The fields of a line: without the return at its end, and without what spaces in a row make."""
+    fields = [*fields[:-1], fields[-1].removesuffix(b"\r")]
+    return [field for field in fields if field] if dialect.spaces else fields
 
 
 def refuse_foreign(head: bytes, name: str) -> None:

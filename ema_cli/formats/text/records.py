@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
-NEWLINE, RETURN, QUOTE = 10, 13, 34
+NEWLINE, RETURN, QUOTE, SPACE, TAB = 10, 13, 34, 32, 9
+QUOTE_BYTE = b'"'
 
 
 class RaggedError(ValueError):
@@ -27,12 +29,30 @@ class RaggedError(ValueError):
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What the lines of a table look like.
+
+    columns: fields a record must have. delimiter: the byte between them; None for runs of spaces and tabs.
+    comments: lines that begin so are no records. pad: a record may have fewer fields. named: the columns
+    that the header names; fields after those are empty (with `pad`).
+    """
+
+    columns: int
+    delimiter: int | None
+    comments: tuple[bytes, ...] = ()
+    pad: bool = False
+    named: int | None = None
+
+
+@dataclass(frozen=True)
 class Records:
     """An index into `data`: starts and ends of the records' text, and the end of every field.
 
     starts, ends: (records,), the end being before the line ending. seps: (records, columns), the position
-    just after each field. length: bytes of `data` these records take, line endings and blank lines included.
-    lines: the physical lines they take, if that is known without counting.
+    just after each field. length: bytes of `data` these records take, line endings and lines that are no
+    records included. lines: the physical lines they take, if that is known without counting. opens: where
+    each field begins, for tables in which that is not just after the field before it. lacking: how many
+    fields each record has too few.
     """
 
     data: bytes
@@ -41,12 +61,16 @@ class Records:
     seps: Ints
     length: int
     lines: int | None = None
+    opens: Ints | None = None
+    lacking: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def bounds(self, column: int) -> tuple[Ints, Ints]:
         """Start and end of a column's field in every record."""
+        if self.opens is not None:
+            return self.opens[:, column], self.seps[:, column]
         start = self.starts if column == 0 else self.seps[:, column - 1] + 1
         end = self.ends if column == self.seps.shape[1] - 1 else self.seps[:, column]
         return start, end
@@ -55,11 +79,26 @@ class Records:
         start, end = self.bounds(column)
         return self.data[start[row] : end[row]]
 
+    def text(self, row: int) -> bytes:
+        """A record as it stands, without its line ending."""
+        return self.data[self.starts[row] : self.ends[row]]
+
     def cut(self, first: int, last: int) -> Records:
         """Records first … last − 1, over the same data; the bytes between records stay with the later one."""
         length = self.length if last >= len(self) else int(self.starts[last])
-        part = slice(first, last)
-        return Records(self.data, self.starts[part], self.ends[part], self.seps[part], length)
+        return self._picked(slice(first, last), length)
+
+    def without(self, rows: Ints) -> Records:
+        """All but these records, whose lines are now among the bytes between the others."""
+        kept = np.ones(len(self), bool)
+        kept[rows] = False
+        return self._picked(kept, self.length)
+
+    def _picked(self, part: slice | Bools, length: int) -> Records:
+        opens = None if self.opens is None else self.opens[part]
+        lacking = None if self.lacking is None else self.lacking[part]
+        starts, ends, seps = self.starts[part], self.ends[part], self.seps[part]
+        return Records(self.data, starts, ends, seps, length, None, opens, lacking)
 
     def pieces(self, rows: int) -> Iterator[tuple[int, Records]]:
         """Even runs of at most `rows` records, each with the place in `data` where its bytes begin."""
@@ -71,39 +110,87 @@ class Records:
             begin = piece.length
 
 
-def index_records(data: bytes, columns: int, delimiter: int, final: bool) -> Records:
+@dataclass(frozen=True)
+class Lines:
+    """The whole lines of a text, and their fields; a line end inside quotes is none.
+
+    newlines: where they end; ends: the same, before a return. fields: how many each has, of which `first` is
+    the first one's place in `opens` and `closes`, which say where fields begin and end. none: lines that are
+    no records: blank ones and comments.
+    """
+
+    starts: Ints
+    newlines: Ints
+    ends: Ints
+    fields: Ints
+    first: Ints
+    opens: Ints
+    closes: Ints
+    none: Bools
+
+
+def index_records(data: bytes, shape: Shape, final: bool) -> Records:
     """The whole records at the start of `data`; what follows them is not yet a record.
 
-    columns: fields a record must have. final: nothing comes after `data`, so a last line needs no line
-    ending. Blank lines are no records unless there is one column. Raises RaggedError.
+    final: nothing comes after `data`, so a last line needs no line ending. Blank lines are no records unless
+    there is one column. Raises RaggedError.
     """
-    text = data + b"\n" if final and data and not data.endswith(b"\n") else data
-    bytes_ = np.frombuffer(text, np.uint8)
-    if QUOTE_BYTE in text:
-        separators = _outside_quotes(text, bytes_, delimiter)
+    text, bytes_, separators, passed = _separated(data, shape, final)
+    columns = shape.columns
+    quoted = QUOTE_BYTE in text
+    if quoted:
         newline = bytes_[separators] == NEWLINE
-        newlines = np.flatnonzero(newline)
-        whole = int(newlines[-1]) + 1 if newlines.size else 0
+        whole = int(np.flatnonzero(newline)[-1]) + 1 if newline.any() else 0
         separators, newline = separators[:whole], newline[:whole]
-        lines = len(newlines)
+        lines = int(np.count_nonzero(newline))
     else:
-        bytes_ = bytes_[: text.rfind(b"\n") + 1]
-        is_newline = bytes_ == NEWLINE
-        lines = int(np.count_nonzero(is_newline))
-        separators = np.flatnonzero(is_newline | (bytes_ == delimiter))
         newline = None
+        lines = int(np.count_nonzero(bytes_ == NEWLINE))
     # The common case: every record has just its fields, so the separators form a table.
-    if lines * columns == len(separators):
+    if shape.delimiter is not None and not len(passed) and lines * columns == len(separators):
         table = separators.reshape(-1, columns)
         if (bytes_[table[:, -1]] == NEWLINE).all():
             records = _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
-            return replace(records, lines=lines) if newline is None else records
+            return records if quoted else replace(records, lines=lines)
     if newline is None:
         newline = bytes_[separators] == NEWLINE
-    return _irregular(data, bytes_, separators, newline, columns)
+    scan = _spaced_lines if shape.delimiter is None else _delimited_lines
+    return _irregular(data, scan(bytes_, separators, newline, passed, columns > 1), shape)
 
 
-QUOTE_BYTE = b'"'
+def record_widths(data: bytes, shape: Shape, final: bool) -> Ints:
+    """The number of fields of each whole record in `data`; blank lines are none."""
+    _, bytes_, separators, passed = _separated(data, shape, final)
+    newline = bytes_[separators] == NEWLINE
+    whole = int(np.flatnonzero(newline)[-1]) + 1 if newline.any() else 0
+    lines = _delimited_lines(bytes_, separators[:whole], newline[:whole], passed, True)
+    return lines.fields[~lines.none]
+
+
+def _separated(data: bytes, shape: Shape, final: bool) -> tuple[bytes, Bytes, Ints, Ints]:
+    """The text without what its comments say, its bytes, the separators in it outside quotes, and where
+    comments begin. Without quotes the bytes are those of whole lines alone."""
+    text = data + b"\n" if final and data and not data.endswith(b"\n") else data
+    plain, passed = _masked(text, shape.comments) if shape.comments else (text, np.empty(0, np.int64))
+    bytes_ = np.frombuffer(plain, np.uint8)
+    if QUOTE_BYTE not in plain:
+        bytes_ = bytes_[: plain.rfind(b"\n") + 1]
+        return plain, bytes_, np.flatnonzero(_is_separator(bytes_, shape)), passed
+    separators = _outside_quotes(bytes_, shape)
+    if separators is None:
+        separators, passed = _walk(text, shape)
+        return text, np.frombuffer(text, np.uint8), separators, passed
+    return plain, bytes_, separators, passed
+
+
+def _is_separator(bytes_: Bytes, shape: Shape) -> Bools:
+    separator: Bools = bytes_ == NEWLINE
+    if shape.delimiter is not None:
+        separator |= bytes_ == shape.delimiter
+        return separator
+    returns = np.append(separator[1:], False) & (bytes_ == RETURN)
+    separator |= returns | (bytes_ == SPACE) | (bytes_ == TAB)
+    return separator
 
 
 def _make(data: bytes, bytes_: Bytes, table: Ints, starts: Ints, most: int) -> Records:
@@ -122,62 +209,150 @@ def _before_return(bytes_: Bytes, starts: Ints, newlines: Ints) -> Ints:
     return np.asarray(newlines - (returns & (newlines > starts)))
 
 
-def _irregular(
-    data: bytes, bytes_: Bytes, separators: Ints, newline: NDArray[np.bool_], columns: int
-) -> Records:
-    """Records where there are blank lines, or else complain of the first with too few or many fields."""
+def _delimited_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints, blanks: bool) -> Lines:
+    """The lines of a text with one delimiter. blanks: lines without anything are no records."""
     last = np.flatnonzero(newline)
     newlines = separators[last]
     fields = np.diff(last, prepend=-1)
     starts = np.append(0, newlines[:-1] + 1)[: len(newlines)]
-    blank = (fields == 1) & (_before_return(bytes_, starts, newlines) == starts) & (columns > 1)
-    wrong = np.flatnonzero(~blank & (fields != columns))
-    sound = int(wrong[0]) if wrong.size else len(last)
-    keep = np.flatnonzero(~blank[:sound])
-    table = separators[last[keep][:, np.newaxis] - np.arange(columns - 1, -1, -1)]
-    records = _make(data, bytes_, table.reshape(-1, columns), starts[keep], len(data))
-    if wrong.size:
-        start = int(starts[sound])
-        above = Records(data, records.starts, records.ends, records.seps, start)
-        raise RaggedError(int(fields[sound]), start, above)
-    # Blank lines after the last record pass with it.
-    length = min(int(newlines[-1]) + 1, len(data)) if len(newlines) else 0
-    return Records(data, records.starts, records.ends, records.seps, length)
+    ends = _before_return(bytes_, starts, newlines)
+    none = (fields == 1) & (ends == starts) & blanks
+    opens = np.append(0, separators[:-1] + 1)[: len(separators)]
+    first = last - fields + 1
+    return Lines(starts, newlines, ends, fields, first, opens, separators, none | _among(starts, passed))
 
 
-def _outside_quotes(text: bytes, bytes_: Bytes, delimiter: int) -> Ints:
-    """Separators that no quoted field contains.
+def _spaced_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints, _: bool) -> Lines:
+    """The lines of a text in which runs of spaces separate; a line of nothing else is no record."""
+    newlines = separators[newline]
+    starts = np.append(0, newlines[:-1] + 1)[: len(newlines)]
+    opens = np.append(0, separators[:-1] + 1)[: len(separators)]
+    filled = separators > opens
+    line: Ints = (np.cumsum(newline) - newline)[filled]
+    fields = np.bincount(line, minlength=len(newlines))
+    ends = _before_return(bytes_, starts, newlines)
+    first, none = np.cumsum(fields) - fields, (fields == 0) | _among(starts, passed)
+    return Lines(starts, newlines, ends, fields, first, opens[filled], separators[filled], none)
+
+
+def _among(starts: Ints, passed: Ints) -> Bools:
+    """Which of these are among those, both being sorted."""
+    found = np.zeros(len(starts), bool)
+    places = np.searchsorted(starts, passed)
+    found[places[places < len(starts)]] = True
+    return found
+
+
+def _irregular(data: bytes, lines: Lines, shape: Shape) -> Records:
+    """Records where not every line is one, or else complain of the first with too few or many fields."""
+    columns = shape.columns
+    wrong = lines.fields != columns if not shape.pad else _too_wide(lines, shape)
+    bad = np.flatnonzero(wrong & ~lines.none)
+    sound = int(bad[0]) if bad.size else len(lines.starts)
+    keep = np.flatnonzero(~lines.none[:sound])
+    records = _table(data, lines, keep, columns, spaced=shape.delimiter is None)
+    if bad.size:
+        start = int(lines.starts[sound])
+        raise RaggedError(int(lines.fields[sound]), start, replace(records, length=start))
+    # What is no record after the last one passes with it.
+    length = min(int(lines.newlines[-1]) + 1, len(data)) if len(lines.newlines) else 0
+    return replace(records, length=length)
+
+
+def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool) -> Records:
+    """Those lines as records of so many fields; the last fields of a record with fewer are at its end."""
+    starts, ends, fields = lines.starts[keep], lines.ends[keep], lines.fields[keep]
+    lacking = columns - fields
+    place = lines.first[keep][:, np.newaxis] + np.arange(columns)
+    if not (spaced or lacking.any()):
+        return Records(data, starts, ends, lines.closes[place].reshape(-1, columns), 0)
+    there = np.arange(columns) < fields[:, np.newaxis]
+    place = np.minimum(place, max(len(lines.closes) - 1, 0))
+    end = np.broadcast_to(ends[:, np.newaxis], place.shape)
+    opens = np.where(there, lines.opens[place], end)
+    # The last field of a record ends before the return, not at the newline.
+    closes = np.where(there, np.minimum(lines.closes[place], end), end)
+    return Records(data, starts, ends, closes, 0, None, opens, lacking if lacking.any() else None)
+
+
+def _too_wide(lines: Lines, shape: Shape) -> Bools:
+    """Lines with more fields than there may be, or with something in those that have no name."""
+    wide = lines.fields > shape.columns
+    if shape.named is not None and shape.named < shape.columns:
+        surplus = np.flatnonzero((lines.fields > shape.named) & ~wide & ~lines.none)
+        after = lines.closes[lines.first[surplus] + shape.named - 1]
+        wide[surplus] = lines.ends[surplus] - after != lines.fields[surplus] - shape.named
+    return wide
+
+
+def _masked(text: bytes, comments: tuple[bytes, ...]) -> tuple[bytes, Ints]:
+    """The text with NULs for all that comments say, and where they begin.
+
+    A line inside a quoted field is none; that is so where an odd number of quotes comes before it, or else
+    the rule of `_outside_quotes` is broken and found to be.
+    """
+    places = {0} if text.startswith(comments) else set()
+    for mark in comments:
+        at = -1
+        while (at := text.find(b"\n" + mark, at + 1)) != -1:
+            places.add(at + 1)
+    quoted, quotes, at = QUOTE_BYTE in text, 0, 0
+    pieces, passed = [], []
+    for place in sorted(places):
+        quotes += text.count(QUOTE_BYTE, at, place) if quoted else 0
+        pieces.append(text[at:place])
+        at = place
+        if quotes % 2 == 0:
+            end = text.find(b"\n", place)
+            at = len(text) if end == -1 else end
+            pieces.append(bytes(at - place))
+            passed.append(place)
+    return (b"".join([*pieces, text[at:]]) if passed else text), np.array(passed, np.int64)
+
+
+def _outside_quotes(bytes_: Bytes, shape: Shape) -> Ints | None:
+    """Separators that no quoted field contains; None where that is not to be seen from the quotes alone.
 
     A separator is inside quotes if an odd number of quotes comes before it, provided every quote opens a
-    field, closes one or is doubled inside one. That is checked; text that breaks the rule is walked field
-    by field instead.
+    field, closes one or is doubled inside one. That is checked.
     """
+    separator = _is_separator(bytes_, shape)
     quotes = np.flatnonzero(bytes_ == QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
-    before = bytes_[np.maximum(opening - 1, 0)]
-    opens = (before == delimiter) | (before == NEWLINE) | (before == QUOTE) | (opening == 0)
-    after = bytes_[np.minimum(closing + 1, len(bytes_) - 1)]
-    closes = (after == delimiter) | (after == NEWLINE) | (after == QUOTE) | (closing == len(bytes_) - 1)
-    returns = np.flatnonzero(after == RETURN)
+    before, after = np.maximum(opening - 1, 0), np.minimum(closing + 1, len(bytes_) - 1)
+    opens = separator[before] | (bytes_[before] == QUOTE) | (opening == 0)
+    closes = separator[after] | (bytes_[after] == QUOTE) | (closing == len(bytes_) - 1)
+    returns = np.flatnonzero(bytes_[after] == RETURN)
     closes[returns] = bytes_[np.minimum(closing[returns] + 2, len(bytes_) - 1)] == NEWLINE
     if not (opens.all() and closes.all()):
-        return _walk(text, delimiter)
+        return None
     if len(quotes) % 2:  # all that follows is inside the field that is still open
-        bytes_ = bytes_[: int(quotes[-1])]
-    separators = np.flatnonzero((bytes_ == NEWLINE) | (bytes_ == delimiter))
+        separator = separator[: int(quotes[-1])]
+    separators = np.flatnonzero(separator)
     return np.asarray(separators[np.searchsorted(quotes, separators) % 2 == 0])
 
 
-def _walk(text: bytes, delimiter: int) -> Ints:
-    """The same, one field after another: for quotes in places where they are just letters."""
-    d = re.escape(bytes([delimiter]))
+def _walk(text: bytes, shape: Shape) -> tuple[Ints, Ints]:
+    """Separators and comments, one field after another: for quotes in places where they are just letters."""
+    d = rb" \t" if shape.delimiter is None else re.escape(bytes([shape.delimiter]))
     # A quoted field with what may trail its closing quote, or a plain one; then the separator. No second
     # thoughts (*+): half of a doubled quote does not close a field whose end has not arrived.
     field = re.compile(
         rb'(?:"[^"]*+(?:""[^"]*+)*+"[^' + d + rb"\n]*|(?!\")[^" + d + rb"\n]*)([" + d + rb"\n])"
     )
-    found, at = [], 0
-    while (match := field.match(text, at)) is not None:
-        found.append(match.start(1))
+    comment = re.compile(b"(?:%b)[^\n]*+(\n)" % b"|".join(map(re.escape, shape.comments)))
+    found: list[int] = []
+    passed: list[int] = []
+    at = 0
+    while True:
+        begins = bool(shape.comments) and (at == 0 or text[at - 1] == NEWLINE)
+        said = comment.match(text, at) if begins else None
+        match = said or field.match(text, at)
+        if match is None:
+            break
+        passed += [at] * (said is not None)
         at = match.end()
-    return np.array(found, np.int64)
+        if shape.delimiter is None and text[at - 2 : at] == b"\r\n" and [at - 2] != found[-1:]:
+            found.append(at - 2)
+        found.append(at - 1)
+    return np.array(found, np.int64), np.array(passed, np.int64)

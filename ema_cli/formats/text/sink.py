@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Batch, Dialect, Floats
+from ema_cli.formats.base import Batch, Floats, Sink, Splicer
+from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.fields import quoted, texts_of
 
 # Records to splice at once. Their buffers differ a little in size each time; large ones would leave the heap
@@ -16,14 +17,12 @@ from ema_cli.formats.text.fields import quoted, texts_of
 AT_ONCE = 16_384
 
 
-class TextSink:
+class TextSink(Sink, Splicer):
     """Writes records and their new fields.
 
     header: the text of the kept columns' names and the line ending after it, as `Source.header` gives them.
     alone: no column of the input is kept, so there is nothing to put the first delimiter after.
     """
-
-    needs_bodies = True
 
     def __init__(
         self,
@@ -35,7 +34,8 @@ class TextSink:
         digits: int | None = None,
         alone: bool = False,
     ) -> None:
-        self.out, self.dialect, self.digits, self.alone = out, dialect, digits, alone
+        self.out, self.layout, self.digits, self.alone = out, dialect, digits, alone
+        self.dialect, self.splicer = dialect, self
         text, ending = header
         if dialect.header:
             new = [quoted(name.encode("utf-8", "surrogateescape"), dialect) for name in names]

@@ -15,17 +15,31 @@ import numpy as np
 import pyarrow as pa
 
 from ema_cli.errors import DataError, Place, delimiter_hint
-from ema_cli.formats.base import BATCH_ROWS, Batch, Dialect, Projection, Sample
+from ema_cli.formats.base import (
+    BATCH_ROWS,
+    Batch,
+    Clock,
+    Floats,
+    Ints,
+    Layout,
+    Projection,
+    Sample,
+    Source,
+)
+from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.body import TextBody, text_schema
-from ema_cli.formats.text.header import Header, refuse_bare_returns, refuse_foreign, split_first
-from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, index_records
+from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
+from ema_cli.formats.text.dialect import Dialect
+from ema_cli.formats.text.header import Header, preamble, refuse_bare_returns, refuse_foreign, split_first
+from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
-from ema_cli.times import BadTimeError, to_nanoseconds
+from ema_cli.notation import tidy as cells_tidy
 
 LONGEST_RECORD = 1 << 26
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
 LONG = 64
+# Records within which the widest one is looked for, where they may differ.
+PAD_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,10 @@ class Block:
     line: int
 
 
-class TextSource:
+class TextSource(Source):
     """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
+
+    kind = "text"
 
     def __init__(
         self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
@@ -52,19 +68,37 @@ class TextSource:
         self.waiting: list[Block] = []
         self.head = self._read_header()
         self.columns = self.head.names
+        self.again = self.head.again(self.dialect.notation)
+        named = self.head.named if self.dialect.header else None
+        self.shape = replace(self._shape(len(self.columns)), named=named)
 
-    def header(self, wanted: Projection, dialect: Dialect) -> tuple[bytes, bytes]:
-        head = self.head
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        head, dialect = self.head, layout
+        if not isinstance(dialect, Dialect):
+            return layout.heading([self.columns[k] for k in kept_columns(self.columns, wanted)])
         if not self.dialect.header or not head.fields:
             return head.lead, b""
-        if wanted.keep is None and dialect.delimiter == self.dialect.delimiter:
-            return head.lead + head.text, head.ending
-        kept = range(len(head.fields)) if wanted.keep is None else wanted.keep
+        if wanted.keep is None and dialect.separates_like(self.dialect):
+            nameless = len(head.fields) - head.named
+            return head.lead + head.text + nameless * dialect.delimiter, head.ending
+        kept = kept_columns(self.columns, wanted)
         names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
         return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Projection) -> pa.Schema:
         return text_schema(self.columns, wanted)
+
+    def joint(self, wanted: Projection) -> Batch | None:
+        """The line ending that the last record lacks."""
+        if not self.unfinished:
+            return None
+        values = np.empty((0, len(wanted.values)))
+        times = None if wanted.time is None else np.empty(0, np.int64)
+        nothing = empty_records(b"\n", len(self.columns))
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
+        keys = [np.empty(0, object) for _ in wanted.keys]
+        place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
+        return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
 
     def close(self) -> None:
         self.reader.close()
@@ -73,10 +107,10 @@ class TextSource:
 
     def _read_header(self) -> Header:
         """The first record; raises DataError for what is no table of text."""
+        lead = self._read_preamble()
         while True:
             header = None
             if self.ended or b"\n" in self.rest:
-                refuse_foreign(self.rest, self.name)
                 header = split_first(self.rest, self.dialect, self.ended)
             if header is not None:
                 break
@@ -86,7 +120,39 @@ class TextSource:
         refuse_bare_returns(header, self.name)
         taken = len(header.lead) + len(header.text) + len(header.ending)
         self._consume(taken)
-        return header
+        if self.dialect.pad and header.fields:
+            header = header.padded(self._widest(header))
+        return replace(header, lead=lead + header.lead)
+
+    def _read_preamble(self) -> bytes:
+        """What comes before the table; minds the delimiter that Excel's line names."""
+        found = None
+        while found is None:
+            if self.ended or b"\n" in self.rest:
+                refuse_foreign(self.rest, self.name)
+                found = preamble(self.rest, self.dialect.skip, self.ended)
+            if found is None:
+                self._more()
+        length, delimiter = found
+        if delimiter is not None and not self.dialect.named:
+            self.dialect = replace(self.dialect, delimiter=delimiter)
+            self.delimiter = delimiter
+        before = self.rest[:length]
+        self._consume(length)
+        return before
+
+    def _widest(self, header: Header) -> int:
+        """The most fields that one of the first records has, which are read ahead for it."""
+        if self.dialect.spaces:  # in which no field is empty
+            return 0
+        shape = self._shape(header.named)
+        while len(widths := record_widths(self.rest, shape, self.ended)) < PAD_SAMPLE and not self.ended:
+            self._more()
+        return int(widths[:PAD_SAMPLE].max(initial=0))
+
+    def _shape(self, columns: int) -> Shape:
+        dialect = self.dialect
+        return Shape(columns, None if dialect.spaces else dialect.delimiter[0], dialect.comments, dialect.pad)
 
     def _more(self) -> None:
         """Append what has arrived to `rest`; notes the end of the input."""
@@ -128,9 +194,7 @@ class TextSource:
                 self._more()
                 continue
             try:
-                records = index_records(
-                    self.rest, len(self.columns), self.dialect.delimiter[0], final=self.ended
-                )
+                records = index_records(self.rest, self.shape, final=self.ended)
             except RaggedError as error:
                 if not error.records.length:
                     raise self._ragged(error) from None
@@ -167,17 +231,24 @@ class TextSource:
         undecided, found, seen = list(candidates), [], 0
         while undecided and seen < most and (block := self._next_block()) is not None:
             self.waiting.append(block)
-            records = block.records.cut(0, most - seen)
+            records = self._without_header(block.records).cut(0, most - seen)
             for column in list(undecided):
-                first = cells.first_value(records, column)
+                first = cells.first_value(records, column, self.dialect.notation)
                 if first is not None:
                     undecided.remove(column)
-                    found += [column] * cells.is_number(first, self.dialect)
+                    found += [column] * cells.is_number(first, self.dialect.notation)
             seen += len(records)
         return Sample(sorted(found), undecided, seen)
 
+    def _without_header(self, records: Records) -> Records:
+        """The records but for those that are the header once more."""
+        if self.again is None or self.again not in records.data:
+            return records
+        rows = [row for row in range(len(records)) if records.text(row) == self.again]
+        return records.without(np.array(rows, np.int64)) if rows else records
+
     def batches(self, wanted: Projection) -> Iterator[Batch]:
-        reader = cells.NumberReader(wanted.values, self.dialect, wanted.invalid)
+        reader = cells.NumberReader(wanted.values, self.dialect.notation, wanted.invalid, self.again)
         for block in self._blocks():
             for begin, piece in block.records.pieces(BATCH_ROWS):
                 place = partial(self._place, block)
@@ -190,47 +261,53 @@ class TextSource:
         reader, wanted = how
         try:
             yield self._batch(records, begin, how, place)
-        except (cells.BadCellError, BadTimeError) as error:
-            above = records.cut(0, error.row)
-            if above.length > begin:  # blank lines at least
-                yield from self._batches_of(above, begin, (reader, wanted), place)
-            raise self._bad(error, records, wanted, place) from None
+            return
+        except cells.AgainError as error:
+            yield from self._batches_of(records.without(np.array(error.rows)), begin, how, place)
+            return
+        except cells.BadCellError as error:
+            row, bad = error.row, self._bad(error, records, place)
+        except BadClockError as error:
+            where = place(records, error.row, error.column)
+            row, bad = error.row, DataError(error.problem, where, error.hint)
+        above = records.cut(0, row)
+        if above.length > begin:  # blank lines at least
+            yield from self._batches_of(above, begin, (reader, wanted), place)
+        raise bad
 
     def _batch(
         self, records: Records, begin: int, how: tuple[cells.NumberReader, Projection], place: Any
     ) -> Batch:
         reader, wanted = how
-        values, invalid = reader.read(records)
-        times = None
-        if wanted.time is not None:
-            times = to_nanoseconds(fields.contents(records, wanted.time), wanted.time_unit)
+        values, oddities = reader.read(records)
+        times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
-        return Batch(len(records), values, times, keys, body, partial(place, records), invalid, self.taken())
+        extra = [fields.contents(records, column) for column in wanted.extra]
+        where = partial(place, records)
+        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+
+    def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:
+        def numbers(column: int) -> Floats:
+            return cells.NumberReader((column,), self.dialect.notation, wanted.invalid).read(records)[0][:, 0]
+
+        return ClockReader(wanted, values, partial(fields.contents, records), numbers).read()
 
     def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
         return Place(self.name, line, None if column is None else self.columns[column])
 
-    def _bad(
-        self, error: cells.BadCellError | BadTimeError, records: Records, wanted: Projection, place: Any
-    ) -> DataError:
-        if isinstance(error, BadTimeError):
-            where = place(records, error.row, wanted.time)
-            # Not the error's own words, which count rows from where the batch happens to begin.
-            problem = f"{error.text!r} is {error.problem}"
-            hint = error.hint or "times as 2024-01-31T12:00:00Z, or numbers with --time-unit s"
-            return DataError(problem, where, hint)
+    def _bad(self, error: cells.BadCellError, records: Records, place: Any) -> DataError:
         where = place(records, error.row, error.column)
         return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
 
     def _number_hint(self, text: bytes) -> str:
         """What to try for a cell that is no number."""
-        tidy = cells.tidy(text)
+        tidy = cells_tidy(text)
         if (
             not self.dialect.decimal_comma
             and tidy.count(b",") == 1
-            and cells.is_number(tidy, replace(self.dialect, decimal_comma=True))
+            and cells.is_number(tidy, replace(self.dialect.notation, decimal_comma=True))
         ):
             return "--decimal , for numbers with a decimal comma"
         return "--invalid missing to leave such cells out, or -c COLUMN to choose other columns"

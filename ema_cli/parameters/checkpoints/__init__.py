@@ -18,14 +18,14 @@ __all__ = ["METADATA_KEY", "Checkpoint", "CheckpointWriter", "format_of", "open_
 
 WriterMaker = Callable[[BinaryIO, str, Sequence[TensorInfo], dict[str, str]], CheckpointWriter]
 
-_INDEX = ".safetensors.index.json"
+_INDEXES = (".safetensors.index.json", ".bin.index.json")
 _TORCH = (".pt", ".pth", ".ckpt", ".bin")
 
 
 def format_of(name: str | os.PathLike[str]) -> str | None:
     """`safetensors`, `index`, `npz` or `torch` by the suffix; None for any other."""
     lower = os.fspath(name).lower()
-    if lower.endswith(_INDEX):
+    if lower.endswith(_INDEXES):
         return "index"
     suffix = Path(lower).suffix
     return {".safetensors": "safetensors", ".npz": "npz", **dict.fromkeys(_TORCH, "torch")}.get(suffix)
@@ -45,9 +45,9 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
 
         return SafetensorsFile(name)
     if kind == "index":
-        from ema_cli.parameters.checkpoints.shards import ShardedSafetensors
+        from ema_cli.parameters.checkpoints.shards import ShardedCheckpoint
 
-        return ShardedSafetensors(name)
+        return ShardedCheckpoint(name)
     if kind == "npz":
         from ema_cli.parameters.checkpoints.npz import NpzFile
 
@@ -57,7 +57,7 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
 
         return TorchFile(name, key)
     raise FileTrouble(
-        name, "is no checkpoint by its suffix", f".safetensors, *{_INDEX}, .npz, {', '.join(_TORCH)}"
+        name, "is no checkpoint by its suffix", f".safetensors, *{_INDEXES[0]}, .npz, {', '.join(_TORCH)}"
     )
 
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble
+from ema_cli.io.names import is_pattern, matches, natural_key
 from ema_cli.parameters.checkpoints import METADATA_KEY, format_of, open_checkpoint
-from ema_cli.parameters.checkpoints.shards import weight_map
+from ema_cli.parameters.checkpoints.shards import read_index
 
-_DIGITS = re.compile(r"(\d+)")
 _STEP = re.compile(r"(?:step|iter|iteration)s?[-_=. ]?(\d+)", re.IGNORECASE)
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts step_9 before step_10: digits compare as numbers."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(name) if part != ""
-    ]
 
 
 def expanded(given: Sequence[str]) -> list[str]:
@@ -32,11 +24,11 @@ def expanded(given: Sequence[str]) -> list[str]:
     for name in given:
         if Path(name).is_dir():
             found += _in_folder(name)
-        elif glob.has_magic(name) and not Path(name).exists():
-            matches = sorted(glob.glob(name), key=natural_key)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-            if not matches:
+        elif is_pattern(name):
+            there = matches(name)
+            if not there:
                 raise FileTrouble(name, "matches no file")
-            found += matches
+            found += there
         else:
             found.append(name)
     return found
@@ -45,7 +37,7 @@ def expanded(given: Sequence[str]) -> list[str]:
 def _in_folder(folder: str) -> list[str]:
     names = sorted((str(path) for path in Path(folder).iterdir() if path.is_file()), key=natural_key)
     indexes = [name for name in names if format_of(name) == "index"]
-    shards = {str(Path(index).parent / shard) for index in indexes for shard in weight_map(index).values()}
+    shards = {str(Path(index).parent / shard) for index in indexes for shard in read_index(index)[0].values()}
     kept = [name for name in names if format_of(name) is not None and name not in shards]
     kept = [name for name in kept if not _made_here(name)]
     kinds = sorted({str(format_of(name)).replace("index", "safetensors") for name in kept})
@@ -77,7 +69,7 @@ def step_of(name: str) -> int:
     path = Path(name)
     stem = path.name.split(".safetensors")[0] if format_of(name) == "index" else path.stem
     for text in (stem, path.parent.name):
-        if found := _STEP.findall(text) or _DIGITS.findall(text):
+        if found := _STEP.findall(text) or re.findall(r"\d+", text):
             return int(found[-1])
     raise FileTrouble(
         name, "has no step in its name, which --per-step needs", "names such as step_1000.safetensors"

@@ -1,187 +1,144 @@
-"""NumPy's .npz, read and written by slices through the zip's members; never a pickle.
+"""NumPy's .npz, read and written by slices; never a pickle.
 
-NumPy writes bfloat16 as two nameless bytes (`<V2`). Files written here say in their metadata, the member
-`__ema_smooth__.npy`, which tensors those are; in other files they are refused, not guessed.
+NumPy writes bfloat16 as two nameless bytes (`<V2`). Files written here name such dtypes in the comment of the
+member; in other files they are refused, not guessed. Metadata is the archive's comment, as JSON
+(`unzip -z FILE` prints it), so that nothing lies beside the model's arrays.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import IO, Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ema_cli.errors import DataError, FileTrouble
-from ema_cli.io.atomic import system_words
-from ema_cli.parameters.checkpoints.stream import WholeWrites
+from ema_cli.io.archive import MOST_COMMENT, ArchiveReader, ArchiveWriter, Member, NpyHeader
+from ema_cli.parameters.checkpoints.stream import METADATA_KEY, Checkpoint, CheckpointWriter
+from ema_cli.parameters.checkpoints.turned import Turned
 from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named
 
-_METADATA = "__ema_smooth__"
-# What zipfile raises for damaged, encrypted or exotic archives.
-_ZIP_TROUBLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
-# The earliest time a zip can hold: no clock in the output, the same tensors give the same bytes.
-_NO_CLOCK = (1980, 1, 1, 0, 0, 0)
+# Where files of version 0.1 kept metadata and the names of nameless dtypes: an array beside the model's.
+_OLD_METADATA = "__ema_smooth__"
+# Metadata that a comment has no room for, in practice that of a state with a thousand parameters or files.
+_LONG_METADATA = "ema_smooth.json"
+_NO_METADATA = "is not what ema-weights writes"
 
 
-class NpzFile:
-    """One .npz file; a tensor's slices are read one after the other without going back."""
+class NpzFile(Checkpoint):
+    """One .npz file. Large members that NumPy compressed are quickest read from begin to end."""
 
     def __init__(self, name: str) -> None:
         """Raises FileTrouble where the file can't be read or is no sound .npz file."""
-        self.name = name
-        self.keys: Sequence[str] = ()
+        super().__init__(name)
+        self._archive = ArchiveReader(name)
+        self._open: tuple[str, Member, NpyHeader] | None = None
+        self._turned: Turned | None = None
+        self._fortran: set[str] = set()
         try:
-            self._zip = zipfile.ZipFile(name)
-        except OSError as error:
-            raise FileTrouble(name, system_words(error)) from error
-        except _ZIP_TROUBLE as error:
-            raise FileTrouble(name, "is no .npz file, or is cut short (no end of a zip archive)") from error
-        self._member: IO[bytes] | None = None
-        self._at = ("", 0)
-        self._whole: Array | None = None
-        try:
-            self._read_headers()
+            dtypes = self._read_metadata()
+            for member, entry in self._archive.members.items():
+                tensor = member.removesuffix(".npy")
+                if member in (_LONG_METADATA, f"{_OLD_METADATA}.npy"):
+                    continue
+                if tensor == member:
+                    self.others.append(member)
+                    continue
+                _, header = self._archive.header(member)
+                self._add(tensor, header, dtypes.get(tensor) or entry.comment.decode("ascii", "replace"))
         except BaseException:
-            self._zip.close()
+            self._archive.close()
             raise
 
-    def _read_headers(self) -> None:
-        self.tensors: dict[str, TensorInfo] = {}
-        self.others: Sequence[str] = [entry for entry in self._zip.namelist() if not entry.endswith(".npy")]
-        self._fortran: set[str] = set()
-        self.metadata, dtypes = self._read_metadata()
-        for entry in self._zip.namelist():
-            tensor = entry.removesuffix(".npy")
-            if entry in self.others or tensor == _METADATA:
-                continue
-            if tensor in self.tensors:
-                raise FileTrouble(self.name, f"holds {tensor!r} twice")
-            with self._open(tensor) as member:
-                shape, fortran, dtype = self._header(member, tensor)
-                there = self._zip.getinfo(entry).file_size - member.tell()
-            info = TensorInfo(tensor, self._named(dtype, dtypes.get(tensor), tensor), shape)
-            if info.size * dtype.itemsize != there:
-                raise FileTrouble(
-                    self.name, f"is damaged: {tensor!r} has {there} bytes for its shape {shape}"
-                )
-            self.tensors[tensor] = info
-            if fortran and len(shape) > 1:
-                self._fortran.add(tensor)
-
-    def _read_metadata(self) -> tuple[dict[str, str], dict[str, str]]:
-        if f"{_METADATA}.npy" not in self._zip.namelist():
-            return {}, {}
-        with self._open(_METADATA) as member:
-            shape, _, dtype = self._header(member, _METADATA)
-            text = member.read() if shape == () and dtype.kind == "U" else b""
-        try:
-            said = json.loads(text.decode("utf-32-le" if dtype.byteorder != ">" else "utf-32-be"))
-            metadata, dtypes = said["metadata"], said["dtypes"]
-            sound = all(isinstance(value, str) for value in (*metadata.values(), *dtypes.values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            sound = False
-        if not sound:
-            raise FileTrouble(self.name, f"is damaged: its {_METADATA} is not what ema-weights writes")
-        return metadata, dtypes
-
-    def _open(self, tensor: str) -> IO[bytes]:
-        try:
-            return self._zip.open(f"{tensor}.npy")
-        except (*_ZIP_TROUBLE, OSError) as error:
-            raise FileTrouble(self.name, f"is damaged at {tensor!r}: {error}") from error
-
-    def _header(self, member: IO[bytes], tensor: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-        """(shape, Fortran order, dtype); FileTrouble for pickled objects and for what is no array."""
-        try:
-            version = np.lib.format.read_magic(member)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read(member)
-        except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, *_ZIP_TROUBLE) as error:
-            raise FileTrouble(self.name, f"is damaged: {tensor!r} is no .npy array ({error})") from error
+    def _add(self, tensor: str, header: NpyHeader, named: str) -> None:
+        dtype = header.dtype
         if dtype.hasobject:
-            raise FileTrouble(
-                self.name,
-                f"{tensor!r} holds pickled Python objects, which are not loaded as they can run code",
-                "save arrays of numbers only",
+            self.refused[tensor] = (
+                "holds pickled Python objects, which are not loaded as they can run code; "
+                "arrays of numbers are averaged"
             )
-        if any(length < 0 for length in shape):
-            raise FileTrouble(self.name, f"is damaged: {tensor!r} has the shape {shape}")
-        return shape, fortran, dtype
+            return
+        if dtype.kind == "V" and dtype.names is None:
+            try:
+                known = dtype_named(named) if named else None
+            except DataError as error:
+                raise FileTrouble(self.name, f"tensor {tensor!r}: {error.problem}", error.hint) from error
+            if known is None or known.itemsize != dtype.itemsize or known.hasobject:
+                self.refused[tensor] = (
+                    f"has {dtype.itemsize} nameless bytes per value; NumPy saves bfloat16 that way, "
+                    ".safetensors or float32 would keep it"
+                )
+                return
+            dtype = known
+        self.tensors[tensor] = TensorInfo(tensor, dtype, header.shape)
+        if header.fortran:
+            self._fortran.add(tensor)
 
-    def _named(self, dtype: np.dtype[Any], name: str | None, tensor: str) -> np.dtype[Any]:
-        """The dtype, by the name that our metadata has for what NumPy left nameless."""
-        if dtype.kind != "V" or dtype.names is not None:
-            return dtype
+    def _read_metadata(self) -> dict[str, str]:
+        """Read the metadata; return the dtypes that older files name there."""
+        dtypes: dict[str, str] = {}
         try:
-            named = dtype_named(name) if name is not None else None
-        except DataError as error:
-            raise FileTrouble(self.name, f"tensor {tensor!r}: {error.problem}", error.hint) from error
-        if named is None or named.itemsize != dtype.itemsize or named.hasobject:
-            raise FileTrouble(
-                self.name,
-                f"{tensor!r} has {dtype.itemsize} nameless bytes per value; NumPy saves bfloat16 that way",
-                "save as .safetensors, or as float32",
-            )
-        return named
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._member is not None:
-            self._member.close()
-        self._zip.close()
+            if f"{_OLD_METADATA}.npy" in self._archive.members:
+                said = json.loads(str(self._archive.array(f"{_OLD_METADATA}.npy")[()]))
+                metadata, dtypes = said["metadata"], said["dtypes"]
+                if not all(isinstance(value, str) for value in (*metadata.values(), *dtypes.values())):
+                    raise TypeError
+                self.metadata = dict(metadata)
+            elif _LONG_METADATA in self._archive.members:
+                self.metadata = _metadata_in(self._archive.read(_LONG_METADATA))
+            else:
+                with contextlib.suppress(ValueError, AttributeError, RecursionError):  # somebody else's words
+                    self.metadata = _metadata_in(self._archive.comment)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, FileTrouble):
+                raise
+            raise FileTrouble(self.name, f"is damaged: its metadata {_NO_METADATA}") from error
+        return dtypes
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
-        """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble.
+        """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""
+        if self._open is None or self._open[0] != info.name:
+            self._go_to(info)
+        assert self._open is not None  # _go_to set it
+        if self._turned is not None:
+            return self._turned.read(start, stop)
+        _, member, header = self._open
+        at = header.begin + start * info.dtype.itemsize
+        if not member.move_to(at):
+            self._go_to(info)
+            return self.read(info, start, stop)
+        values = np.empty(stop - start, info.dtype)
+        member.readinto(memoryview(values.view(np.uint8).data))
+        return values
 
-        An array in Fortran order is read whole and kept until another tensor is read.
-        """
-        if info.name not in self._fortran:
-            return self._next(info, start, stop)
-        if self._whole is None or self._at[0] != info.name:
-            turned = self._next(info, 0, info.size).reshape(info.shape, order="F")
-            self._whole = turned.reshape(-1)
-        return self._whole[start:stop]
+    def _go_to(self, info: TensorInfo) -> None:
+        self._let_go()
+        self._open = (info.name, *self._archive.header(f"{info.name}.npy"))
+        if info.name in self._fortran:
+            self._turned = Turned(*self._open[1:])
 
-    def _next(self, info: TensorInfo, start: int, stop: int) -> Array:
-        if self._member is None or self._at != (info.name, start):
-            self._go_to(info, start)
-        assert self._member is not None  # _go_to opened it
-        wanted = (stop - start) * info.dtype.itemsize
-        data = bytearray(wanted)
-        room = memoryview(data)
-        try:
-            while room:
-                got = self._member.readinto(room)  # type: ignore[attr-defined]
-                if not got:
-                    raise FileTrouble(self.name, f"is cut short: values of {info.name!r} are missing")
-                room = room[got:]
-        except (*_ZIP_TROUBLE, OSError) as error:
-            raise FileTrouble(self.name, f"is damaged at {info.name!r}: {error}") from error
-        self._at = (info.name, stop)
-        return np.frombuffer(data, info.dtype)
+    def _let_go(self) -> None:
+        if self._turned is not None:
+            self._turned.close()
+        self._open = self._turned = None
 
-    def _go_to(self, info: TensorInfo, start: int) -> None:
-        if self._member is not None:
-            self._member.close()
-        self._whole = None
-        self._member = self._open(info.name)
-        self._header(self._member, info.name)
-        if start:
-            self._member.seek(start * info.dtype.itemsize, 1)
+    def close(self) -> None:
+        self._let_go()
+        self._archive.close()
 
 
-class NpzWriter:
+def _metadata_in(text: bytes) -> dict[str, str]:
+    """Texts by name; our own entry is JSON within the JSON, so that a reader sees it plainly."""
+    said = json.loads(text)
+    return {
+        str(key): value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in said.items()
+    }
+
+
+class NpzWriter(CheckpointWriter):
     """Writes an uncompressed .npz as `np.savez` does, but by slices and without a clock in it."""
 
     def __init__(
@@ -189,52 +146,38 @@ class NpzWriter:
     ) -> None:
         """Raises FileTrouble for a name that the format lacks."""
         self.order = sorted(infos, key=lambda info: info.name)
-        if any(info.name == _METADATA for info in infos):
-            raise FileTrouble(name, f"{_METADATA!r} can't be a tensor's name in .npz", "write .safetensors")
-        self._out = WholeWrites(out, name)
-        self._zip = zipfile.ZipFile(self._out, "w", allowZip64=True)
-        self._member: IO[bytes] | None = None
+        if any(info.name == _OLD_METADATA for info in infos):
+            raise FileTrouble(
+                name, f"{_OLD_METADATA!r} can't be a tensor's name in .npz", "write .safetensors"
+            )
+        said: dict[str, Any] = dict(metadata)
+        if METADATA_KEY in said:
+            said[METADATA_KEY] = json.loads(said[METADATA_KEY])
+        self._comment = json.dumps(said, sort_keys=True).encode() if said else b""
+        self._archive = ArchiveWriter(out, name)
         self._tensor: str | None = None
-        nameless = {info.name: info.dtype.name for info in infos if info.dtype.kind == "V"}
-        said = {"metadata": dict(metadata), "dtypes": nameless}
-        text = np.array(json.dumps(said, sort_keys=True))
-        try:
-            self.write(TensorInfo(_METADATA, text.dtype, ()), text)
-        except BaseException:
-            self._close(complete=False)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close(complete=kind is None)
-
-    def _close(self, *, complete: bool) -> None:
-        if not complete:
-            self._out.give_up()  # closing a zip writes, which on a full disk would fail again
-        if self._member is not None:
-            self._member.close()
-        self._zip.close()
 
     def write(self, info: TensorInfo, values: Array) -> None:
         """The next values of the tensor, in C order whatever their strides. Raises FileTrouble."""
-        if info.name != self._tensor or self._member is None:
-            self._begin(info)
-        assert self._member is not None  # _begin opened it
-        flat = np.ascontiguousarray(values, info.dtype.newbyteorder("<")).reshape(-1)
-        self._member.write(flat.tobytes())
+        if info.name != self._tensor:
+            self._tensor = info.name
+            named = info.dtype.name.encode() if info.dtype.kind == "V" else b""
+            self._archive.begin_array(f"{info.name}.npy", info.dtype, info.shape, named)
+        self._archive.write(values)
 
-    def _begin(self, info: TensorInfo) -> None:
-        if self._member is not None:
-            self._member.close()
-        entry = zipfile.ZipInfo(f"{info.name}.npy", _NO_CLOCK)
-        entry.external_attr = 0o644 << 16
-        self._member = self._zip.open(entry, "w", force_zip64=True)
-        self._tensor = info.name
-        dtype = info.dtype.newbyteorder("<")
-        descr = f"<V{dtype.itemsize}" if dtype.kind == "V" else np.lib.format.dtype_to_descr(dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": info.shape}
-        np.lib.format.write_array_header_2_0(self._member, header)
+    def close(self, *, complete: bool) -> None:
+        """Write the metadata and the directory. Raises FileTrouble."""
+        try:
+            if complete:
+                self._write_metadata()
+        except BaseException:
+            self._archive.close(complete=False)
+            raise
+        self._archive.close(complete=complete)
+
+    def _write_metadata(self) -> None:
+        if len(self._comment) <= MOST_COMMENT:
+            self._archive.comment = self._comment
+        else:
+            self._archive.begin(_LONG_METADATA)
+            self._archive.write(self._comment)

@@ -4,54 +4,76 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import FileTrouble, OptionError
+from ema_cli.errors import DataError, FileTrouble, OptionError
 from ema_cli.io.atomic import system_words
+from ema_cli.parameters.checkpoints.stream import Checkpoint
 from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named, is_tensor
 
 
-class TorchFile:
+class TorchFile(Checkpoint):
     """The tensors of a torch checkpoint, nested dicts flattened with dots; values are mapped, not loaded."""
 
-    def __init__(self, name: str, key: str | None) -> None:
+    def __init__(self, name: str, key: str | None = None) -> None:
         """key: dotted path of the dict to take; OptionError where there is none. Raises FileTrouble."""
-        self.name = name
-        self.metadata: dict[str, str] = {}
+        super().__init__(name)
         content = _picked(_load(name), key, name)
         self._values: dict[str, Any] = {}
-        others: list[str] = []
-        _collect(content, "", self._values, others)
-        self.others: Sequence[str] = others
-        self.keys: Sequence[str] = _dicts_of_tensors(content) if key is None else ()
-        self.tensors: dict[str, TensorInfo] = {
-            tensor: TensorInfo(tensor, _dtype(name, tensor, value), tuple(value.shape))
-            for tensor, value in self._values.items()
-        }
+        self._flat: tuple[str, Any] | None = None
+        _collect(content, "", self._values, self.others)
+        self.keys = _dicts_of_tensors(content) if key is None else []
+        first: dict[tuple[Any, ...], str] = {}
+        for tensor, value in self._values.items():
+            self._add(tensor, value, first)
 
-    def __enter__(self) -> Self:
-        return self
+    def _add(self, tensor: str, value: Any, first: dict[tuple[Any, ...], str]) -> None:
+        if value.layout != _strided() or value.is_quantized or value.is_meta:
+            self.refused[tensor] = "is sparse, quantized or without values; only plain tensors are averaged"
+            return
+        try:
+            dtype = dtype_named(str(value.dtype).removeprefix("torch."))
+        except DataError as error:
+            self.refused[tensor] = f"has values that are not known here: {error.problem}"
+            return
+        # Two names of one tensor, as those of an embedding and of the head that shares it.
+        place = (value.data_ptr(), dtype.name, tuple(value.shape), value.stride())
+        if value.numel() and (tied := first.setdefault(place, tensor)) != tensor:
+            self.tied[tensor] = tied
+            return
+        self.tensors[tensor] = TensorInfo(tensor, dtype, tuple(value.shape))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._values.clear()
+        self._flat = None
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional."""
-        part = self._values[info.name].detach().reshape(-1)[start:stop]
-        if info.dtype.kind != "V":
-            return np.asarray(part.numpy())
-        import torch
+        if self._flat is None or self._flat[0] != info.name:
+            # Laid out once: a tensor that lies otherwise in memory would be copied for each slice.
+            self._flat = (info.name, self._values[info.name].detach().reshape(-1))
+        return numpy_from(self._flat[1][start:stop], info.dtype)
 
-        # NumPy takes no bfloat16 from torch; its bytes mean the same to both.
-        whole = {1: torch.uint8, 2: torch.int16}[info.dtype.itemsize]
-        return np.asarray(part.contiguous().view(whole).numpy()).view(info.dtype)
+
+def numpy_from(part: Any, dtype: np.dtype[Any]) -> Array:
+    """A torch tensor's values as NumPy's, bfloat16 and 8-bit floats by their bytes."""
+    if dtype.kind != "V":
+        return np.asarray(part.numpy())
+    import torch
+
+    # NumPy takes no bfloat16 from torch; its bytes mean the same to both.
+    whole = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
+    return np.asarray(part.contiguous().view(whole).numpy()).view(dtype)
+
+
+def _strided() -> Any:
+    import torch
+
+    return torch.strided
 
 
 def _load(name: str) -> Any:
@@ -108,10 +130,3 @@ def _dicts_of_tensors(content: Mapping[Any, Any]) -> list[str]:
         for key, value in content.items()
         if isinstance(value, Mapping) and value and all(map(is_tensor, value.values()))
     ]
-
-
-def _dtype(name: str, tensor: str, value: Any) -> np.dtype[Any]:
-    if value.is_sparse or value.is_quantized:
-        raise FileTrouble(name, f"tensor {tensor!r} is sparse or quantized; only plain ones are averaged")
-    text = str(value.dtype).removeprefix("torch.")
-    return dtype_named(text)

@@ -9,59 +9,98 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ema_cli.errors import DataError, FileTrouble
+from ema_cli.io.archive import little_endian
 from ema_cli.io.atomic import system_words
-from ema_cli.parameters.checkpoints.stream import NothingToClose, WholeWrites
+from ema_cli.io.output import Output
+from ema_cli.parameters.checkpoints.stream import Checkpoint, CheckpointWriter
 from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named
 
 MOST_DIMENSIONS = 64  # NumPy's
-_DTYPES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3": "float8_e4m3fn",
-    "I16": "int16",
-    "U16": "uint16",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I32": "int32",
-    "U32": "uint32",
-    "F32": "float32",
-    "F64": "float64",
-    "I64": "int64",
-    "U64": "uint64",
+# Code to (bits, NumPy's or ml_dtypes' name); without a name it can be neither averaged nor copied here.
+_DTYPES: dict[str, tuple[int, str | None]] = {
+    "BOOL": (8, "bool"),
+    "F4": (4, None),
+    "F6_E2M3": (6, None),
+    "F6_E3M2": (6, None),
+    "U8": (8, "uint8"),
+    "I8": (8, "int8"),
+    "F8_E5M2": (8, "float8_e5m2"),
+    "F8_E4M3": (8, "float8_e4m3fn"),
+    "F8_E5M2FNUZ": (8, "float8_e5m2fnuz"),
+    "F8_E4M3FNUZ": (8, "float8_e4m3fnuz"),
+    "F8_E8M0": (8, None),  # powers of two, the scales of other tensors
+    "I16": (16, "int16"),
+    "U16": (16, "uint16"),
+    "F16": (16, "float16"),
+    "BF16": (16, "bfloat16"),
+    "I32": (32, "int32"),
+    "U32": (32, "uint32"),
+    "F32": (32, "float32"),
+    "C64": (64, None),
+    "F64": (64, "float64"),
+    "I64": (64, "int64"),
+    "U64": (64, "uint64"),
 }
-_CODES = {name: code for code, name in _DTYPES.items()}
+_CODES = {name: code for code, (_, name) in _DTYPES.items() if name is not None}
 # The library's own limit; a longer one is a damaged or hostile length.
 _LONGEST_HEADER = 100_000_000
+# Sizes are 64-bit numbers to the library, in bits where an element is no whole byte.
+_LARGEST = (1 << 64) - 1
 
 
-class SafetensorsFile(NothingToClose):
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A tensor as the header has it, checked for itself. Much smaller than the JSON objects that say it."""
+
+    code: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class SafetensorsFile(Checkpoint):
     """One safetensors file. Nothing stays open between reads, so any number can be read side by side."""
 
     def __init__(self, name: str) -> None:
         """Raises FileTrouble where the file can't be read or is no sound safetensors file."""
-        self.name = name
-        self.others: Sequence[str] = ()
-        self.keys: Sequence[str] = ()
+        super().__init__(name)
         header, begin, size = _read_header(name)
-        self.metadata: dict[str, str] = _metadata(header, name)
-        self.tensors: dict[str, TensorInfo] = {}
+        self.metadata = _metadata(header, name)
         self._offsets: dict[str, int] = {}
         for tensor, entry in header.items():
-            info, offset = _entry(name, tensor, entry, size - begin)
-            self.tensors[tensor] = info
-            self._offsets[tensor] = begin + offset
+            if not isinstance(entry, _Entry):
+                raise FileTrouble(name, f"is damaged: tensor {tensor!r} lacks dtype, shape or data_offsets")
+            self._add(tensor, entry, begin)
+        _check_layout(header, name, size - begin)
+
+    def _add(self, tensor: str, entry: _Entry, begin: int) -> None:
+        if len(entry.shape) > MOST_DIMENSIONS:
+            raise FileTrouble(
+                self.name,
+                f"is damaged: tensor {tensor!r} has an impossible shape: {len(entry.shape)} dimensions",
+            )
+        dtype = _DTYPES[entry.code][1]
+        if dtype is None:
+            self.refused[tensor] = f"holds {entry.code}, which can be neither averaged nor copied"
+            return
+        try:
+            self.tensors[tensor] = TensorInfo(tensor, dtype_named(dtype), entry.shape)
+        except DataError as error:
+            raise FileTrouble(self.name, f"tensor {tensor!r}: {error.problem}", error.hint) from error
+        self._offsets[tensor] = begin + entry.begin
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""
         values = np.empty(stop - start, info.dtype.newbyteorder("<"))
+        if start == stop:
+            return values
         room = memoryview(values.view(np.uint8).data)
         try:
             with Path(self.name).open("rb", buffering=0) as file:
@@ -84,15 +123,19 @@ def _read_header(name: str) -> tuple[dict[str, Any], int, int]:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _LONGEST_HEADER):
                 raise FileTrouble(name, _no_safetensors(size))
-            text = file.read(length)
+            raw = file.read(length)
     except OSError as error:
         raise FileTrouble(name, system_words(error)) from error
     try:
-        header = json.loads(text, object_pairs_hook=_once)
+        # Not json.loads(raw), which would take UTF-16, a byte order mark and lone surrogates.
+        text = raw.decode("utf-8")
+        if not text.startswith("{"):
+            raise ValueError("it does not begin with {")
+        header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise FileTrouble(name, f"is no safetensors file: its header is no JSON ({error})") from error
+        raise FileTrouble(name, f"is no safetensors file, or its header is damaged: {error}") from error
     if not isinstance(header, dict):
-        raise FileTrouble(name, "is no safetensors file: its header is no JSON object")
+        raise FileTrouble(name, "is damaged: its header is one tensor's")
     return header, 8 + length, size
 
 
@@ -100,12 +143,33 @@ def _no_safetensors(size: int) -> str:
     return "is empty" if size == 0 else "is no safetensors file, or is cut short within its header"
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, refused where it has a name twice: readers would not agree on which is meant."""
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _checked(pairs: list[tuple[str, Any]]) -> Any:
+    """A JSON object; a tensor's as an `_Entry`. ValueError where it can't be meant.
+
+    A name twice is refused: readers would not agree on which is meant.
+    """
     made = dict(pairs)
     if len(made) < len(pairs):
         raise ValueError("a name stands there twice")
-    return made
+    for key, value in pairs:
+        for text in (key, value):
+            if isinstance(text, str):
+                text.encode()  # UnicodeEncodeError, a ValueError, for half of a surrogate pair
+    code = made.get("dtype")
+    if not isinstance(code, str) or not {"shape", "data_offsets"} <= made.keys():
+        return made
+    shape, offsets = made["shape"], made["data_offsets"]
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
+        raise ValueError("a tensor's shape or data_offsets is no list")
+    if code not in _DTYPES:
+        raise ValueError(f"the dtype {code!r} is not known")
+    if not all(type(number) is int and 0 <= number <= _LARGEST for number in (*shape, *offsets)):
+        raise ValueError(f"a tensor has an impossible shape or place: {shape}, {offsets}")
+    return _Entry(code, tuple(shape), *offsets)
 
 
 def _metadata(header: dict[str, Any], name: str) -> dict[str, str]:
@@ -117,31 +181,37 @@ def _metadata(header: dict[str, Any], name: str) -> dict[str, str]:
     return metadata
 
 
-def _entry(name: str, tensor: str, entry: Any, available: int) -> tuple[TensorInfo, int]:
-    """The tensor and where its values begin, counted from the end of the header."""
-    try:
-        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    except (TypeError, KeyError, ValueError):
-        raise FileTrouble(name, f"is damaged: tensor {tensor!r} lacks dtype, shape or data_offsets") from None
-    sound = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
-    if not sound or len(shape) > MOST_DIMENSIONS:
-        raise FileTrouble(name, f"is damaged: tensor {tensor!r} has an impossible shape or place")
-    if not isinstance(code, str) or code not in _DTYPES:
-        raise FileTrouble(name, f"tensor {tensor!r} has the dtype {code!r}, which is not known here")
-    try:
-        info = TensorInfo(tensor, dtype_named(_DTYPES[code]), shape)
-    except DataError as error:
-        raise FileTrouble(name, f"tensor {tensor!r}: {error.problem}", error.hint) from error
-    if info.size * info.dtype.itemsize != end - begin:
-        raise FileTrouble(
-            name, f"is damaged: tensor {tensor!r} has {end - begin} bytes for its shape {shape}"
-        )
-    if end > available:
-        raise FileTrouble(name, f"is cut short: {end - available} bytes of tensor {tensor!r} are missing")
-    return info, begin
+def _check_layout(header: dict[str, _Entry], name: str, available: int) -> None:
+    """Raise FileTrouble unless the tensors cover all bytes after the header, each byte once."""
+    at = 0
+    for tensor, entry in sorted(header.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin < at:
+            raise FileTrouble(name, f"is damaged: tensor {tensor!r} overlaps another")
+        if entry.begin > at:
+            raise FileTrouble(name, f"is damaged: {entry.begin - at} bytes before {tensor!r} belong to none")
+        length = entry.end - entry.begin
+        if not _fits(entry, length):
+            said = f"is damaged: tensor {tensor!r} has {length} bytes for its shape {entry.shape}"
+            raise FileTrouble(name, said)
+        if entry.end > available:
+            missing = entry.end - available
+            raise FileTrouble(name, f"is cut short: {missing} bytes of tensor {tensor!r} are missing")
+        at = entry.end
+    if at != available:
+        raise FileTrouble(name, f"is damaged: {available - at} bytes after its last tensor belong to none")
 
 
-class SafetensorsWriter(NothingToClose):
+def _fits(entry: _Entry, length: int) -> bool:
+    """True if the values take so many bytes; never where the library's own count would overflow."""
+    bits = _DTYPES[entry.code][0]
+    for axis in entry.shape:
+        bits *= axis
+        if bits > _LARGEST:
+            return False
+    return bits == 8 * length
+
+
+class SafetensorsWriter(CheckpointWriter):
     """Writes a safetensors file: the header first, as all shapes are known, then slice after slice.
 
     Tensors written in `order` need no seeking; in any other order they go to their places all the same.
@@ -155,7 +225,7 @@ class SafetensorsWriter(NothingToClose):
     ) -> None:
         """Raises FileTrouble for a dtype or a name that the format lacks."""
         self.order = sorted(infos, key=lambda info: (-info.dtype.itemsize, info.name))
-        self._out = WholeWrites(out, name)
+        self._out = Output(out, name)
         header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
         offset = 0
         self._next: dict[str, int] = {}
@@ -176,9 +246,9 @@ class SafetensorsWriter(NothingToClose):
 
     def write(self, info: TensorInfo, values: Array) -> None:
         """The next values of the tensor, in C order whatever their strides. Raises FileTrouble."""
-        flat = np.ascontiguousarray(values, info.dtype.newbyteorder("<")).reshape(-1)
+        flat = little_endian(values)
         place = self._next[info.name]
         if place != self._at:
             self._out.seek(self._begin + place)
-        self._out.write(flat.view(np.uint8))
+        self._out.write(flat.data)
         self._at = self._next[info.name] = place + flat.nbytes

@@ -1,48 +1,71 @@
-"""A model in several safetensors files, held together by `*.safetensors.index.json`."""
+"""A model in several files, held together by `*.safetensors.index.json` or `*.bin.index.json`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import system_words
-from ema_cli.parameters.checkpoints.safetensors import SafetensorsFile
-from ema_cli.parameters.checkpoints.stream import NothingToClose
+from ema_cli.parameters.checkpoints.stream import Checkpoint
 from ema_cli.parameters.tensors import Array, TensorInfo
 
+INDEX = ".index.json"
 
-class ShardedSafetensors(NothingToClose):
-    """The tensors of all shards as one checkpoint; the metadata is the first shard's."""
+
+class ShardedCheckpoint(Checkpoint):
+    """The tensors of all shards as one checkpoint; the metadata is the index's and the first shard's."""
 
     def __init__(self, name: str) -> None:
         """Raises FileTrouble where the index or a shard is missing or damaged, or they disagree."""
-        self.name = name
-        self.others: Sequence[str] = ()
-        self.keys: Sequence[str] = ()
-        places = weight_map(name)
+        super().__init__(name)
+        places, said = read_index(name)
         folder = Path(name).parent
-        shards = {shard: SafetensorsFile(str(folder / shard)) for shard in sorted(set(places.values()))}
-        lost = [tensor for tensor, shard in places.items() if tensor not in shards[shard].tensors]
-        if lost:
-            raise FileTrouble(
-                str(folder / places[lost[0]]), f"lacks tensor {lost[0]!r}, which {name} says it holds"
-            )
-        self._shards = {tensor: shards[shard] for tensor, shard in places.items()}
-        self.tensors: dict[str, TensorInfo] = {
-            tensor: shard.tensors[tensor] for tensor, shard in self._shards.items()
-        }
-        self.metadata: dict[str, str] = next(iter(shards.values())).metadata if shards else {}
+        self._opened = {shard: _open(str(folder / shard)) for shard in sorted(set(places.values()))}
+        self._shards: dict[str, Checkpoint] = {}
+        for tensor, shard in places.items():
+            self._add(tensor, self._opened[shard])
+        self.others = sorted(other for shard in self._opened.values() for other in shard.others)
+        first = next(iter(self._opened.values()), None)
+        own = {key: value for key, value in said.items() if isinstance(value, str)}
+        self.metadata = {**(first.metadata if first else {}), **own}
+
+    def _add(self, tensor: str, shard: Checkpoint) -> None:
+        if tensor in shard.tensors:
+            self.tensors[tensor] = shard.tensors[tensor]
+            self._shards[tensor] = shard
+        elif tensor in shard.tied:
+            self.tied[tensor] = shard.tied[tensor]
+        elif tensor in shard.refused:
+            self.refused[tensor] = shard.refused[tensor]
+        else:
+            raise FileTrouble(shard.name, f"lacks tensor {tensor!r}, which {self.name} says it holds")
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""
         return self._shards[info.name].read(info, start, stop)
 
+    def close(self) -> None:
+        for shard in self._opened.values():
+            shard.close()
 
-def weight_map(name: str) -> dict[str, str]:
-    """Tensor name to shard file name. Raises FileTrouble for an index that is damaged or points elsewhere."""
+
+def _open(name: str) -> Checkpoint:
+    if name.lower().endswith(".safetensors"):
+        from ema_cli.parameters.checkpoints.safetensors import SafetensorsFile
+
+        return SafetensorsFile(name)
+    from ema_cli.parameters.checkpoints.pytorch import TorchFile
+
+    return TorchFile(name)
+
+
+def read_index(name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Tensor name to shard file name, and the index's metadata.
+
+    Raises FileTrouble for an index that is damaged or points elsewhere.
+    """
     try:
         text = Path(name).read_bytes()
     except OSError as error:
@@ -51,12 +74,14 @@ def weight_map(name: str) -> dict[str, str]:
         index: Any = json.loads(text)
         places = index["weight_map"]
         sound = all(isinstance(shard, str) for shard in places.values())
+        metadata = dict(index.get("metadata") or {})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FileTrouble(name, "is no index of shards: it has no weight_map") from None
     if not sound:
         raise FileTrouble(name, "is damaged: its weight_map names no files")
+    suffix = Path(name.lower().removesuffix(INDEX)).suffix
     for shard in places.values():
         # A downloaded index must not reach files outside its own folder.
-        if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise FileTrouble(name, f"points to {shard!r}, which is no .safetensors file beside it")
-    return dict(places)
+        if Path(shard).name != shard or not shard.lower().endswith(suffix):
+            raise FileTrouble(name, f"points to {shard!r}, which is no {suffix} file beside it")
+    return dict(places), metadata

@@ -1,0 +1,79 @@
+"""How a table of delimited text is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ema_cli.errors import Place
+from ema_cli.formats.base import Layout
+from ema_cli.formats.registry import format_of_name
+from ema_cli.job import Job
+from ema_cli.notation import PLAIN, Notation
+
+
+@dataclass(frozen=True)
+class Dialect(Layout):
+    """How a text table is written.
+
+    decimal_comma: of numbers that are written; notation: of those that are read. named: the delimiter was
+    asked for, whatever the input says of it. spaces: runs of spaces and tabs separate fields. skip: lines
+    before the table. comments: what lines begin with that are no records. pad: records may have fewer fields.
+    """
+
+    delimiter: bytes = b","
+    header: bool = True
+    decimal_comma: bool = False
+    notation: Notation = PLAIN
+    named: bool = False
+    spaces: bool = False
+    skip: int = 0
+    comments: tuple[bytes, ...] = ()
+    pad: bool = False
+
+    def separates_like(self, other: Dialect) -> bool:
+        """Whether a record stands in both as it is."""
+        return (self.delimiter, self.spaces) == (other.delimiter, other.spaces)
+
+    def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:
+        from ema_cli.formats import arrow_text  # which text alone never needs
+
+        return (arrow_text.header(names, self.delimiter), b"\n") if self.header else (b"", b"")
+
+    def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
+        from ema_cli.formats import arrow_text
+
+        return arrow_text.rows(batch.columns, places, count, self.delimiter, self.decimal_comma)
+
+
+def input_dialect(job: Job, name: str) -> Dialect:
+    """How a text input is written."""
+    kind = job.source or format_of_name(name)
+    return Dialect(
+        b" " if job.spaces else job.delimiter or (b"\t" if kind == "tsv" else b","),
+        job.header,
+        job.decimal_comma,
+        job.notation,
+        job.delimiter is not None,
+        job.spaces,
+        job.skip_lines,
+        tuple(text.encode("utf-8", "surrogateescape") for text in job.comments),
+        job.ragged == "pad",
+    )
+
+
+def output_dialect(job: Job, delimiter: bytes | None) -> Dialect:
+    """How a text output is written: a text keeps its own delimiter unless another format is asked for.
+
+    delimiter: what the input says itself.
+    """
+    own = input_dialect(job, job.inputs[0])
+    if delimiter is not None:
+        own = replace(own, delimiter=delimiter)
+    kind, came_as = job.target or format_of_name(job.output), job.source or format_of_name(job.inputs[0])
+    if kind == "tsv":
+        return replace(own, delimiter=b"\t", spaces=False)
+    if kind == "csv" and (own.spaces or (came_as == "tsv" and own.delimiter == b"\t")):
+        return replace(own, delimiter=b",", spaces=False)
+    return own

@@ -1,0 +1,694 @@
+"""Averages in torch tensors, where the parameters are: on any device, and of the local shards of DTensors.
+
+An update goes through the parameters twice, in pieces that stay in the cache: one test for finite values,
+then the fold. The fold is a handful of plain operations, each rounded by itself, never a fused one: so its
+bytes depend neither on the number of threads nor on where a piece ends. They are written once and run in
+two ways: on one large piece by tensor methods, on many small pieces by `torch._foreach_*`, which on an
+accelerator is one kernel for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from ema_cli.errors import DataError, OptionError, StateError
+from ema_cli.parameters.leaves import AVERAGED, Leaf
+from ema_cli.parameters.numpy_store import precision_for
+from ema_cli.parameters.tensors import is_tensor
+
+# Elements in a piece on the CPU. Up to this size torch runs an operation on one thread, and several pieces
+# at once are better than several threads on one; two buffers of float64 are 512 kB.
+_PIECE = 1 << 15
+# Elements that an accelerator folds at once: two buffers of float64 are 32 MB.
+_GROUP = 1 << 21
+# Below this many elements more threads cost more than they bring.
+_WORTH_THREADS = 1 << 18
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _plainly(method: F) -> F:
+    """Run a method apart from autograd: averages are ordinary tensors, wherever it is called."""
+
+    @functools.wraps(method)
+    def run(*args: Any, **named: Any) -> Any:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return method(*args, **named)
+
+    return run  # type: ignore[return-value]
+
+
+class _One:
+    """The operations of a fold, on one tensor."""
+
+    copy = staticmethod(torch.Tensor.copy_)
+    add = staticmethod(torch.Tensor.add_)
+    sub = staticmethod(torch.Tensor.sub_)
+    mul = staticmethod(torch.Tensor.mul_)
+
+    @staticmethod
+    def minus(out: Any, left: Any, right: Any) -> None:
+        if left.dtype == out.dtype:
+            torch.sub(left, right, out=out)
+        else:
+            out.copy_(left).sub_(right)
+
+
+class _Many:
+    """The same on lists of tensors."""
+
+    copy = staticmethod(torch._foreach_copy_)
+    add = staticmethod(torch._foreach_add_)
+    sub = staticmethod(torch._foreach_sub_)
+    mul = staticmethod(torch._foreach_mul_)
+
+    @staticmethod
+    def minus(out: Any, left: Any, right: Any) -> None:
+        torch._foreach_copy_(out, left)
+        torch._foreach_sub_(out, right)
+
+
+def _fold_one_part(ops: Any, parts: Sequence[Any], values: Any, gain: float, buffers: Sequence[Any]) -> None:
+    """average += gain · (values − average), for an average of one part."""
+    (average,), (step, _) = parts, buffers
+    if gain == 1.0:
+        ops.copy(average, values)
+        return
+    ops.minus(step, values, average)
+    ops.mul(step, gain)
+    ops.add(average, step)
+
+
+def _fold_pair(ops: Any, parts: Sequence[Any], values: Any, gain: float, buffers: Sequence[Any]) -> None:
+    """The same for a pair of float32, whose sum and its step float64 holds; rounded to a pair again."""
+    (high, low), (step, wide) = parts, buffers
+    if gain == 1.0:
+        ops.copy(wide, values)
+    else:
+        ops.copy(wide, high)
+        ops.copy(step, low)
+        ops.add(wide, step)
+        ops.minus(step, values, wide)
+        ops.mul(step, gain)
+        ops.add(wide, step)
+    ops.copy(high, wide)
+    ops.copy(step, high)
+    ops.sub(wide, step)
+    ops.copy(low, wide)
+
+
+def _fold_infinities(parts: Sequence[Any], values: Any, gain: float, spreading: bool) -> None:
+    """The same for a piece with infinities: one that stays is no change, where inf − inf would be NaN.
+
+    Where a constant infinity has become a number, the average begins anew with that.
+    """
+    wide, values = _widened(parts), values.double()
+    step = (values - wide).mul_(gain).masked_fill_(values == wide, 0.0)
+    new = values if gain == 1.0 else wide + step
+    if not spreading:
+        new = torch.where(wide.isinf() & values.isfinite(), values, new)
+    parts[0].copy_(new)
+    if len(parts) == 2:
+        parts[1].copy_(torch.where(parts[0].isfinite(), new - parts[0].double(), 0.0))
+
+
+@dataclass
+class _Group:
+    """Pieces that are folded together: `parts[k][j]` are part j of average k, one a value."""
+
+    precision: str
+    parts: list[list[list[Any]]]
+    values: list[Any] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, parts: Sequence[Sequence[Any]], values: Any) -> None:
+        for ours, given in zip(self.parts, parts, strict=True):
+            for our, part in zip(ours, given, strict=True):
+                our.append(part)
+        self.values.append(values)
+        self.size += values.numel()
+
+
+@dataclass
+class _Average:
+    """The averages of one leaf, flat: `parts[k][j]` is part j of average k; `shard` a DTensor's layout."""
+
+    precision: str
+    shape: tuple[int, ...]
+    parts: list[tuple[Any, ...]]
+    is_infinite: bool = False
+    shard: Any = None
+
+    @functools.cached_property
+    def pieces(self) -> list[list[list[Any]]]:
+        """`parts`, each cut into pieces: views that stay good as long as the tensors are the same."""
+        return [[list(part.split(_PIECE)) for part in one] for one in self.parts]
+
+    @property
+    def device(self) -> Any:
+        return self.parts[0][0].device
+
+    def settle(self, device: Any) -> None:
+        """Move to where the parameter has gone."""
+        if device != self.device:
+            self.parts = [tuple(part.to(device) for part in one) for one in self.parts]
+            self.__dict__.pop("pieces", None)
+
+
+class TorchStore:
+    """The averages of some leaves, several of each where several decays are asked for.
+
+    precision: "float64", "float32x2" (a pair of float32, together about 48 bits), "float32"; None for
+    float64 on the CPU and float32x2 elsewhere. device: where averages are kept; None for where their
+    parameters are. spreading: infinities go on as they come; else one that was there from the start is a
+    constant.
+    """
+
+    def __init__(self, precision: str | None, device: str | None, count: int, spreading: bool) -> None:
+        self.precision = precision
+        self._device = _checked_device(device)
+        self._count = count
+        self._spreading = spreading
+        self._averages: dict[str, _Average] = {}
+        self._copies: dict[str, Any] = {}
+
+    @_plainly
+    def begin(self, leaf: Leaf, zeros: bool) -> None:
+        """Keep an average of the leaf from now on, beginning with its value or with zeros."""
+        value = _local(leaf.value)
+        if leaf.kind != AVERAGED:
+            self._copies[leaf.name] = value.clone()
+            return
+        device = self._home(value)
+        wide = torch.empty(
+            value.numel(), dtype=torch.float64, device=device if device.type != "mps" else "cpu"
+        )
+        wide.view(value.shape).copy_(value)
+        if zeros:
+            wide[wide.isfinite()] = 0.0  # a constant infinity is one from the start
+        precision = self._precision(leaf, device)
+        parts = [tuple(self._kept(part) for part in _split(wide, precision)) for _ in range(self._count)]
+        self._keep(leaf, _Average(precision, tuple(value.shape), parts, shard=_shard(leaf.value)))
+
+    def _home(self, value: Any) -> Any:
+        """Where a parameter's average is kept. Metal has no float64, and so no fold."""
+        if self._device is not None:
+            return self._device
+        return torch.device("cpu") if value.device.type == "mps" else value.device
+
+    def _precision(self, leaf: Leaf, device: Any) -> str:
+        wanted = self.precision or ("float64" if device.type == "cpu" else "float32x2")
+        return precision_for(leaf.dtype, wanted)
+
+    def _kept(self, part: Any) -> Any:
+        """A tensor to keep; in pinned memory where an accelerator's averages are kept on the host."""
+        pinned = self._device is not None and self._device.type == "cpu" and torch.cuda.is_available()
+        return part.pin_memory() if pinned else part.clone()
+
+    def _keep(self, leaf: Leaf, average: _Average) -> None:
+        average.is_infinite = not bool(average.parts[0][0].isfinite().all())
+        self._averages[leaf.name] = average
+
+    def drop(self, name: str) -> None:
+        """Keep the average no longer."""
+        self._averages.pop(name, None)
+        self._copies.pop(name, None)
+
+    # Checking
+
+    @_plainly
+    def unsound(self, leaves: Sequence[Leaf]) -> list[str]:
+        """The names of leaves that hold a NaN or an infinity that was not there before, on any process."""
+        flags = []
+        for device, some in _by_device(leaves).items():
+            plain = [leaf for leaf in some if not self._is_infinite(leaf)]
+            found = _sums(plain, device) + [self._constant(leaf) for leaf in some if self._is_infinite(leaf)]
+            if found:
+                flags.append(torch.stack(found).isfinite().all())
+        # One answer for all devices, and for all processes that hold shards: none may go on alone.
+        if _agreed(flags, leaves):
+            return []
+        # A sum that overflows is no infinity in the parameters: look at each.
+        names = [leaf.name for leaf in leaves if not self._is_sound(leaf)]
+        if _meshes(leaves) and not names and not _agreed([True], leaves):
+            return ["a shard of another process"]
+        if _meshes(leaves) and names:
+            _agreed([False], leaves)
+        return names
+
+    def _is_infinite(self, leaf: Leaf) -> bool:
+        return leaf.name in self._averages and self._averages[leaf.name].is_infinite
+
+    def _constant(self, leaf: Leaf) -> Any:
+        """0 where the leaf's infinities are those that it had; NaN where there is another."""
+        value = _local(leaf.value)
+        before = self._averages[leaf.name].parts[0][0].view(value.shape).to(value.device)
+        fine = value.isfinite() | (value == before)
+        return torch.where(fine.all(), 0.0, float("nan"))
+
+    def _is_sound(self, leaf: Leaf) -> bool:
+        if self._is_infinite(leaf):
+            return bool(self._constant(leaf) == 0.0)
+        return all(bool(_plain(piece).isfinite().all()) for _, piece in _pieces(_local(leaf.value), _PIECE))
+
+    # Folding
+
+    @_plainly
+    def fold(self, leaves: Sequence[Leaf], gains: Sequence[float]) -> None:
+        """average += gain · (value − average), one gain for each average of a leaf."""
+        simple = []
+        for leaf in leaves:
+            average = self._averages[leaf.name]
+            average.shard = _shard(leaf.value)
+            value = _local(leaf.value)
+            if self._device is None:
+                average.settle(self._home(value))
+            if self._spreading or average.is_infinite:
+                self._fold_carefully(average, value, gains)
+            elif value.numel():
+                simple.append((average, value))
+        for (device, source), some in _grouped(simple, lambda pair: (pair[0].device, pair[1].device)).items():
+            if device.type != "cpu":
+                _fold_groups(_groups(some, _GROUP), gains, device, _GROUP)
+            elif source.type == "cpu":
+                _fold_on_threads(list(_groups(some, _PIECE)), gains)
+            else:
+                for staged in _staged(some, source):
+                    _fold_on_threads(list(_groups(staged, _PIECE)), gains)
+
+    def _fold_carefully(self, average: _Average, value: Any, gains: Sequence[float]) -> None:
+        for start, piece in _pieces(value, _PIECE):
+            here = piece.to(average.device)
+            for parts, gain in zip(average.parts, gains, strict=True):
+                if gain != 0.0:
+                    some = [part[start : start + piece.numel()] for part in parts]
+                    _fold_infinities(some, here, gain, self._spreading)
+
+    @_plainly
+    def copy(self, leaves: Sequence[Leaf]) -> None:
+        """Keep the newest values of leaves that are not averaged."""
+        for leaf in leaves:
+            value, kept = _local(leaf.value), self._copies[leaf.name]
+            if kept.device != value.device or kept.dtype != value.dtype:
+                self._copies[leaf.name] = value.clone()
+            else:
+                kept.copy_(value)
+
+    # Handing out
+
+    @_plainly
+    def rounded(self, leaf: Leaf, which: int) -> Any:
+        """A new tensor of an average (or copy), each value rounded once to the leaf's dtype."""
+        if leaf.name in self._copies:
+            return self._copies[leaf.name].clone()
+        average = self._averages[leaf.name]
+        new = torch.empty(average.shape, dtype=getattr(torch, leaf.dtype), device=average.device)
+        _write([(average.parts[which], new)])
+        return _sharded(new, average.shard)
+
+    @_plainly
+    def write(self, leaves: Sequence[Leaf], which: int) -> None:
+        """Put averages where the leaves' values lie."""
+        pairs = []
+        for leaf in leaves:
+            target = _local(leaf.value)
+            if leaf.name in self._copies:
+                _written_once(target).copy_(_written_once(self._copies[leaf.name], target))
+            elif target.numel():
+                pairs.append((self._averages[leaf.name].parts[which], target))
+        _write(pairs)
+
+    @_plainly
+    def parts(self, name: str, which: int) -> tuple[Any, ...]:
+        """What an average is made of, for saving: the very tensors; shards of whole ones as such."""
+        if name in self._copies:
+            return (self._copies[name],)
+        average = self._averages[name]
+        return tuple(_sharded(part.view(average.shape), average.shard) for part in average.parts[which])
+
+    @_plainly
+    def load(self, leaf: Leaf, parts: Sequence[Sequence[Any]]) -> None:
+        """Take on what `parts` gave, for each average of the leaf; copied, to where the average is."""
+        now = self._averages.get(leaf.name)
+        shard = now.shard if now is not None else _shard(leaf.value)
+        ours = [tuple(_part(part, shard) for part in one) for one in parts]
+        if leaf.kind != AVERAGED:
+            kept = self._copies.get(leaf.name)
+            self._copies[leaf.name] = ours[0][0].to(kept.device if kept is not None else "cpu", copy=True)
+            return
+        precision = "float32x2" if len(ours[0]) == 2 else str(ours[0][0].dtype).removeprefix("torch.")
+        device = now.device if now is not None else self._device or torch.device("cpu")
+        kept = [tuple(self._kept(part.reshape(-1).to(device)) for part in one) for one in ours]
+        self._keep(leaf, _Average(precision, tuple(ours[0][0].shape), kept, shard=shard))
+
+
+def _checked_device(device: str | None) -> Any:
+    if device is None:
+        return None
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise OptionError(
+            f"device={device!r}: {error}", "device='cpu', or none for where the model is"
+        ) from error
+
+
+def _local(value: Any) -> Any:
+    """The tensor that this process holds, without its history; of a DTensor its shard."""
+    if not is_tensor(value):
+        return torch.as_tensor(value)
+    value = value.detach()
+    return value.to_local() if hasattr(value, "to_local") else value
+
+
+def _shard(value: Any) -> Any:
+    """How a DTensor is laid out: (mesh, placements, shape, stride); None for any other tensor."""
+    if not hasattr(value, "to_local"):
+        return None
+    return value.device_mesh, value.placements, value.shape, value.stride()
+
+
+def _sharded(local: Any, shard: Any) -> Any:
+    """A local tensor as the shard that it is, which torch.distributed.checkpoint knows to save."""
+    if shard is None:
+        return local
+    from torch.distributed.tensor import DTensor
+
+    mesh, placements, shape, stride = shard
+    return DTensor.from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)
+
+
+def _part(value: Any, shard: Any) -> Any:
+    """A saved part as this process keeps it: its own shard, whatever processes saved it."""
+    if not is_tensor(value):
+        import numpy as np
+
+        value = torch.from_numpy(np.array(value))
+    if shard is None:
+        return value.full_tensor() if hasattr(value, "full_tensor") else value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    mesh, placements, *_ = shard
+    if not isinstance(value, DTensor):
+        value = distribute_tensor(value.to(mesh.device_type), mesh, placements)
+    if value.device_mesh != mesh or value.placements != placements:
+        value = distribute_tensor(value.full_tensor(), mesh, placements)
+    return value.to_local()
+
+
+def _by_device(leaves: Iterable[Leaf]) -> dict[Any, list[Leaf]]:
+    return _grouped(leaves, lambda leaf: _local(leaf.value).device)
+
+
+def _grouped(things: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return groups
+
+
+def _meshes(leaves: Iterable[Leaf]) -> list[Any]:
+    found: list[Any] = []
+    for leaf in leaves:
+        mesh = getattr(leaf.value, "device_mesh", None)
+        if mesh is not None and mesh not in found:
+            found.append(mesh)
+    return found
+
+
+def _agreed(flags: Sequence[Any], leaves: Sequence[Leaf]) -> bool:
+    """True if all flags are, on this process and on all that share the leaves' meshes with it."""
+    meshes = _meshes(leaves)
+    if not meshes:
+        return all(bool(flag) for flag in flags)
+    import torch.distributed as dist
+
+    sound = all(bool(flag) for flag in flags)
+    for mesh in meshes:
+        answer = torch.tensor(int(sound), device=mesh.device_type)
+        for dimension in range(mesh.ndim):
+            dist.all_reduce(answer, dist.ReduceOp.MIN, group=mesh.get_group(dimension))
+        sound = bool(answer)
+    return sound
+
+
+def _pieces(tensor: Any, size: int) -> Iterator[tuple[int, Any]]:
+    """(where it begins, values) of a tensor in C order, flat; of views only a piece at a time is copied."""
+    if tensor.is_contiguous() or tensor.dim() == 0:
+        start = 0
+        for piece in tensor.view(-1).split(size):
+            yield start, piece
+            start += size
+        return
+    row = tensor[0].numel() if len(tensor) else 0
+    step = max(1, size // row) if row else 1
+    for start in range(0, len(tensor) if row else 0, step):
+        yield start * row, tensor[start : start + step].reshape(-1)
+
+
+def _plain(tensor: Any) -> Any:
+    """The tensor in a dtype that every operation takes: float8 has hardly any."""
+    return tensor.float() if tensor.dtype.itemsize == 1 and tensor.is_floating_point() else tensor
+
+
+def _sums(leaves: Sequence[Leaf], device: Any) -> list[Any]:
+    """Numbers that are not finite where a value of the leaves is not: no wait for any of them."""
+    tensors = [tensor for tensor in (_local(leaf.value) for leaf in leaves) if tensor.numel()]
+    if device.type != "cpu":
+        return _norms(tensors)
+    pieces = [piece for tensor in tensors for _, piece in _pieces(tensor, _PIECE)]
+    total = sum(tensor.numel() for tensor in tensors)
+    return _on_threads(pieces, lambda some: [_sum(piece) for piece in some], total)
+
+
+def _sum(piece: Any) -> Any:
+    # float16 would overflow where nothing is wrong.
+    dtype = torch.float32 if piece.dtype == torch.float16 else None
+    return _plain(piece).sum(dtype=dtype).float()
+
+
+def _norms(tensors: Sequence[Any]) -> list[Any]:
+    """The largest magnitudes, NaN where there is one; one kernel for all tensors of a dtype."""
+    found: list[Any] = []
+    for some in _grouped([_plain(tensor) for tensor in tensors], lambda tensor: tensor.dtype).values():
+        found += [norm.float() for norm in torch._foreach_norm(some, float("inf"))]
+    return found
+
+
+def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Group]:
+    """The pieces of averages and their values, put together to groups of at most `limit` elements."""
+    open_groups: dict[str, _Group] = {}
+    for average, value in pairs:
+        whole = limit == _PIECE and value.is_contiguous()
+        for index, (start, piece) in enumerate(_pieces(value, limit)):
+            if whole:
+                parts = [[part[index] for part in one] for one in average.pieces]
+            else:
+                parts = [[part[start : start + piece.numel()] for part in one] for one in average.parts]
+            group = open_groups.get(average.precision)
+            if group is not None and group.size + piece.numel() > limit:
+                yield open_groups.pop(average.precision)
+                group = None
+            if group is None:
+                empty: list[list[list[Any]]] = [[[] for _ in one] for one in average.parts]
+                group = open_groups[average.precision] = _Group(average.precision, empty)
+            group.add(parts, piece)
+    yield from open_groups.values()
+
+
+def _fold_on_threads(groups: list[_Group], gains: Sequence[float]) -> None:
+    cpu = torch.device("cpu")
+    _on_threads(
+        groups,
+        lambda some: _fold_groups(some, gains, cpu, max((group.size for group in some), default=0)),
+        sum(group.size for group in groups),
+    )
+
+
+def _on_threads(things: list[Any], work: Callable[[list[Any]], Any], elements: int) -> list[Any]:
+    """`work` on the things, in as many runs as torch has threads; the lists that it gives, joined."""
+    threads = min(torch.get_num_threads(), len(things)) if elements >= _WORTH_THREADS else 1
+    if threads <= 1:
+        return work(things) or []
+    # Several shares a thread: one that is held up by another process does not hold up the rest.
+    share = -(-len(things) // (4 * threads))
+    shares = [things[start : start + share] for start in range(0, len(things), share)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [found for some in pool.map(_plainly(work), shares) for found in some or []]
+
+
+def _fold_groups(groups: Iterable[_Group], gains: Sequence[float], device: Any, limit: int) -> None:
+    """Fold group after group through two buffers of `limit` elements."""
+    doubles = [torch.empty(limit, dtype=torch.float64, device=device) for _ in range(2)]
+    singles = [buffer.view(torch.float32) for buffer in doubles]
+    for group in groups:
+        ops = _One if len(group.values) == 1 else _Many
+        sizes = [values.numel() for values in group.values]
+        from_ = singles if group.precision == "float32" else doubles
+        cut = [list(buffer[: group.size].split(sizes)) for buffer in from_]
+        fold = _fold_pair if group.precision == "float32x2" else _fold_one_part
+        for parts, gain in zip(group.parts, gains, strict=True):
+            if gain == 0.0:
+                continue
+            if ops is _One:
+                fold(ops, [part[0] for part in parts], group.values[0], gain, [cut[0][0], cut[1][0]])
+            else:
+                fold(ops, parts, group.values, gain, cut)
+
+
+def _staged(pairs: Sequence[tuple[_Average, Any]], source: Any) -> Iterator[list[tuple[_Average, Any]]]:
+    """The pairs with their values copied to the host, piece after piece, the next while one is folded.
+
+    The copies run on a stream of their own, behind the computation that made the values, and all of them
+    are over when the last piece has been folded: the parameters may change again.
+    """
+    stream = _Stream(source)
+    waiting: list[tuple[Any, list[tuple[_Average, Any]]]] = []
+    for turn, (average, start, piece) in enumerate(
+        (average, start, piece) for average, value in pairs for start, piece in _pieces(value, _GROUP)
+    ):
+        host = stream.buffer(turn % 2, piece)
+        part = _Average(
+            average.precision,
+            tuple(piece.shape),
+            [tuple(kept[start : start + piece.numel()] for kept in one) for one in average.parts],
+        )
+        waiting.append((stream.copy(host, piece), [(part, host)]))
+        if len(waiting) == 2:
+            done, staged = waiting.pop(0)
+            done()
+            yield staged
+    for done, staged in waiting:
+        done()
+        yield staged
+
+
+class _Stream:
+    """Copies from a device to two buffers on the host; on the CPU, where tests run it, plain copies."""
+
+    def __init__(self, source: Any) -> None:
+        self._is_cuda = source.type == "cuda"
+        self._buffers: dict[tuple[int, Any], Any] = {}
+        self._stream = torch.cuda.Stream(source) if self._is_cuda else None
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(source))
+
+    def buffer(self, turn: int, like: Any) -> Any:
+        key = (turn, like.dtype)
+        if key not in self._buffers:
+            self._buffers[key] = torch.empty(_GROUP, dtype=like.dtype, device="cpu", pin_memory=self._is_cuda)
+        return self._buffers[key][: like.numel()]
+
+    def copy(self, host: Any, piece: Any) -> Callable[[], Any]:
+        """Begin to copy; what is given back waits for the end of it."""
+        with torch.cuda.stream(self._stream) if self._stream is not None else contextlib.nullcontext():
+            host.copy_(piece, non_blocking=True)
+            if self._stream is None:
+                return lambda: None
+            event = torch.cuda.Event()
+            event.record(self._stream)
+            wait: Callable[[], Any] = event.synchronize
+            return wait
+
+
+# Rounding
+
+
+def _split(wide: Any, precision: str) -> tuple[Any, ...]:
+    """Values in float64, in the parts that they are kept in."""
+    if precision == "float64":
+        return (wide,)
+    high = wide.float()
+    if precision == "float32":
+        return (high,)
+    return high, torch.where(high.isfinite(), wide - high.double(), 0.0).float()
+
+
+def _widened(parts: Sequence[Any]) -> Any:
+    """The value of an average in a new float64 tensor."""
+    wide = parts[0].to(torch.float64, copy=True)
+    return wide.add_(parts[1]) if len(parts) == 2 else wide
+
+
+def rounded_to(parts: Sequence[Any], dtype: Any) -> Any:
+    """An average's values in `dtype`, each rounded once; may be one of the parts.
+
+    torch goes from float64 to the narrow dtypes by way of float32 and rounds twice; here the first step is
+    rounded to odd, as `ema_cli.parameters.tensors.rounded` does it and says why.
+    """
+    if len(parts) == 2 and dtype == torch.float32:
+        return parts[0]  # the pair's first is its sum, rounded
+    if dtype.itemsize >= 4 or (parts[0].dtype == torch.float32 and len(parts) == 1):
+        return (_widened(parts) if len(parts) == 2 else parts[0]).to(dtype)
+    high = parts[0].to(torch.float32, copy=True)
+    rest = parts[1] if len(parts) == 2 else parts[0] - high
+    inexact = rest.abs() > 0
+    beyond = inexact & (rest.signbit() != high.signbit())
+    bits = high.view(torch.int32)
+    bits.sub_(beyond.int()).bitwise_or_(inexact.int())
+    return high.to(dtype)
+
+
+def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
+    """Round averages into tensors: piece by piece on the CPU's threads, at once on an accelerator."""
+    jobs = []
+    for parts, target in pairs:
+        if not target.is_contiguous() or parts[0].device.type != "cpu":
+            whole = rounded_to(parts, target.dtype).view(target.shape)
+            _written_once(target).copy_(_written_once(whole, target))
+            continue
+        cut = [part.split(_PIECE) for part in parts]
+        jobs += [
+            (list(some), piece) for *some, piece in zip(*cut, target.view(-1).split(_PIECE), strict=True)
+        ]
+
+    def run(some: list[Any]) -> None:
+        for parts, piece in some:
+            piece.copy_(rounded_to(parts, piece.dtype))
+
+    _on_threads(jobs, run, sum(piece.numel() for _, piece in jobs))
+
+
+def _written_once(tensor: Any, like: Any = None) -> Any:
+    """The tensor without the repetitions of an expanded one (`like`), which torch would not write to."""
+    for dimension, stride in enumerate((tensor if like is None else like).stride()):
+        if stride == 0 and tensor.shape[dimension] > 1:
+            tensor = tensor.narrow(dimension, 0, 1)
+    return tensor
+
+
+def check_writable(leaf: Leaf) -> None:
+    """Raise DataError where `TorchStore.write` could not write."""
+    if is_tensor(leaf.value) and leaf.value.is_inference() and not torch.is_inference_mode_enabled():
+        raise DataError(
+            f"parameter {leaf.name!r} was made in inference mode and can't be written to outside of it",
+            hint="make the model outside torch.inference_mode()",
+        )
+
+
+@_plainly
+def holds_nan(leaf: Leaf) -> bool:
+    """True where a value is no number."""
+    return any(bool(_plain(piece).isnan().any()) for _, piece in _pieces(_local(leaf.value), _GROUP))
+
+
+@_plainly
+def backed_up(leaf: Leaf) -> Any:
+    """A copy of the tensor that `put_back` restores to the bit."""
+    return _local(leaf.value).clone()
+
+
+@_plainly
+def put_back(tensor: Any, backup: Any) -> None:
+    """Undo `TorchStore.write`, in the tensor that now stands in its place."""
+    target = _local(tensor)
+    if target.shape != backup.shape:
+        raise StateError(f"a parameter of shape {tuple(backup.shape)} now has shape {tuple(target.shape)}")
+    _written_once(target).copy_(_written_once(backup, target))

@@ -1,0 +1,224 @@
+"""`--plot`: a run is recorded as it goes along and drawn when its output is complete."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from ema_cli.errors import FileTrouble, OptionError
+from ema_cli.formats.base import Batch, Floats
+from ema_cli.io.streams import open_output
+from ema_cli.job import Job, Summary
+from ema_cli.plotting.chart import Chart, Look, make_chart
+from ema_cli.plotting.record import PAGE, PICTURE, Limits, Record, recorded, recorded_runs
+from ema_cli.run.observer import Observer
+from ema_cli.run.selection import Selection
+
+PAGES = ".html"
+# The kinds of file that there are; all but the page are drawn by matplotlib.
+SUFFIXES = (".png", ".svg", ".pdf", PAGES)
+_SIZE = re.compile(r"([0-9]{1,5})[x×]([0-9]{1,5})")
+LEAST_SIZE, MOST_SIZE = 10, 20_000
+Note = Callable[[str], None]
+
+
+class Recorder(Observer):
+    """Keeps of one run what is needed to draw it; may travel between processes."""
+
+    def __init__(self, job: Job, limits: Limits) -> None:
+        self.job, self.limits = job, limits
+        self.record: Record | None = None
+        self.summary = Summary()
+
+    def begin(self, chosen: Selection) -> None:
+        if self.record is None:  # the parts of a chain are one series
+            comma = self.job.decimal_comma
+            self.record = Record(self.job.average, chosen, self.limits, comma=comma)
+
+    def saw(self, batch: Batch, fields: Floats) -> None:
+        if self.record is not None:
+            self.record.add(batch, fields)
+
+    def end(self, summary: Summary) -> None:
+        self.summary = summary
+
+    @property
+    def empty(self) -> bool:
+        """There was nothing to draw."""
+        return self.record is None or not self.record.tracks
+
+
+class Plotter(Recorder):
+    """Draws one run into a file, or as text.
+
+    target: the file, or `-` for the terminal that is stderr. note: takes what is to be said to the user.
+    place: puts the file in its place when it is closed, or leaves the old one there if an exception ends it;
+    so a picture appears after output and state, and one that can't be drawn leaves both as they were.
+    Raises OptionError or FileTrouble, before any work, for a picture that can't be made.
+    """
+
+    def __init__(self, job: Job, target: str, look: Look, note: Note, place: ExitStack) -> None:
+        check_target(job, target)
+        super().__init__(job, limits_of(target))
+        self.target, self.look, self.note, self.place = target, look, note, place
+        self.went_on = job.state is not None and Path(job.state).exists()
+
+    def end(self, summary: Summary) -> None:
+        super().end(summary)
+        if self.record is None or self.empty:
+            return
+        chart = make_chart(self.job, recorded(self.record), summary, self.look)
+        if self.went_on and self.target != "-":
+            chart.notes.append("the rows of this run, which goes on from a state")
+        data = tell_and_draw(chart, self.target, self.note)
+        if data is not None:
+            self.place.enter_context(open_output(self.target)).write(data)
+
+
+class Comparison:
+    """Draws several runs over each other. chain: they are parts of one instead."""
+
+    def __init__(self, job: Job, target: str, look: Look, note: Note, *, chain: bool) -> None:
+        check_target(job, target)
+        self.job, self.target, self.look, self.note, self.chain = job, target, look, note, chain
+        self.limits = limits_of(target)
+        self.runs: dict[str, Recorder] = {}
+        # Who looks on while a job is done; it can be sent to another process.
+        self.watch = partial(Recorder, limits=self.limits)
+
+    def finished(self, source: str, watcher: Observer) -> None:
+        """An input is done, and this one has looked on."""
+        if isinstance(watcher, Recorder) and not watcher.empty:
+            self.runs[source] = watcher
+
+    def draw(self) -> None:
+        """Draw what has been done. Raises FileTrouble."""
+        if not self.runs:
+            self.note(f"--plot {self.target}: no rows, so nothing is drawn")
+            return
+        order = [source for source in self.job.inputs if source in self.runs]
+        runs = [self.runs[source] for source in order]
+        records = [run.record for run in runs if run.record is not None]
+        names = run_names(order)
+        if self.chain:
+            together = recorded(records[-1])
+        else:
+            together = recorded_runs(list(zip(names, records, strict=True)), self.limits)
+        chart = make_chart(self.job, together, runs[0].summary, self.look)
+        data = tell_and_draw(chart, self.target, self.note)
+        if data is not None:
+            with open_output(self.target) as out:
+                out.write(data)
+
+
+def run_names(paths: Sequence[str]) -> list[str]:
+    """The shortest names that tell files apart: without suffixes and the folders that all are in."""
+    parts = [Path(path).parts for path in paths]
+    while len(paths) > 1 and len({part[0] for part in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [part[1:] for part in parts]
+    if len(paths) == 1:
+        parts = [part[-1:] for part in parts]
+    # Files of one name in folders of their own are called by these.
+    if len({part[-1] for part in parts}) == 1 and min(map(len, parts)) > 1:
+        return ["/".join(part[:-1]) for part in parts]
+    names = ["/".join(part) for part in parts]
+    bare = [re.sub(r"(\.[A-Za-z]\w{0,6}){1,2}$", "", name) or name for name in names]
+    return bare if len(set(bare)) == len(bare) else names
+
+
+def tell_and_draw(chart: Chart, target: str, note: Note) -> bytes | None:
+    """The bytes of a picture file; None where it has been drawn in the terminal."""
+    for left_out in chart.notes:
+        note(f"{'the picture' if target == '-' else target} shows {left_out}")
+    if target == "-":
+        from ema_cli.plotting.terminal import abilities, draw_text
+
+        sys.stderr.write(draw_text(chart, *abilities(sys.stderr)))
+        return None
+    return draw(chart, suffix_of(target))
+
+
+def draw(chart: Chart, suffix: str) -> bytes:
+    """The bytes of a picture file."""
+    if suffix == PAGES:
+        from ema_cli.plotting.page import draw_page
+
+        return draw_page(chart)
+    # A cache that it can't write, a font cache that takes long: nothing a user of ours can do about.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    folder = os.environ.get("MPLCONFIGDIR")
+    try:
+        from ema_cli.plotting.picture import draw_picture
+
+        return draw_picture(chart, suffix[1:])
+    finally:
+        # Where it has made a temporary one for want of a home, it is removed as Python ends, which the
+        # command doesn't wait for.
+        made = os.environ.get("MPLCONFIGDIR")
+        if made is not None and made != folder:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def suffix_of(target: str) -> str:
+    return Path(target).suffix.lower()
+
+
+def limits_of(target: str) -> Limits:
+    """How much this kind of picture holds."""
+    return PAGE if suffix_of(target) == PAGES else PICTURE
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Across and down, from `1600x900`. Raises OptionError."""
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not all(LEAST_SIZE <= int(side) <= MOST_SIZE for side in match.groups()):
+        raise OptionError(
+            f"--size {text}: not a size of {LEAST_SIZE} to {MOST_SIZE:,} each way",
+            "--size 1600x900 (pixels), or --size 100x30 (characters) with --plot -",
+        )
+    return int(match[1]), int(match[2])
+
+
+def check_target(job: Job, target: str) -> None:
+    """Refuse a picture that could not be made, or that would replace what the run needs."""
+    if target == "-":
+        return
+    suffix = suffix_of(target)
+    if suffix not in SUFFIXES:
+        kinds = ", ".join(SUFFIXES)
+        raise OptionError(
+            f"--plot {target}: not a kind of picture ({kinds})", "--plot trend.png, or --plot -"
+        )
+    if suffix != PAGES and not _installed("matplotlib"):
+        problem = f"--plot {target} needs matplotlib, which is not installed"
+        hint = "pip install matplotlib, or without it --plot trend.html and --plot - (in the terminal)"
+        raise OptionError(problem, hint)
+    own = os.path.realpath(target)
+    others = {"an input": job.inputs, "the output": (job.output,), "the state": (job.state,)}
+    for what, names in others.items():
+        if any(name not in (None, "-") and os.path.realpath(str(name)) == own for name in names):
+            raise OptionError(
+                f"--plot {target} is also {what}", f"another name, such as --plot trend{suffix}"
+            )
+    folder = Path(own).parent
+    if not folder.is_dir():
+        raise FileTrouble(target, "no such folder", f"make the folder first: mkdir -p {Path(target).parent}")
+    if Path(own).is_dir():
+        raise FileTrouble(target, "is a folder", "name a file in it")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False

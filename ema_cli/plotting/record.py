@@ -1,0 +1,270 @@
+"""What a run leaves to draw: of each key the rows of every column, in a bounded number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.formats.base import Batch, Floats, Ints
+from ema_cli.keys import KeyTable
+from ema_cli.plotting.reduce import ROWS_A_BUCKET, Along, Reduced, Reducer
+from ema_cli.plotting.steps import Steps
+from ema_cli.run.selection import Selection
+
+# The difference of two of the greatest numbers is infinite, and no axis goes that far.
+HIGHEST = 1e307
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a kind of picture holds.
+
+    keys, columns: the first so many; cells: of one column and one key. rows: that a column has, all keys
+    together, while every one is kept. least: buckets that a key has, however many keys there are. numbers:
+    that all columns have together while every row is kept.
+    """
+
+    keys: int
+    columns: int
+    cells: int
+    rows: int
+    least: int
+    numbers: int = 8_000_000
+
+    def buckets(self, rows: int, tracks: int, series: int) -> int:
+        """Into how many buckets each of so many tracks is cut that have so many rows together."""
+        most = max(min(self.rows, self.numbers // max(1, series)), ROWS_A_BUCKET * self.least)
+        return max(self.least, most // ROWS_A_BUCKET // (max(1, tracks) if rows > most else 1))
+
+
+# What an eye takes in at once, and what a page lets it choose from.
+PICTURE = Limits(keys=12, columns=12, cells=48, rows=16_384, least=1024)
+PAGE = Limits(keys=500, columns=200, cells=20_000, rows=200_000, least=64)
+
+
+@dataclass
+class Track:
+    """The rows of one key, or of one run, in each column by its name. first: its first time."""
+
+    name: str
+    reducers: dict[str, Reducer]
+    rows: int = 0
+    first: int = 0
+    _along: float = 0.0
+    _last: float = field(default=float("nan"))
+
+    def add(self, times: Ints | None, steps: Floats | None, series: Floats) -> None:
+        """More rows. series: (rows, columns, width), in the order of the reducers."""
+        if times is not None and not self.rows:
+            self.first = int(times[0])
+        numbers = np.arange(self.rows + 1, self.rows + 1 + len(series))
+        x: Along = numbers if times is None else times
+        carried: list[Any] = []
+        if steps is not None:
+            x, carried = self._unrolled(steps), [steps, numbers.astype(float)]
+            if times is not None:
+                carried.append((times - self.first).astype(float))
+        self.rows += len(series)
+        for k, reducer in enumerate(self.reducers.values()):
+            own = series[:, k]
+            reducer.add(x, np.column_stack([own, *carried]) if carried else own)
+
+    def _unrolled(self, steps: Floats) -> Floats:
+        """Never falling, (n,), where the steps may: each advance adds to it, no way back takes from it."""
+        filled = np.concatenate(([self._last], steps))
+        there = np.maximum.accumulate(np.where(np.isnan(filled), 0, np.arange(len(filled))))
+        filled = filled[there]
+        ahead = np.nan_to_num(np.maximum(np.diff(filled), 0.0))
+        along: Floats = np.cumsum(np.concatenate(([self._along], ahead)))
+        self._last, self._along = float(filled[-1]), float(along[-1])
+        return along[1:]
+
+
+class Record:
+    """The first keys' rows of a table's first chosen columns.
+
+    The series of a column are its value, then its new fields in their order. Of a table without keys there
+    is one track, called "". Rows stand at their time in nanoseconds or, without times, at their number
+    within the key, from 1; with an axis of its own that is carried along, and the time since the first.
+    """
+
+    def __init__(self, average: Average, chosen: Selection, limits: Limits, *, comma: bool = False) -> None:
+        self.average, self.limits = average, limits
+        self.key_names, self.all_columns = chosen.keys, len(chosen.smoothed)
+        self.time, self.x = chosen.time, chosen.x
+        self.keys = KeyTable() if chosen.keys else None
+        self.steps = None if chosen.x is None else Steps(chosen.x, comma)
+        most = limits.columns
+        if chosen.keys:
+            most = min(most, max(1, limits.cells // limits.keys))
+        self.columns = list(_distinct(chosen.smoothed[:most]))
+        self.fields = len(average.names(""))
+        self.tracks: list[Track] = []
+        self.rows = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Between processes go the rows that are kept and the keys' names."""
+        names = self.names()
+        for track, name in zip(self.tracks, names, strict=True):
+            track.name = name
+        return self.__dict__ | {"keys": None, "many": self.many_keys}
+
+    @property
+    def many_keys(self) -> int:
+        """How many keys there are, drawn or not."""
+        return len(self.keys) if self.keys is not None else self.__dict__.get("many", 0)
+
+    def add(self, batch: Batch, fields: Floats) -> None:
+        """The rows of a batch with their new fields, (rows, new columns)."""
+        if not batch.rows:
+            return
+        steps = None if self.steps is None else self.steps.read(batch)
+        for slot, rows in self._rows_of_keys(batch):
+            times = None if batch.times is None else batch.times[rows]
+            own = None if steps is None else steps[rows]
+            series = self._series(batch.values[rows], fields[rows])
+            self.rows += len(series)
+            track = self._track(slot)
+            self._settle([track])
+            track.add(times, own, series)
+
+    def settle(self) -> None:
+        """Give every track its share of what there is room for."""
+        self._settle(self.tracks)
+
+    def names(self) -> list[str]:
+        """The keys that there are rows of, as a picture says them."""
+        if self.keys is None or not self.tracks:
+            return [track.name for track in self.tracks]
+        texts = [column[: self.limits.keys].to_pylist() for column in self.keys.texts()]
+        return [", ".join(map(_text, key)) for key in zip(*texts, strict=True)]
+
+    def notes(self) -> list[str]:
+        """What of the table is left out."""
+        out = []
+        if self.many_keys > self.limits.keys:
+            out.append(f"the first {self.limits.keys} of {self.many_keys:,} keys")
+        if len(self.columns) < self.all_columns:
+            out.append(f"the first {len(self.columns)} of {self.all_columns:,} columns")
+        if self.steps is not None and self.steps.unread:
+            out.append(f"all rows but {self.steps.unread:,} that have no {self.x}")
+        return out
+
+    def _rows_of_keys(self, batch: Batch) -> Iterator[tuple[int, Any]]:
+        """Which rows of a batch belong to which of the keys drawn."""
+        if self.keys is None:
+            yield 0, slice(None)
+            return
+        keyed = self.keys.encode(batch.keys)
+        slots = keyed.slots[keyed.codes]
+        order = np.argsort(slots, kind="stable")
+        places = slots[order]
+        starts = np.concatenate(([0], np.flatnonzero(np.diff(places)) + 1, [len(places)]))
+        for begin, end in pairwise(starts):
+            if places[begin] < self.limits.keys:
+                yield int(places[begin]), order[begin:end]
+
+    def _series(self, values: Floats, fields: Floats) -> Floats:
+        """Value and new fields of the drawn columns side by side, (rows, columns, width)."""
+        rows, columns = len(values), len(self.columns)
+        out = np.empty((rows, columns, 1 + self.fields))
+        out[:, :, 0] = values[:, :columns]
+        out[:, :, 1:] = fields[:, : columns * self.fields].reshape(rows, columns, self.fields)
+        np.clip(out, -HIGHEST, HIGHEST, out=out)
+        return out
+
+    def _track(self, slot: int) -> Track:
+        carried = 0 if self.steps is None else 2 + (self.time is not None)
+        while len(self.tracks) <= slot:
+            reducers = {name: Reducer(1 + self.fields, 2, carried) for name in self.columns}
+            self.tracks.append(Track("", reducers))
+        return self.tracks[slot]
+
+    def _settle(self, tracks: Sequence[Track]) -> None:
+        series = len(self.columns) * (1 + self.fields)
+        buckets = self.limits.buckets(self.rows, len(self.tracks), series)
+        for track in tracks:
+            for reducer in track.reducers.values():
+                reducer.buckets = buckets
+
+
+@dataclass
+class Recorded:
+    """What is drawn together: the tracks of one record, or those of several runs.
+
+    columns: the names of all, in order; runs: the tracks are runs. carried: what goes along with each row.
+    """
+
+    average: Average
+    columns: list[str]
+    tracks: list[Track]
+    notes: list[str]
+    runs: bool = False
+    time: str | None = None
+    x: str | None = None
+    dates: bool = False
+    keyed: bool = False
+
+    def reduced(self) -> list[dict[str, Reduced]]:
+        """The rows of each track by column."""
+        return [{name: reducer.result() for name, reducer in track.reducers.items()} for track in self.tracks]
+
+
+def recorded(record: Record) -> Recorded:
+    """One record to draw."""
+    record.settle()
+    for track, name in zip(record.tracks, record.names(), strict=True):
+        track.name = name
+    dates = record.steps is not None and record.steps.dates
+    keyed = bool(record.key_names)
+    return Recorded(
+        record.average,
+        record.columns,
+        record.tracks,
+        record.notes(),
+        time=record.time,
+        x=record.x,
+        dates=dates,
+        keyed=keyed,
+    )
+
+
+def recorded_runs(runs: Sequence[tuple[str, Record]], limits: Limits) -> Recorded:
+    """Several records to draw over each other, in this order."""
+    first = runs[0][1]
+    columns = list(dict.fromkeys(name for _, record in runs for name in record.columns))[: limits.columns]
+    tracks, notes = [], []
+    for run, record in runs:
+        for track, key in zip(record.tracks, record.names(), strict=True):
+            track.name = f"{run}: {key}" if key else run
+            tracks.append(track)
+        notes += [f"of {run} {note}" for note in record.notes()]
+    if len(tracks) > limits.keys:
+        notes.append(f"the first {limits.keys} of {len(tracks):,} runs")
+        tracks = tracks[: limits.keys]
+    rows, width = sum(track.rows for track in tracks), 1 + first.fields
+    for track in tracks:
+        for reducer in track.reducers.values():
+            reducer.buckets = limits.buckets(rows, len(tracks), len(columns) * width)
+    dates = first.steps is not None and first.steps.dates
+    return Recorded(first.average, columns, tracks, notes, runs=True, time=first.time, x=first.x, dates=dates)
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    """The names, a later one of the same with its number."""
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name} ({seen[name]})"
+
+
+def _text(cell: Any) -> str:
+    """A key's cell for people; no text is said in words."""
+    if cell is None:
+        return "(none)"
+    return bytes(cell).decode("utf-8", "replace").strip()

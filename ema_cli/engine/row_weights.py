@@ -42,7 +42,7 @@ class Steady:
 
     inner: by level and place, how a block so far and its next element are joined. outer: by level, how all
     before an element and the element are, once the beginning has faded. decays, losses: of one element, by
-    level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², once the beginning has faded.
+    level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², when that has faded.
     """
 
     adjusted: bool

@@ -224,7 +224,7 @@ def _values(
     for number in wanted.notation.na_numbers:
         values[values == number] = np.nan
     # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.
-    odd = np.abs(values) >= LARGEST
+    odd = np.isinf(values)
     if not odd.any():
         return values, []
     rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]

@@ -6,14 +6,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# setuptools has ten lines of warning for every editable installation; nothing here is to be done about it.
+PIP := PYTHONWARNINGS=ignore::UserWarning $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # What the tests run beside the core; `make test EXTRAS=` tests the core alone.
 EXTRAS ?= [weights,plot,dask]
 
 .PHONY: demo test lint check bench docs clean
 
 demo: $(VENV)/ready
-	$(BIN)/ema-smooth sample_data/co2.csv --alpha 0.1 --residual --digits 3 -v | head -n 12
+	$(BIN)/ema-smooth sample_data/co2.csv --alpha 0.1 --residual --digits 3 -v -o $(VENV)/co2.csv
+	@head -n 12 $(VENV)/co2.csv
+	@echo "…"
+	@echo "To go on:  . $(BIN)/activate  and then  ema-smooth --help  or any command of README.md"
 
 test: $(VENV)/ready-to-test
 	$(BIN)/python -m pytest

@@ -9,7 +9,6 @@ chromium are there too, else it is left as it is.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shlex
@@ -22,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from click.shell_completion import get_completion_class
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -33,58 +31,6 @@ DRAWN = re.compile(r"(^```sh\n[^`]*--plot -[^`]*^```\n+```text\n)(.*?)(^```)", r
 # Chromium without a word to anybody.
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
 QUIET += ("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
-
-
-# -- man pages
-
-
-def man_page(command: click.Command) -> str:
-    """A command's help in roff, for man(1)."""
-    context = click.Context(command, info_name=command.name)
-    name = str(command.name)
-    summary, _, rest = inspect.cleandoc(command.help or "").partition("\n")
-    words = " ".join(command.collect_usage_pieces(context))
-    lines = [f'.TH "{name.upper()}" 1', ".SH NAME", f"{_roff(name)} \\- {_roff(summary.rstrip('.'))}"]
-    lines += [".SH SYNOPSIS", f".B {_roff(name)}", _roff(words), ".SH DESCRIPTION"]
-    lines += [_roff(line) if line.strip() else ".PP" for line in (summary + "\n" + rest).strip().splitlines()]
-    lines.append(".SH OPTIONS")
-    for group, records in _options(command, context).items():
-        lines.append(f".SS {_roff(group)}")
-        for flags, text in records:
-            lines += [".TP", f".B {_roff(flags)}", _roff(text)]
-    lines += [".SH NOTES", ".nf", *map(_roff, (command.epilog or "").strip().splitlines()), ".fi"]
-    return "\n".join(lines) + "\n"
-
-
-def _options(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
-    """What the help says of each option, by the heading that it stands under."""
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for param in command.get_params(context):
-        record = param.get_help_record(context)
-        if record is not None:
-            groups.setdefault(getattr(param, "group", "Other"), []).append(record)
-    groups["Other"] = groups.pop("Other", [])
-    return groups
-
-
-def _roff(text: str) -> str:
-    """Text as roff has to have it: hyphens as typed, no line taken for a request."""
-    text = text.replace("\\", "\\e").replace("-", "\\-")
-    return "\\&" + text if text[:1] in (".", "'") else text
-
-
-# -- completion
-
-
-def completion(command: click.Command, shell: str) -> str:
-    """click's script for a shell."""
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise SystemExit(f"click has no completion for {shell}")
-    name = str(command.name)
-    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
-    complete = kind(command, {}, name, variable)
-    return complete.source_template % complete.source_vars()
 
 
 # -- the gallery
@@ -174,7 +120,8 @@ def reference(commands: list[click.Command]) -> str:
     """All options of the commands, as their help has them."""
     parts = ["# Reference\n\nWhat `--help` says, word for word; `make docs` writes this page.\n"]
     for command in commands:
-        with click.Context(command, info_name=command.name, **command.context_settings) as context:
+        settings = command.context_settings | {"terminal_width": 98}
+        with click.Context(command, info_name=command.name, **settings) as context:
             parts.append(f"\n## {command.name}\n\n```text\n{context.get_help()}\n```\n")
     return "".join(parts)
 
@@ -185,13 +132,15 @@ def reference(commands: list[click.Command]) -> str:
 def texts() -> dict[Path, str]:
     """What is made from the commands alone."""
     from ema_cli.cli import command
+    from ema_cli.completion import completion_script
+    from ema_cli.manual import man_page
     from ema_cli.weights_cli import command as weights
 
     made = {DOCS / "reference.md": reference([command, weights])}
     for one in (command, weights):
         made[DOCS / "man" / f"{one.name}.1"] = man_page(one)
         for shell in ("bash", "zsh", "fish"):
-            made[DOCS / "completion" / f"{one.name}.{shell}"] = completion(one, shell)
+            made[DOCS / "completion" / f"{one.name}.{shell}"] = completion_script(one, shell)
     return made
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ema_cli.completion import complete_columns, complete_files
+from ema_cli.completion import complete_columns, complete_files, complete_folders, complete_words
 from ema_cli.console import run_command, say
 from ema_cli.formats.registry import FORMATS
-from ema_cli.help_groups import GroupedCommand, under
+from ema_cli.help_groups import SETTINGS, GroupedCommand, under
+from ema_cli.manual import about_itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,18 +26,18 @@ if TYPE_CHECKING:
 NAME = "ema-smooth"
 EPILOG = """\
 Examples:
-  ema-smooth input.csv --alpha 0.1                        a trend column for every number column
-  tail -f log.csv | ema-smooth -c loss --decay 0.99       answers every line as it comes
-  ema-smooth w.parquet --by station --time t --halflife 6h -o trend.parquet
+  ema-smooth input.csv --alpha 0.1            a trend for every number column
+  tail -f log.csv | ema-smooth --decay 0.99   answers every line as it comes
+  ema-smooth w.parquet --by id --time t --halflife 6h -o trend.parquet
 
-Missing cells stay blank, and nothing of the input changes. Exit codes: 0 done, 1 data or files,
-2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
+Missing cells stay blank, and nothing of the input changes. Exit codes:
+0 done, 1 data or files, 2 usage, 130 Ctrl-C. Formulas: docs/semantics.md
 """
 inputs, columns, average = under("Input and output"), under("Columns"), under("The average")
 spacing, running = under("Keys and times"), under("Running")
 
 
-@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings={"terminal_width": 100})
+@click.command(NAME, cls=GroupedCommand, epilog=EPILOG, context_settings=SETTINGS)
 @click.argument("input", nargs=-1, shell_complete=complete_files)
 @inputs(
     "-o",
@@ -45,12 +46,22 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_files,
     help="Write FILE, complete or not at all; may be the input.",
 )
-@inputs("--output-dir", metavar="DIR", help="Write each input's output into DIR, by the same name.")
+@inputs(
+    "--output-dir",
+    metavar="DIR",
+    shell_complete=complete_folders,
+    help="Write each input's output into DIR, by the same name.",
+)
 @inputs(
     "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
-@inputs("--dask", metavar="ADDRESS", help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].")
+@inputs(
+    "--dask",
+    metavar="ADDRESS",
+    shell_complete=complete_words("local"),
+    help="With --output-dir: on a Dask cluster, or `local`. Extra: [dask].",
+)
 @inputs("--from", "source", type=click.Choice(list(FORMATS)), help="Format of the input.")
 @inputs("--to", "target", type=click.Choice(list(FORMATS)), help="Format of the output.")
 @inputs("-d", "--delimiter", metavar="C", help="Field delimiter: one character, `tab`, or `spaces`.")
@@ -80,13 +91,24 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--residual", is_flag=True, help="Add value − trend.")
 @columns("--std", is_flag=True, help="Add the weighted standard deviation.")
 @columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
-@average("--alpha", multiple=True, metavar="A", help="Weight of the newest value, 0 to 1, or `auto`.")
+@average(
+    "--alpha",
+    multiple=True,
+    metavar="A",
+    shell_complete=complete_words("auto"),
+    help="Weight of the newest value, 0 to 1, or `auto`.",
+)
 @average("--span", multiple=True, metavar="N", help="α = 2/(N+1).")
 @average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
 @average("--com", multiple=True, metavar="C", help="α = 1/(1+C), the centre of mass.")
 @average("--decay", multiple=True, metavar="D", help="α = 1 − D, as TensorBoard and torch say it.")
 @average("--adjust", is_flag=True, default=None, help="Bias-corrected weights (pandas' adjust=True).")
-@average("--init", metavar="first|zero|sma|NUMBER", help="The average before the first row [first].")
+@average(
+    "--init",
+    metavar="first|zero|sma|NUMBER",
+    shell_complete=complete_words("first", "zero", "sma"),
+    help="The average before the first row [first].",
+)
 @average("--missing", type=click.Choice(["skip", "decay", "error"]), help="What a missing cell does [skip].")
 @average("--fill", is_flag=True, default=None, help="Print the held trend on missing rows.")
 @average(
@@ -134,6 +156,9 @@ spacing, running = under("Keys and times"), under("Running")
     default="error",
     help="A row where --order or --time goes back: stop, leave it out, or start its series afresh [error].",
 )
+@spacing(
+    "--newest-first", is_flag=True, help="The rows stand in falling order: smooth from the last to the first."
+)
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running(
     "--state",
@@ -159,6 +184,7 @@ spacing, running = under("Keys and times"), under("Running")
 @running("--relative", is_flag=True, help="Draw every series from its own start.")
 @running("--progress/--no-progress", default=None, help="A bar on stderr [on terminals, when it takes long].")
 @running("-v", "--verbose", is_flag=True, help="Say on stderr what was done.")
+@about_itself
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
     """Append exponential moving averages to the columns of CSV, TSV, Parquet and Arrow files.
@@ -166,9 +192,11 @@ def command(**options: Any) -> None:
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
     """
+    from ema_cli.formats.registry import check_output_name
     from ema_cli.process import set_process_defaults
 
     job = make_job(options)
+    check_output_name(job)
     _mind_terminals(job)
     set_process_defaults()
     from ema_cli.observing import make_drawing, watching
@@ -236,11 +264,12 @@ def _run_folder(job: Job, options: dict[str, Any], drawing: Drawing | None) -> i
 def _cluster() -> Callable[..., Tally]:
     """What runs a batch on Dask. Raises OptionError where that is not installed."""
     from ema_cli.errors import OptionError
+    from ema_cli.extras import install_hint
 
     try:
         from ema_cli.cluster.client import run_on_cluster
     except ModuleNotFoundError as error:
-        hint = "pip install 'ema-smooth[dask]'"
+        hint = install_hint("dask")
         raise OptionError(f"--dask needs a package that is not there: {error.name}", hint) from None
     return run_on_cluster
 
@@ -281,6 +310,7 @@ def make_job(options: dict[str, Any]) -> Job:
         digits=options["digits"],
         state=options["state"],
         x=options["x"],
+        newest_first=options["newest_first"],
     )
     _ = job.notation  # raises where its options contradict each other
     return job

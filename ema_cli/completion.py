@@ -1,14 +1,20 @@
-"""What a shell may complete: the columns of the file that is named on the line, and file names."""
+"""What a shell may complete: options and their values, files, and the columns of the file that is named.
+
+Click's own scripts and classes, mended where `--option=value` and names with commas were lost.
+"""
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
+from click import shell_completion as shells
+from click.shell_completion import CompletionItem, ShellComplete
 
 SHELL = "_EMA_SMOOTH_COMPLETE"  # click says in it which shell asks
 
@@ -26,6 +32,20 @@ def complete_columns(context: click.Context, _: click.Parameter, incomplete: str
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """File names, which the shell itself knows best."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def complete_folders(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Folders, which the shell itself knows best."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_words(*words: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """A completion that offers these words; anything else may be typed too."""
+
+    def offer(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+    return offer
 
 
 def columns_of_line(options: dict[str, Any]) -> list[str]:
@@ -68,3 +88,57 @@ def _escaped(name: str) -> str:
     for _ in range(2):
         name = re.sub(r"([^\w%+,./:=@^~-])", r"\\\1", name)
     return name
+
+
+class _Joined(ShellComplete):
+    """For shells that hand over `--option=value` as one word, and want it back as one."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        option, sign, value = incomplete.partition("=")
+        if not (sign and option.startswith("--")):
+            return super().get_completions(args, incomplete)
+        return [
+            CompletionItem(f"{option}={text}", help=item.help)
+            for item in super().get_completions([*args, option], value)
+            for text in ([item.value] if item.type == "plain" else _paths(value, folders=item.type == "dir"))
+        ]
+
+
+def _paths(begin: str, folders: bool) -> list[str]:
+    """Files, or folders alone, whose path begins so."""
+    found = sorted(glob.glob(glob.escape(begin) + "*"))  # noqa: PTH207 - paths as they were typed
+    marked = [path + "/" if Path(path).is_dir() else path for path in found]
+    return [path for path in marked if path.endswith("/") or not folders]
+
+
+class Bash(shells.BashComplete):
+    """Bash hands over `--option=value` as three words."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, incomplete = super().get_completion_args()
+        signs = {k for k, word in enumerate(args) if word == "=" and k and args[k - 1].startswith("--")}
+        return [word for k, word in enumerate(args) if k not in signs], incomplete
+
+
+class Zsh(_Joined, shells.ZshComplete):
+    """zsh."""
+
+
+class Fish(_Joined, shells.FishComplete):
+    """fish, by a script that splits off the type alone: a name may have commas."""
+
+    source_template = shells.FishComplete.source_template.replace(
+        'string split "," $completion', 'string split -m 1 "," $completion'
+    )
+
+
+SHELLS: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
+for _kind in SHELLS.values():
+    shells.add_completion_class(_kind)
+
+
+def completion_script(command: click.Command, shell: str) -> str:
+    """The script by which a shell asks this command."""
+    name = str(command.name)
+    complete = SHELLS[shell](command, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE")
+    return complete.source_template % complete.source_vars()

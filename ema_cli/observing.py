@@ -53,7 +53,8 @@ def watching(job: Job, drawing: Drawing | None, progress: bool | None, say: Say)
     Raises OptionError or FileTrouble for a picture that can't be made.
     """
     watchers: list[Observer] = []
-    bar: Progress | None = make_progress(job.inputs, sys.stderr, progress)
+    prints = job.output in (None, "-")
+    bar: Progress | None = make_progress(job.inputs, sys.stderr, progress, prints)
     if bar is not None:
         watchers.append(bar)
     plotter, place = None, ExitStack()
@@ -99,7 +100,7 @@ def comparing(
 @contextmanager
 def counting(job: Job, progress: bool | None, report: Report) -> Iterator[Report]:
     """`report` with a bar for a batch of files below what it says, which goes on with every file."""
-    bar = make_progress(job.inputs, sys.stderr, progress)
+    bar = make_progress(job.inputs, sys.stderr, progress, prints=False)
     if bar is None:
         yield report
         return

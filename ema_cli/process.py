@@ -53,6 +53,15 @@ def set_process_defaults() -> None:
     keep_buffers()
 
 
+def usable_processors() -> int:
+    """How many processors this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
 def keep_buffers() -> None:
     """Let the memory allocator keep what is freed for what comes next.
 

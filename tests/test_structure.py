@@ -16,14 +16,14 @@ from tests.conftest import ROOT, SAMPLES, Workshop
 FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 # From the ground up: a module or room may import from its own floor and those below.
 FLOORS = [
-    ["errors", "process", "help_groups", "state_options", "safe_text"],
+    ["errors", "process", "help_groups", "state_options", "safe_text", "extras"],
     ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],
     ["api", "run", "parameters"],
     ["plotting", "cluster"],
-    ["observing", "completion", "console", "dask"],
+    ["observing", "completion", "manual", "console", "dask"],
     ["cli", "weights_cli"],
     ["__init__", "__main__"],
 ]
@@ -103,7 +103,7 @@ def test_nobody_asks_which_format_it_is(path: Path) -> None:
 
 def test_only_the_command_line_knows_click() -> None:
     users = {path.stem for path in FILES if "import click" in path.read_text()}
-    assert users <= {"cli", "weights_cli", "help_groups", "console", "completion"}
+    assert users <= {"cli", "weights_cli", "help_groups", "console", "completion", "manual"}
 
 
 def loaded_by(code: str) -> set[str]:

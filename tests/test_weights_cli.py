@@ -252,11 +252,6 @@ def test_nan_is_an_error_that_names_file_and_tensor(run: Run, bad: float) -> Non
             1,
             "a.npz: is no ema-weights state",
         ),
-        (
-            ("a.npz", "--decay", "0.5", "-o", "o.npz", "--resume", "s.txt"),
-            2,
-            "s.txt: checkpoints are written as",
-        ),
         (("a.npz", "--decay", "0.5", "--per-step", "-o", "o.npz"), 1, "no step in its name"),
         (("a.npz", "--frob"), 2, "ema-weights --help"),
     ],

@@ -51,7 +51,7 @@ def choose(part: Job, columns: list[str] | None, places: list[int] | None) -> Ch
     memory = SavedState(part)
     memory.columns, memory.places = columns, places
     with closing(open_source(part, part.inputs[0])) as source:
-        chosen = select(source, part, memory.find_columns(source.columns, source.name))
+        chosen = select(source, part, memory.find_columns(source))
         return None if chosen is None else Choice(chosen, source.columns)
 
 
@@ -62,7 +62,7 @@ def load(part: Job, choice: Choice) -> Loaded:
     with closing(open_source(part, part.inputs[0])) as source:
         if source.columns:
             check_header(source.columns, choice.header, source.name)
-            chosen = select(source, part, memory.find_columns(source.columns, source.name))
+            chosen = select(source, part, memory.find_columns(source))
             for batch in source.batches(chosen.wanted) if chosen is not None else ():
                 if part.average.missing == "error" and np.isnan(batch.values).any():
                     raise DataError("a missing value")  # the part itself will say where

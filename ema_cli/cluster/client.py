@@ -25,7 +25,7 @@ from ema_cli.errors import EmaError, FileTrouble, OptionError
 from ema_cli.io.names import is_address
 from ema_cli.io.temporary import at_interrupt, remove_abandoned
 from ema_cli.job import Job
-from ema_cli.process import set_process_defaults
+from ema_cli.process import set_process_defaults, usable_processors
 from ema_cli.run.batch import Report, Tally, count_outcomes, make_local_folder, plan
 from ema_cli.run.outcome import Outcome
 from ema_cli.run.pipeline import run
@@ -74,6 +74,7 @@ def refuse_order(job: Job) -> None:
         "--order": job.order is not None,
         f"--late {job.late}": job.late != "error",
         "--time-zone": job.time_zone is not None,
+        "--newest-first": job.newest_first,
     }
     for option, there in given.items():
         if there:
@@ -182,7 +183,7 @@ def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Cl
         def end() -> None:
             for nanny in cluster.workers.values():
                 with suppress(OSError, TypeError):
-                    os.kill(nanny.pid, signal.SIGKILL)
+                    os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             at_interrupt_too()
 
         with at_interrupt(end):
@@ -206,7 +207,7 @@ def _quiet() -> Iterator[None]:
 def _workers(address: str) -> int:
     number = address.removeprefix("local").removeprefix(":")
     if not number:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_processors()
     if not number.isdigit() or not int(number):
         raise OptionError(f"--dask {address}: not a number of processes", "--dask local:4")
     return int(number)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_cli.errors import EmaError, FileTrouble, OptionError
+from ema_cli.extras import install_hint
 from ema_cli.io.names import CHECK, expanded, is_address, natural_key
 from ema_cli.job import Job
 
@@ -123,7 +124,7 @@ def _open(address: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError:
-        raise OptionError(f"{address}: addresses need fsspec", "pip install 'ema-smooth[dask]'") from None
+        raise OptionError(f"{address}: addresses need fsspec", install_hint("dask", "fsspec")) from None
     try:
         files, path = url_to_fs(address)
     except (ImportError, ValueError) as error:

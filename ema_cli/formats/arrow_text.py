@@ -53,7 +53,7 @@ def texts(column: Any, place: Place) -> Any:
     """The exact text of each value, as an Arrow binary array; null stays null.
 
     Floats are the shortest text that reads back as the same number, times ISO 8601 in UTC to their own unit.
-    Raises DataError for nested values, bytes that are no UTF-8 and times that no calendar has.
+    Lists and records are JSON. Raises DataError for bytes that are no UTF-8 and times that no calendar has.
     """
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -65,7 +65,7 @@ def texts(column: Any, place: Place) -> Any:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _floats(column) if pa.types.is_floating(kind) else _decimals(column)
     if pa.types.is_nested(kind):
-        raise DataError(f"values of type {kind} have no text", place, NO_TEXT_HINT)
+        return _json(column, place)
     try:
         # By way of text, which refuses bytes that are no UTF-8; text itself is taken as it is.
         return column.cast(pa.binary() if _is_text(kind) else pa.string()).cast(pa.binary())
@@ -165,6 +165,15 @@ def _whole_seconds(column: Any) -> tuple[Any, Any]:
     cut = column.cast(pa.timestamp("s", column.type.tz), safe=False)
     changed = pc.not_equal(cut.cast(column.type, safe=False), column)
     return cut.cast(pa.string()), changed if pc.any(changed).as_py() else None
+
+
+def _json(column: Any, place: Place) -> Any:
+    """Lists and records as JSON."""
+    try:
+        cells = [None if value is None else orjson.dumps(value) for value in column.to_pylist()]
+    except (TypeError, ValueError):  # bytes, decimals and what else JSON does not know
+        raise DataError(f"values of type {column.type} have no text", place, NO_TEXT_HINT) from None
+    return pa.array(cells, pa.binary())
 
 
 def _uuids(column: Any) -> Any:

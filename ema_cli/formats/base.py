@@ -122,6 +122,10 @@ class Clock:
         )
         return replace(self, later=later, order=order, left_out=left_out)
 
+    def saying(self, text: Callable[[int], str]) -> Clock:
+        """The same with another way to say what stands in a row."""
+        return replace(self, text=text)
+
 
 @dataclass
 class Batch:
@@ -201,6 +205,17 @@ class Source(Protocol):
 
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema, metadata and all, of the columns kept."""
+
+    def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - most formats have none
+        """Where a column is that is not among `columns` but can be had all the same, such as a member of one.
+
+        key: whether it is to tell series apart. None where there is none of that name.
+        """
+        return None
+
+    def label(self, column: int) -> str:
+        """The name of a column, which may be a further one."""
+        return self.columns[column]
 
     def types(self) -> Any | None:
         """The Arrow schema of all columns, where the input has one before a row is read."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from ema_cli.formats.base import (
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.formats.settle import InexactError, exactly
+from ema_cli.formats.text_column import BadCellError, holds_text, read_numbers
 from ema_cli.io.atomic import system_words
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
@@ -74,12 +76,21 @@ class RowLocator:
     """Says where a row of a batch stands: counted from 1 over the whole file."""
 
     file: str
-    columns: Sequence[str]
+    label: Callable[[int], str]
     first: int
 
     def __call__(self, row: int, column: int | None = None) -> Place:
-        name = None if column is None else self.columns[column]
+        name = None if column is None else self.label(column)
         return Place(self.file, self.first + row + 1, name, unit="row")
+
+
+@dataclass(frozen=True)
+class Further:
+    """A member of a record: in which column, and the names on the way to it."""
+
+    name: str
+    top: int
+    path: tuple[str, ...]
 
 
 class ColumnarSource(Source):
@@ -91,6 +102,7 @@ class ColumnarSource(Source):
 
     arrow_schema: Any
     settled: Any = None
+    _further: Sequence[Further] = ()
 
     def types(self) -> Any:
         return self.arrow_schema
@@ -111,12 +123,42 @@ class ColumnarSource(Source):
         """Bytes of input that have been read when so many rows have been."""
         raise NotImplementedError
 
+    def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - whatever it is for
+        """A member of a record, or of a record in it: `a.b`."""
+        if name in (names := [further.name for further in self._further]):
+            return len(self.columns) + names.index(name)
+        for k, column in enumerate(self.columns):
+            if name.startswith(column + ".") and self.columns.count(column) == 1:
+                path = _path_to(name[len(column) + 1 :], self.given.field(k).type)
+                if path is not None:
+                    self._further = [*self._further, Further(name, k, path)]
+                    return len(self.columns) + len(self._further) - 1
+        return None
+
+    def label(self, column: int) -> str:
+        own = len(self.columns)
+        return self.columns[column] if column < own else self._further[column - own].name
+
+    def _field(self, column: int) -> Any:
+        """The Arrow field of a column, which may be a further one."""
+        own = len(self.columns)
+        if column < own:
+            return self.given.field(column)
+        further = self._further[column - own]
+        kind = self.given.field(further.top).type
+        for name in further.path:
+            kind = kind.field(name).type
+        return pa.field(further.name, kind)
+
+    def _top(self, column: int) -> int:
+        """The column of the table that this one is in."""
+        own = len(self.columns)
+        return column if column < own else self._further[column - own].top
+
     def sample(self, candidates: Sequence[int], most: int) -> Sample:  # noqa: ARG002 - types need no rows
         """Those candidates whose type is a number's; pandas' index is no column of the table."""
         index = index_columns(self.given)
-        found = [
-            k for k in candidates if is_number(self.given.field(k).type) and self.columns[k] not in index
-        ]
+        found = [k for k in candidates if is_number(self._field(k).type) and self.label(k) not in index]
         return Sample(found, [])
 
     def schema(self, wanted: Projection) -> Any:
@@ -124,46 +166,62 @@ class ColumnarSource(Source):
         schema = self.given
         if wanted.keep is None:
             return schema
-        return keeping(pa.schema([schema.field(k) for k in wanted.keep], schema.metadata))
+        return keeping(pa.schema([self._field(k) for k in wanted.keep], schema.metadata))
 
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
-        return layout.heading([self.columns[k] for k in self._kept(wanted)])
+        return layout.heading([self.label(k) for k in self._kept(wanted)])
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows. Raises DataError for a column that is no number's, an infinity, or a bad time."""
-        for column in wanted.values:
-            kind = self.given.field(column).type
-            if not (is_number(kind) or pa.types.is_null(kind)):
-                place = Place(self.name, column=self.columns[column])
-                hint = "choose numeric columns with -c"
-                raise DataError(f"values of type {kind} are no numbers", place, hint)
+        self._check_values(wanted)
         kept = self._kept(wanted)
         read = sorted({*kept, *wanted.values, *wanted.keys, *wanted.clocks, *wanted.extra})
-        at = {column: k for k, column in enumerate(read)}
-        places = tuple(Place(self.name, column=self.columns[k]) for k in kept)
+        tops = sorted({self._top(k) for k in read})
+        places = tuple(Place(self.name, column=self.label(k)) for k in kept)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
         schema = self.schema(wanted)
         first = 0
-        for part in self.read(read):
-            columns, count = part.columns, part.num_rows
-            rows = RowLocator(self.name, self.columns, first)
-            columns = [self._as_settled(column, k, rows) for column, k in zip(columns, read, strict=False)]
-            values, oddities = _values([columns[at[k]] for k in wanted.values], count, wanted, rows)
-            times, clock = _clock(columns, at, wanted, (values, rows))
-            batch = pa.RecordBatch.from_arrays([columns[at[k]] for k in kept], schema=schema)
+        for part in self.read(tops):
+            rows = RowLocator(self.name, self.label, first)
+            whole = {
+                k: self._as_settled(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
+            }
+            columns = {k: self._member(whole, k) for k in read}
+            count = part.num_rows
+            values, oddities = _values([columns[k] for k in wanted.values], count, wanted, rows)
+            times, clock = _clock(columns, wanted, (values, rows))
+            batch = pa.RecordBatch.from_arrays([columns[k] for k in kept], schema=schema)
             first += count
             yield Batch(
                 count,
                 values,
                 times,
-                [arrow_text.key_texts(columns[at[k]], rows(0, k)) for k in wanted.keys],
+                [arrow_text.key_texts(columns[k], rows(0, k)) for k in wanted.keys],
                 ArrowBody(batch, count, places),
                 rows,
                 oddities,
                 self.size_after(first),
-                [arrow_text.texts(columns[at[k]], rows(0, k)) for k in wanted.extra],
+                [arrow_text.texts(columns[k], rows(0, k)) for k in wanted.extra],
                 clock,
             )
+
+    def _check_values(self, wanted: Projection) -> None:
+        """Raise DataError where a column to be smoothed can hold no numbers."""
+        for column in wanted.values:
+            kind = self._field(column).type
+            if not (is_number(kind) or pa.types.is_null(kind) or holds_text(kind)):
+                place, hint = Place(self.name, column=self.label(column)), "choose numeric columns with -c"
+                if pa.types.is_struct(kind) and kind.num_fields:
+                    hint = f"a member of it: -c {shlex.quote(f'{self.label(column)}.{kind.field(0).name}')}"
+                raise DataError(f"values of type {kind} are no numbers", place, hint)
+
+    def _member(self, whole: Mapping[int, Any], column: int) -> Any:
+        """A column as it is, or the member of a record that a further one is."""
+        own = len(self.columns)
+        if column < own:
+            return whole[column]
+        further = self._further[column - own]
+        return pc.struct_field(whole[further.top], list(further.path))
 
     def _as_settled(self, column: Any, k: int, rows: RowLocator) -> Any:
         """A column in the type that it has in all parts."""
@@ -218,13 +276,35 @@ def _values(
     Integers beyond 2**53 and long decimals are rounded to the nearest float64.
     """
     values = np.empty((len(columns), count)).T  # column after column, as the engine folds them
-    for k, column in enumerate(columns):
-        values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    oddities: list[Oddity] = []
+    for k, (at, column) in enumerate(zip(wanted.values, columns, strict=True)):
+        if holds_text(column.type):
+            values[:, k], wrong = _from_text(column, at, wanted, rows)
+            oddities += wrong
+        else:
+            values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     for number in wanted.notation.na_numbers:
         values[values == number] = np.nan
     odd = np.isinf(values)
-    if not odd.any():
-        return values, []
+    if odd.any():
+        oddities += _infinite(columns, odd, wanted, rows)
+        values[odd] = np.nan
+    return values, oddities
+
+
+def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tuple[Floats, list[Oddity]]:
+    """As `_values`, for one column of text."""
+    try:
+        values, oddities = read_numbers(column, wanted.notation, wanted.invalid)
+    except BadCellError as error:
+        text = error.text.decode("utf-8", "replace")
+        hint = "-c COLUMN to choose other columns"
+        raise DataError(f"not a number: {text[:60]!r}", rows(error.row, at), hint) from None
+    return values, [replace(oddity, column=at) for oddity in oddities]
+
+
+def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLocator) -> list[Oddity]:
+    """The cells that are beyond all numbers; raises DataError unless they count as missing."""
     rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
     oddities = [
         Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
@@ -234,20 +314,33 @@ def _values(
     if wanted.invalid == "error":
         first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
         raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
-    values[odd] = np.nan
-    return values, oddities
+    return oddities
+
+
+def _path_to(name: str, kind: Any) -> tuple[str, ...] | None:
+    """The members on the way to `name` in a record of this type; names may have points in them."""
+    if not pa.types.is_struct(kind):
+        return None
+    for field in kind:
+        if field.name == name:
+            return (name,)
+        if name.startswith(field.name + "."):
+            rest = _path_to(name[len(field.name) + 1 :], field.type)
+            if rest is not None:
+                return (field.name, *rest)
+    return None
 
 
 def _clock(
-    columns: Sequence[Any], at: Mapping[int, int], wanted: Projection, read: tuple[Floats, RowLocator]
+    columns: Mapping[int, Any], wanted: Projection, read: tuple[Floats, RowLocator]
 ) -> tuple[Ints | None, Clock]:
     values, rows = read
 
     def numbers(column: int) -> Floats:
         """Infinities are told as they are in values."""
-        return _values([columns[at[column]]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
+        return _values([columns[column]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
 
     try:
-        return ClockReader(wanted, values, lambda column: columns[at[column]], numbers).read()
+        return ClockReader(wanted, values, columns.__getitem__, numbers).read()
     except BadClockError as error:
         raise DataError(error.problem, rows(error.row, error.column), error.hint) from None

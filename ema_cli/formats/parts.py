@@ -27,6 +27,7 @@ class Parts(Source):
             del self.names[0]
         self.opened = {0: self.first}
         self.settled: Any | None = None
+        self.further_ones: list[tuple[str, bool, int]] = []
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
         try:
@@ -59,6 +60,15 @@ class Parts(Source):
             k += 1
         return found
 
+    def further(self, name: str, key: bool) -> int | None:
+        found = self.first.further(name, key)
+        if found is not None:
+            self.further_ones.append((name, key, found))
+        return found
+
+    def label(self, column: int) -> str:
+        return self.first.label(column)
+
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         return self.first.header(wanted, layout)
 
@@ -75,6 +85,7 @@ class Parts(Source):
             if earlier is not None and (joint := earlier.joint(wanted)) is not None:
                 yield replace(joint, size=size)
             earlier = part
+            self._find_further(part)
             for batch in part.batches(wanted):
                 size = batch.size = batch.size + before
                 yield batch
@@ -88,6 +99,12 @@ class Parts(Source):
             if self.settled is not None:
                 part.settle(self.settled)
         return self.opened[k]
+
+    def _find_further(self, part: Source) -> None:
+        """Let a later part find what the first one found beside its columns."""
+        for name, key, place in self.further_ones:
+            if part is not self.first and part.further(name, key) != place:
+                raise DataError(f"no {name!r}, which the parts before it have", Place(part.name))
 
     def _check_same(self, part: Source) -> None:
         """Raise DataError where a later part has another header or is of another kind."""

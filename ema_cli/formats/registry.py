@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
+from ema_cli.errors import OptionError
+
 if TYPE_CHECKING:
     from ema_cli.formats.base import Projection, Sink, Source
     from ema_cli.formats.opened import Opened
@@ -45,6 +47,10 @@ FORMATS = {
 }
 
 
+# Suffixes that text of any kind has.
+PLAIN = {"", ".txt", ".text", ".dat", ".data", ".out", ".log", ".tmp", ".part", ".new", ".old", ".bak"}
+
+
 class Opener(Protocol):
     """What the module of a format has."""
 
@@ -68,6 +74,26 @@ def format_of_name(name: str | None) -> str | None:
     """The format that a file's suffix names, None where it names none."""
     stem, suffix, _ = split_suffix(os.path.basename(name or ""))  # noqa: PTH119 - a name: `-` and URLs too
     return next((each.name for each in FORMATS.values() if stem and suffix.lower() in each.suffixes), None)
+
+
+def check_output_name(job: Job) -> None:
+    """Raise OptionError where the suffix of `-o` promises a format that is not written.
+
+    No suffix, that of an input, a number or one of plain text promises nothing.
+    """
+    name = job.output
+    if job.target is not None or name is None or format_of_name(name) is not None:
+        return
+    stem, suffix, _ = split_suffix(os.path.basename(name))  # noqa: PTH119
+    suffix = suffix.lower()
+    inputs = {split_suffix(os.path.basename(given))[1].lower() for given in job.inputs}  # noqa: PTH119
+    if not stem or suffix[1:].isdigit() or suffix in inputs | PLAIN:
+        return
+    known = ", ".join(suffix for each in FORMATS.values() for suffix in each.suffixes)
+    raise OptionError(
+        f"-o {name}: no format goes by {suffix} (known: {known})",
+        "one of these suffixes, or --to csv to write CSV under this name",
+    )
 
 
 def split_suffix(base: str) -> tuple[str, str, str]:

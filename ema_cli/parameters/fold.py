@@ -1,4 +1,4 @@
-"""The fold of checkpoints into their exponential moving average, tensor by tensor and slice by slice."""
+"""The fold of checkpoints into their averages, tensor by tensor and slice by slice."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import DataError, FileTrouble, OptionError, StateError
-from ema_cli.io.atomic import atomic_write, is_special
+from ema_cli.errors import DataError, OptionError, StateError
+from ema_cli.io.atomic import atomic_write
 from ema_cli.parameters.checkpoints import (
     METADATA_KEY,
     Checkpoint,
     CheckpointWriter,
     open_checkpoint,
-    writer_for,
+    open_state,
+    state_writer_for,
 )
 from ema_cli.parameters.checkpoints.naming import expanded, out_of_order
+from ema_cli.parameters.checkpoints.outputs import Target, check_target, make_target, open_target
+from ema_cli.parameters.lengths import Length
 from ema_cli.parameters.plan import (
     SIGNATURE_DEFAULTS,
+    Average,
     Folded,
     FoldOptions,
     Plan,
+    SavedFold,
     left_out_by,
     matched,
-    planned_gains,
+    planned_average,
+    profile_of,
 )
+from ema_cli.parameters.power import snapshot_said
 from ema_cli.parameters.saved import described
-from ema_cli.parameters.tensors import Array, TensorInfo, fold_in, is_averaged, rounded
+from ema_cli.parameters.tensors import Array, Float64s, TensorInfo, fold_in, is_averaged, rounded
 from ema_cli.state_options import differences
 
 VERSION = 1
@@ -41,126 +48,174 @@ _STATE_KIND = "ema-weights state"
 _STATE_HINT = "a new name for --resume, which is made where there is none"
 # Elements folded at once: 2 MiB in float64, small enough to stay in the processor's cache from step to step.
 _SLICE = 1 << 18
+# An output tells this many of its files by name; a comment of a zip has room for so many.
+_MOST_FILES = 300
 
 
 @dataclass(frozen=True)
-class SavedFold:
-    """A fold as it was left: the open file of its float64 averages, the files so far, the normaliser."""
+class Places:
+    """What is written. Each name may hold `{}`, where the length as it was typed takes its place.
 
-    checkpoint: Checkpoint
-    files: list[Folded]
-    weight: float
-
-
-def fold(
-    given: Sequence[str],
-    output: str,
-    options: FoldOptions,
-    *,
-    resume: str | None = None,
-    force: bool = False,
-) -> Plan:
-    """Fold the checkpoints into `output` (.safetensors or .npz), and say what was done.
-
+    output: `.safetensors`, `.npz`, `*.safetensors.index.json` or a folder.
     resume: the state to carry on from, and to save to once the output is complete; made where there is none.
-    Output and state are each the old file or the complete new one. Raises EmaError and leaves both alone.
     """
-    with planned(given, options, resume) as (plan, saved):
-        write_fold(plan, saved, output, options, resume=resume, force=force)
+
+    output: str
+    resume: str | None = None
+    force: bool = False
+    shard_size: str | None = None
+
+
+def fold(given: Sequence[str], options: FoldOptions, places: Places) -> Plan:
+    """Fold the checkpoints into `places.output`, and say what was done.
+
+    Outputs and states are each the old file or the complete new one. Raises EmaError and leaves all alone.
+    """
+    with planned(given, options, places.resume) as plan:
+        write_fold(plan, options, places)
     return plan
 
 
-def write_fold(
-    plan: Plan,
-    saved: SavedFold | None,
-    output: str,
-    options: FoldOptions,
-    *,
-    resume: str | None = None,
-    force: bool = False,
-) -> None:
-    """Carry out what `planned` worked out; see `fold`."""
-    make_writer = writer_for(output)
-    _check_places(output, resume, plan)
-    if not force and os.path.lexists(output) and not is_special(Path(output)):
-        raise FileTrouble(output, "exists", "--force writes over it")
-    with contextlib.ExitStack() as files:
-        # Entered first, so renamed last: no state is saved before the output is complete.
-        state = None if resume is None else files.enter_context(_state_writer(resume, plan, options))
-        out = files.enter_context(atomic_write(output))
-        writer = files.enter_context(make_writer(out, output, plan.tensors, _metadata(plan, options)))
-        for info in writer.order:
-            for start in range(0, max(info.size, 1), _SLICE):
-                average = _folded_slice(plan, saved, info, (start, min(start + _SLICE, info.size)))
-                writer.write(info, _fitting(average, info))
-                if state is not None:
-                    state.write(_state_info(info), average)
-
-
 @contextlib.contextmanager
-def planned(
-    given: Sequence[str], options: FoldOptions, resume: str | None = None
-) -> Iterator[tuple[Plan, SavedFold | None]]:
-    """What `fold` would do, and the state it would carry on; no tensor's values are read. Raises EmaError."""
-    names = expanded(given)
-    if not names:
+def planned(given: Sequence[str], options: FoldOptions, resume: str | None = None) -> Iterator[Plan]:
+    """What `fold` would do; no tensor's values are read. Raises EmaError."""
+    found = expanded(given)
+    if not found.names:
         raise OptionError(
             "no checkpoint given", "ema-weights step_*.safetensors --decay 0.9 -o ema.safetensors"
         )
     with contextlib.ExitStack() as open_files:
-        saved = None
-        if resume is not None:
-            writer_for(resume)
-            if Path(resume).exists():
-                saved = _open_saved(open_files, resume, options)
-        files, weight = planned_gains(
-            names, options, saved.files if saved else (), saved.weight if saved else 0.0
-        )
-        checkpoints = [open_files.enter_context(open_checkpoint(name, options.key)) for name in names]
+        saved = [_saved_fold(open_files, resume, length, options) for length in options.lengths]
+        checkpoints = [open_files.enter_context(open_checkpoint(name, options.key)) for name in found.names]
         _refuse_states(checkpoints)
-        found = matched(checkpoints, saved.checkpoint.tensors if saved else None, options)
-        yield (
-            Plan(checkpoints, files, weight, found.tensors, found.sources, found.left_out, found.tied),
-            saved,
-        )
+        if options.lengths[0].post_hoc:
+            if resume is not None:
+                raise OptionError(
+                    f"--resume carries a fold on; --{options.lengths[0].family} takes all snapshots at once",
+                    "leave out --resume",
+                )
+            checkpoints.sort(key=_by_profile)
+        averages = [
+            planned_average(length, checkpoints, options, before)
+            for length, before in zip(options.lengths, saved, strict=True)
+        ]
+        tensors = matched(checkpoints, [before for before in saved if before is not None], options)
+        plan = Plan(checkpoints, averages, tensors.tensors, tensors.sources, tensors.left_out, tensors.tied)
+        plan.notes = [*found.notes, *_notes(plan, options)]
+        yield plan
 
 
-def notes(plan: Plan, saved: SavedFold | None) -> list[str]:
+def _by_profile(checkpoint: Checkpoint) -> tuple[int, float]:
+    """Sorts by step, the narrower profile of two first."""
+    profile = profile_of(checkpoint)
+    return profile.step, -(profile.gamma or 0.0)
+
+
+def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:
+    """Carry out what `planned` worked out; see `fold`."""
+    targets = [
+        make_target(_named(places.output, average.length), places.shard_size) for average in plan.averages
+    ]
+    states = [None if places.resume is None else _named(places.resume, a.length) for a in plan.averages]
+    _check_places(targets, [state for state in states if state is not None], plan)
+    for target in targets:
+        check_target(target, force=places.force)
+    newest = Path(plan.checkpoints[-1].name)
+    with contextlib.ExitStack() as files:
+        # Entered first, so renamed last: no state is saved before the outputs are complete.
+        saving = [
+            None if state is None else files.enter_context(_state_writer(state, plan, average, options))
+            for state, average in zip(states, plan.averages, strict=True)
+        ]
+        writers = [
+            files.enter_context(
+                open_target(target, plan.tensors, _metadata(plan, average, options), newest.parent)
+            )
+            for target, average in zip(targets, plan.averages, strict=True)
+        ]
+        for info in writers[0].order:
+            for start in range(0, max(info.size, 1), _SLICE):
+                slices = _folded_slices(plan, info, (start, min(start + _SLICE, info.size)))
+                _write_slices(plan, info, slices, writers, saving)
+
+
+def _write_slices(
+    plan: Plan,
+    info: TensorInfo,
+    slices: Sequence[Array],
+    writers: Sequence[CheckpointWriter],
+    saving: Sequence[CheckpointWriter | None],
+) -> None:
+    for average, values, writer, state in zip(plan.averages, slices, writers, saving, strict=True):
+        if state is not None:
+            state.write(_state_info(info), values)
+        scaled = is_averaged(info.dtype) and average.scale != 1.0
+        writer.write(info, _fitting(values * average.scale if scaled else values, info))
+
+
+def _named(pattern: str, length: Length) -> str:
+    """The name for one length; a fraction's slash makes no folder."""
+    return pattern.replace("{}", length.text.replace("/", "_"))
+
+
+def _notes(plan: Plan, options: FoldOptions) -> list[str]:
     """What the user should know of the plan though it is no error."""
     said: list[str] = []
-    names = [file.name for file in plan.files]
-    new = names[len(names) - len(plan.checkpoints) :]
-    if swapped := out_of_order(new):
-        said.append(f"the order given is kept, in which {swapped[0]} comes before {swapped[1]}")
-    if saved is not None:
-        said += [
-            f"{name} is in the saved fold already and counts again"
-            for name in new
-            if name in names[: -len(new)]
-        ]
-    weights = plan.weights()
-    if len(weights) > 2 and weights[0] > 0.5 and weights[0] > 1.5 * weights[-1]:
-        said.append(
-            f"{names[0]}, the oldest, has {weights[0]:.0%} of the weight; without --init first or "
-            "with a lower decay it has less"
-        )
+    first = plan.averages[0]
+    names = [checkpoint.name for checkpoint in plan.checkpoints]
+    if not options.lengths[0].post_hoc:
+        if swapped := out_of_order(names):
+            said.append(f"the order given is kept, in which {swapped[0]} comes before {swapped[1]}")
+        said += _snapshot_note(plan.checkpoints)
+    if first.saved is not None:
+        before = {file.name for file in first.saved.files}
+        said += [f"{name} is in the saved fold already and counts again" for name in names if name in before]
+    for average in plan.averages:
+        weights = average.weights()
+        if average.length.decay and len(weights) > 2 and weights[0] > 0.5 and weights[0] > 1.5 * weights[-1]:
+            said.append(
+                f"{average.files[0].name}, the oldest, has {weights[0]:.0%} of the weight; without "
+                "--init first or with a lower decay it has less"
+            )
+        total = sum(weights)
+        if average.length.family == "weights" and abs(total - 1.0) > 1e-9:
+            said.append(f"the weights add up to {total:.10g}, not to 1; they are used as they are given")
     if plan.left_out:
         said.append(
             f"{len(plan.left_out)} tensors left out, not alike in all: {', '.join(plan.left_out[:8])}"
         )
+    if plan.tied:
+        said += [f"{name} is the same tensor as {to} and is stored once" for name, to in plan.tied.items()]
     return said
 
 
-def _check_places(output: str, resume: str | None, plan: Plan) -> None:
-    if resume is None:
-        return
-    state = os.path.realpath(resume)
-    for name, what in [
-        (output, "the output"),
-        *((checkpoint.name, "a checkpoint") for checkpoint in plan.checkpoints),
-    ]:
-        if os.path.realpath(name) == state:
-            raise OptionError(f"--resume {resume} is {what}, too", _STATE_HINT)
+def _snapshot_note(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    snapshots = [c for c in checkpoints if snapshot_said(c.metadata, c.name) is not None]
+    if not snapshots:
+        return []
+    return [
+        f"{snapshots[0].name} is a snapshot of an average, and this an average of averages; "
+        "--sigma-rel makes one of any length from snapshots"
+    ]
+
+
+def _check_places(targets: Sequence[Target], states: Sequence[str], plan: Plan) -> None:
+    """Raise OptionError where two of the files that are read and written are the same one."""
+    names = [os.path.realpath(target.name) for target in targets]
+    if len(set(names)) < len(names):
+        raise OptionError(
+            f"-o {targets[0].name}: several lengths need an output each", "-o 'ema-{}.safetensors'"
+        )
+    if len({os.path.realpath(state) for state in states}) < len(states):
+        raise OptionError(
+            f"--resume {states[0]}: several lengths need a state each", "--resume 'fold-{}.npz'"
+        )
+    for state in states:
+        others = [(target.name, "the output") for target in targets]
+        others += [(checkpoint.name, "a checkpoint") for checkpoint in plan.checkpoints]
+        for name, what in others:
+            if os.path.realpath(name) == os.path.realpath(state):
+                raise OptionError(f"--resume {state} is {what}, too", _STATE_HINT)
 
 
 def _refuse_states(checkpoints: Sequence[Checkpoint]) -> None:
@@ -173,9 +228,13 @@ def _refuse_states(checkpoints: Sequence[Checkpoint]) -> None:
             )
 
 
-def _open_saved(open_files: contextlib.ExitStack, name: str, options: FoldOptions) -> SavedFold:
-    """The saved fold, its options compared with these; StateError says which differ."""
-    checkpoint = open_files.enter_context(open_checkpoint(name))
+def _saved_fold(
+    open_files: contextlib.ExitStack, resume: str | None, length: Length, options: FoldOptions
+) -> SavedFold | None:
+    """The saved fold, its options compared with these; StateError says which differ. None: there is none."""
+    if resume is None or not Path(name := _named(resume, length)).exists():
+        return None
+    checkpoint = open_files.enter_context(open_state(name))
     said = described(checkpoint.metadata, _STATE_KIND, name, _STATE_HINT)
     if said.get("version") != VERSION:
         raise StateError(f"{name}: is of version {said.get('version')!r}, not {VERSION}", _STATE_HINT)
@@ -194,7 +253,7 @@ def _open_saved(open_files: contextlib.ExitStack, name: str, options: FoldOption
                 f"{name}: {info.name!r} is {info.dtype.name}; rounded, it would not go on as the same fold"
             )
     saved_options.pop("decay", None)  # alpha once more, for readers
-    for option, was, value in differences(saved_options, options.signature(), SIGNATURE_DEFAULTS):
+    for option, was, value in differences(saved_options, options.signature(length), SIGNATURE_DEFAULTS):
         raise StateError(
             f"{name}: was made with {_option(option, was)}, not {_option(option, value)}",
             f"the option as before, or {_STATE_HINT}",
@@ -204,41 +263,57 @@ def _open_saved(open_files: contextlib.ExitStack, name: str, options: FoldOption
 
 def _option(name: str, value: Any) -> str:
     """An option and its value as they are typed."""
-    if name == "alpha" and isinstance(value, float):
-        return f"--decay {1.0 - value:.10g} (--alpha {value:.10g})"
+    if name == "alpha":
+        return "--weights" if value is None else f"--decay {1.0 - value:.10g} (--alpha {value:.10g})"
     if isinstance(value, bool) or value == []:
         return f"--{name}" if value is True else f"no --{name}"
     return " ".join(f"--{name} {part}" for part in (value if isinstance(value, list) else [value]))
 
 
-def _provenance(options: FoldOptions) -> dict[str, Any]:
-    return {"version": VERSION, "options": {**options.signature(), "decay": options.decay.rest}}
+def _provenance(average: Average, options: FoldOptions) -> dict[str, Any]:
+    said = options.signature(average.length)
+    if average.length.decay is not None:
+        said["decay"] = average.length.decay.rest
+    return {"version": VERSION, "options": said}
 
 
-def _metadata(plan: Plan, options: FoldOptions) -> dict[str, str]:
+def _metadata(plan: Plan, average: Average, options: FoldOptions) -> dict[str, str]:
     """The newest checkpoint's own metadata (loaders want its `format`), and where the average comes from."""
-    said = {
-        "kind": _KIND,
-        **_provenance(options),
-        "files": [
-            {"name": file.name, "weight": weight, **({} if file.step is None else {"step": file.step})}
-            for file, weight in zip(plan.files, plan.weights(), strict=True)
-        ],
-    }
-    return {**plan.checkpoints[-1].metadata, METADATA_KEY: json.dumps(said, sort_keys=True)}
+    files = [
+        {"name": file.name, "weight": weight, **({} if file.step is None else {"step": file.step})}
+        for file, weight in zip(average.files, average.weights(), strict=True)
+    ]
+    said = {"kind": _KIND, **_provenance(average, options), "files": files[-_MOST_FILES:]}
+    if len(files) > _MOST_FILES:
+        said["files_before"] = len(files) - _MOST_FILES
+    if average.length.decay is None:
+        said["options"] = {average.length.family: average.length.text}
+    if average.fit is not None:
+        said["fit"] = {
+            "sigma_rel": average.fit.sigma_rel,
+            "gamma": average.fit.gamma,
+            "step": average.fit.step,
+            "residual": average.fit.residual,
+            "worst": average.fit.worst,
+            "moved": average.fit.moved,
+        }
+    own = {key: value for key, value in plan.checkpoints[-1].metadata.items() if key != METADATA_KEY}
+    return {**own, **plan.tied, METADATA_KEY: json.dumps(said, sort_keys=True)}
 
 
 @contextlib.contextmanager
-def _state_writer(name: str, plan: Plan, options: FoldOptions) -> Iterator[CheckpointWriter]:
+def _state_writer(
+    name: str, plan: Plan, average: Average, options: FoldOptions
+) -> Iterator[CheckpointWriter]:
     said = {
         "kind": _STATE_KIND,
-        **_provenance(options),
-        "files": [{"name": file.name, "gain": file.gain, "step": file.step} for file in plan.files],
-        "weight": plan.weight,
+        **_provenance(average, options),
+        "files": [{"name": file.name, "gain": file.gain, "step": file.step} for file in average.files],
+        "weight": average.weight,
     }
     metadata = {METADATA_KEY: json.dumps(said, sort_keys=True)}
     infos = [_state_info(info) for info in plan.tensors]
-    with atomic_write(name) as out, writer_for(name)(out, name, infos, metadata) as writer:
+    with atomic_write(name) as out, state_writer_for(name)(out, name, infos, metadata) as writer:
         yield writer
 
 
@@ -247,27 +322,61 @@ def _state_info(info: TensorInfo) -> TensorInfo:
     return TensorInfo(info.name, dtype, info.shape)
 
 
-def _folded_slice(plan: Plan, saved: SavedFold | None, info: TensorInfo, part: tuple[int, int]) -> Array:
-    """The slice's average in float64, or the newest checkpoint's own integers."""
+def _folded_slices(plan: Plan, info: TensorInfo, part: tuple[int, int]) -> list[Array]:
+    """The slice of each average in float64, or the newest checkpoint's own integers."""
     if not is_averaged(info.dtype):
-        return plan.checkpoints[-1].read(plan.sources[-1][info.name], *part)
-    average: Array | None = None
-    if saved is not None:
-        average = np.array(saved.checkpoint.read(saved.checkpoint.tensors[info.name], *part), np.float64)
-    for checkpoint, source, gain in zip(plan.checkpoints, plan.sources, plan.gains, strict=True):
-        values = np.array(checkpoint.read(source[info.name], *part), np.float64)
-        if not np.isfinite(values).all():
-            raise DataError(
-                f"{checkpoint.name}: tensor {source[info.name].name!r} holds NaN or infinity, which "
-                "would stay in the average",
-                hint=f"another checkpoint in its place; or the tensor: {left_out_by(info.name)}",
-            )
-        if average is None:
-            average = values
-        else:
-            fold_in(average, values, gain)
-    assert average is not None  # there is at least one checkpoint: planned
-    return average
+        return [plan.checkpoints[-1].read(plan.sources[-1][info.name], *part)] * len(plan.averages)
+    if plan.averages[0].coefficients is not None:
+        return _combined(plan, info, part)
+    averages: list[Float64s | None] = [
+        None
+        if average.saved is None
+        else np.array(average.saved.checkpoint.read(_state_info(info), *part), np.float64)
+        for average in plan.averages
+    ]
+    for number in range(len(plan.checkpoints)):
+        values = _values(plan, number, info, part)
+        for k, average in enumerate(plan.averages):
+            so_far = averages[k]
+            if so_far is None:
+                averages[k] = values.copy() if len(averages) > 1 else values
+            else:
+                fold_in(so_far, values, average.gains[number])
+    return [average for average in averages if average is not None]
+
+
+def _combined(plan: Plan, info: TensorInfo, part: tuple[int, int]) -> list[Array]:
+    """Weights that may be negative: the newest's values, and what the others differ from them.
+
+    Where all are alike, so is their average, to the bit.
+    """
+    newest = len(plan.checkpoints) - 1
+    base = _values(plan, newest, info, part)
+    totals = []
+    for average in plan.averages:
+        assert average.coefficients is not None  # all averages of a plan are of one family
+        total = sum(average.coefficients)
+        totals.append(base.copy() if abs(total - 1.0) <= 1e-9 else base * total)
+    for number in range(newest):
+        step = _values(plan, number, info, part)
+        step -= base
+        for k, average in enumerate(plan.averages):
+            assert average.coefficients is not None
+            totals[k] += average.coefficients[number] * step
+    return list(totals)
+
+
+def _values(plan: Plan, number: int, info: TensorInfo, part: tuple[int, int]) -> Float64s:
+    """A checkpoint's slice as float64, in an array of its own. Raises DataError where it is not finite."""
+    checkpoint, source = plan.checkpoints[number], plan.sources[number][info.name]
+    values = np.array(checkpoint.read(source, *part), np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{checkpoint.name}: tensor {source.name!r} holds NaN or infinity, which "
+            "would stay in the average",
+            hint=f"another checkpoint in its place; or the tensor: {left_out_by(info.name)}",
+        )
+    return values
 
 
 def _fitting(average: Array, info: TensorInfo) -> Array:
@@ -282,13 +391,9 @@ def _fitting(average: Array, info: TensorInfo) -> Array:
 
 
 def summary(plan: Plan, options: FoldOptions) -> Mapping[str, Any]:
-    """What -v and --dry-run print: counts, and decay, alpha and half-life as they were understood."""
+    """What -v and --dry-run print: counts, and of decays alpha and half-life as they were understood."""
     averaged = sum(is_averaged(info.dtype) for info in plan.tensors)
-    alpha = options.decay.alpha
     return {
-        "decay": options.decay.rest,
-        "alpha": alpha,
-        "halflife": float("inf") if alpha == 0 else 0.0 if alpha == 1 else -np.log(2.0) / np.log1p(-alpha),
         "unit": "steps" if options.per_step else "checkpoints",
         "corrected": options.corrected,
         "averaged": averaged,

@@ -10,20 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ema_cli.decay import Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import DataError, OptionError
 from ema_cli.parameters.checkpoints import Checkpoint
 from ema_cli.parameters.checkpoints.naming import step_of
+from ema_cli.parameters.lengths import DECAYS, Length
+from ema_cli.parameters.post_hoc import Fit, Profile, fit, gamma_at_end
+from ema_cli.parameters.power import gamma_of, snapshot_said
 from ema_cli.parameters.tensors import TensorInfo, check_dtype, dtype_named, is_averaged, some_of
 
 _LISTED = 8
-_FAMILIES = ("decay", "alpha", "halflife")
 
 
 @dataclass(frozen=True)
 class FoldOptions:
     """The options of a fold.
 
+    lengths: the averages that are wanted, all of one family.
     corrected: weights decay^age, normalised; else the first checkpoint is the average so far.
     per_step: the decay is per step, and the names say how many steps lie between two checkpoints.
     intersection: tensors that not all checkpoints have alike are left out, not an error.
@@ -31,7 +33,7 @@ class FoldOptions:
     dtype: of the averaged tensors in the output; None for the newest checkpoint's.
     """
 
-    decay: Decay
+    lengths: tuple[Length, ...]
     corrected: bool = True
     per_step: bool = False
     intersection: bool = False
@@ -41,10 +43,17 @@ class FoldOptions:
     key: str | None = None
     dtype: str | None = None
 
-    def signature(self) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        length = self.lengths[0]
+        if length.family not in DECAYS and not self.corrected:
+            raise OptionError(f"--init first is for a decay, not for --{length.family}", "leave out --init")
+        if length.family not in DECAYS and self.per_step:
+            raise OptionError(f"--per-step is for a decay, not for --{length.family}", "leave out --per-step")
+
+    def signature(self, length: Length) -> dict[str, Any]:
         """What must be the same for a saved state to be carried on."""
         return {
-            "alpha": self.decay.alpha,
+            **length.signature(),
             "init": "corrected" if self.corrected else "first",
             "per-step": self.per_step,
             "keys": "intersection" if self.intersection else "same",
@@ -63,33 +72,6 @@ SIGNATURE_DEFAULTS: dict[str, Any] = {
 }
 
 
-def fold_decay(given: Mapping[str, str | float | None]) -> Decay:
-    """The decay that `decay`, `alpha` or `halflife` (in checkpoints, or steps) stands for.
-
-    Raises OptionError where none or several are given, or the value makes no sense here.
-    """
-    chosen = {name: given[name] for name in _FAMILIES if given.get(name) is not None}
-    family, value = one_family(
-        chosen,
-        "--decay 0.9 (weight of the old average), --alpha 0.1 (of the new) or --halflife 5 (checkpoints)",
-    )
-    assert value is not None  # those were left out above
-    if family == "halflife" and (number_in(value) or 0.0) <= 0.0 and parse_duration(value) is None:
-        raise OptionError(f"--halflife {value}: must be a number of checkpoints above 0", "--halflife 5")
-    try:
-        decay = make_decay(family, value)
-    except OptionError as error:
-        raise OptionError(error.problem, "--decay 0.9 or --alpha 0.1 or --halflife 5") from error
-    if decay.auto:
-        raise OptionError("--alpha auto needs a series to learn from; checkpoints are none", "--alpha 0.1")
-    if decay.halflife_ns is not None:
-        raise OptionError(
-            f"--halflife {value}: checkpoints have no times",
-            "--halflife 5 (checkpoints; steps with --per-step)",
-        )
-    return decay
-
-
 @dataclass(frozen=True)
 class Folded:
     """A checkpoint's part in the fold: its share in the average at the moment when it was folded in."""
@@ -99,50 +81,135 @@ class Folded:
     step: int | None
 
 
-@dataclass
-class Plan:
-    """checkpoints: to be folded now. files: all ever folded, these last. weight: the normaliser after them.
+@dataclass(frozen=True)
+class SavedFold:
+    """A fold as it was left: the open file of its float64 averages, the files so far, the normaliser."""
 
-    tensors: what comes out, each with the name it has in every checkpoint. left_out: what does not.
-    """
-
-    checkpoints: Sequence[Checkpoint]
+    checkpoint: Checkpoint
     files: list[Folded]
     weight: float
-    tensors: list[TensorInfo] = field(default_factory=list)
-    sources: list[dict[str, TensorInfo]] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    tied: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Average:
+    """One of the averages that a fold makes.
+
+    Attributes
+    ----------
+    length : what was asked for.
+    files : all checkpoints ever folded in, those of this run last.
+    weight : the normaliser after them.
+    coefficients : the weight of each checkpoint of this run, where they are not made of gains; they may be
+        negative, and there is no carrying on from them.
+    fit : how a post-hoc average was fitted.
+    saved : what is carried on.
+    """
+
+    length: Length
+    files: list[Folded]
+    weight: float
+    coefficients: list[float] | None = None
+    fit: Fit | None = None
+    saved: SavedFold | None = None
 
     @property
     def gains(self) -> list[float]:
         """The gains of the checkpoints to be folded now."""
-        return [file.gain for file in self.files[len(self.files) - len(self.checkpoints) :]]
+        return [file.gain for file in self.files[len(self.saved.files) if self.saved else 0 :]]
+
+    @property
+    def scale(self) -> float:
+        """What the average of the gains is multiplied by: 1, or what given weights add up to."""
+        given = self.length.family == "weights" and self.coefficients is None
+        return self.weight if given and not math.isclose(self.weight, 1.0, rel_tol=1e-9) else 1.0
 
     def weights(self) -> list[float]:
-        """Each file's weight in the average: its gain, faded by every gain after it. They add up to 1."""
+        """Each file's weight: its gain, faded by every gain after it."""
+        if self.coefficients is not None:
+            return self.coefficients
         weights: list[float] = []
-        left = 1.0
+        left = self.scale
         for file in reversed(self.files):
             weights.append(file.gain * left)
             left *= 1.0 - file.gain
         return weights[::-1]
 
 
+@dataclass
+class Plan:
+    """What a fold will do.
+
+    checkpoints: to be folded now. averages: what they are folded into.
+    tensors: what comes out, each with the name it has in every checkpoint. left_out: what does not.
+    """
+
+    checkpoints: Sequence[Checkpoint]
+    averages: list[Average]
+    tensors: list[TensorInfo] = field(default_factory=list)
+    sources: list[dict[str, TensorInfo]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    tied: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def planned_average(
+    length: Length, checkpoints: Sequence[Checkpoint], options: FoldOptions, saved: SavedFold | None
+) -> Average:
+    """The average of these checkpoints, after those of `saved`. Raises DataError or OptionError."""
+    names = [checkpoint.name for checkpoint in checkpoints]
+    if length.post_hoc:
+        profiles = [profile_of(checkpoint) for checkpoint in checkpoints]
+        end = max(profile.step for profile in profiles)
+        sigma_rel = length.family == "sigma-rel"
+        found = fit(profiles, gamma_of(length.number) if sigma_rel else gamma_at_end(length.number, end))
+        files = [Folded(name, 0.0, profile.step) for name, profile in zip(names, profiles, strict=True)]
+        return Average(length, files, 1.0, found.coefficients, found)
+    if length.family == "weights":
+        return _weighted(length, names, saved)
+    files, weight = planned_gains(names, options, length, saved)
+    return Average(length, files, weight, saved=saved)
+
+
+def profile_of(checkpoint: Checkpoint) -> Profile:
+    """What a post-hoc fit is to know of a checkpoint: from its metadata, or the step in its name."""
+    said = snapshot_said(checkpoint.metadata, checkpoint.name)
+    return Profile(step_of(checkpoint.name)) if said is None else Profile(said.step, said.gamma)
+
+
+def _weighted(length: Length, names: Sequence[str], saved: SavedFold | None) -> Average:
+    """Weights as they were given. Those that may be negative have no running mean to carry on from."""
+    if len(length.weights) != len(names):
+        raise OptionError(
+            f"--weights {length.text}: {len(length.weights)} weights for {len(names)} checkpoints",
+            "as many weights as checkpoints, in their order",
+        )
+    if min(length.weights) < 0.0:
+        if saved is not None:
+            raise OptionError("--resume can't carry on with negative weights", "all checkpoints at once")
+        return Average(length, [Folded(name, 0.0, None) for name in names], 1.0, list(length.weights))
+    files, weight = list(saved.files if saved else ()), saved.weight if saved else 0.0
+    for name, given in zip(names, length.weights, strict=True):
+        weight += given
+        files.append(Folded(name, given / weight if files and weight else 1.0, None))
+    if weight == 0.0:
+        raise OptionError(f"--weights {length.text}: they add up to nothing", "--weights 0.5,0.3,0.2")
+    return Average(length, files, weight, saved=saved)
+
+
 def planned_gains(
-    names: Sequence[str], options: FoldOptions, before: Sequence[Folded] = (), weight: float = 0.0
+    names: Sequence[str], options: FoldOptions, length: Length, saved: SavedFold | None = None
 ) -> tuple[list[Folded], float]:
-    """`before` and then `names`, each with its gain; and the normaliser after the last.
+    """The saved files and then `names`, each with its gain; and the normaliser after the last.
 
     d = decay, or decay^(steps since the last checkpoint). Corrected: W ← d·W + 1, gain 1/W, which makes the
     weights d^age / Σ d^age, as pandas' `adjust=True`; else gain 1 − d, and 1 for the very first.
     Raises DataError where steps do not grow.
     """
-    files = list(before)
+    assert length.decay is not None  # the other families go elsewhere: planned_average
+    files, weight = list(saved.files if saved else ()), saved.weight if saved else 0.0
     for name in names:
         step = step_of(name) if options.per_step else None
-        decay = options.decay.rest
-        alpha = options.decay.alpha
+        decay, alpha = length.decay.rest, length.decay.alpha
         if step is not None and files:
             gap = step - (files[-1].step or 0)
             if gap <= 0:
@@ -179,16 +246,13 @@ class Matched:
     tied: dict[str, str]
 
 
-def matched(
-    checkpoints: Sequence[Checkpoint], saved: Mapping[str, TensorInfo] | None, options: FoldOptions
-) -> Matched:
+def matched(checkpoints: Sequence[Checkpoint], saved: Sequence[SavedFold], options: FoldOptions) -> Matched:
     """Which tensors are folded. Raises DataError, listing them, where names, shapes or kinds differ."""
     chosen = [_selected(checkpoint, options) for checkpoint in checkpoints]
     newest, newest_name = chosen[-1], checkpoints[-1].name
     tied = _tied(newest)
     others = [(source, checkpoint.name) for source, checkpoint in zip(chosen, checkpoints, strict=True)]
-    if saved is not None:
-        others.insert(0, (dict(saved), "the saved state"))
+    others += [(dict(fold.checkpoint.tensors), "the saved state") for fold in saved]
     differences: list[str] = []
     left_out: set[str] = set()
     for source, name in others:
@@ -200,8 +264,9 @@ def matched(
                 left_out.add(tensor)
     if differences and not options.intersection:
         raise DataError(_listed(differences), hint="--keys intersection folds what they share")
+    own = snapshot_said(checkpoints[-1].metadata, newest_name)
     kept = [
-        _typed(tensor, info, options.dtype)
+        _typed(tensor, info, options.dtype or (own.dtypes.get(info.name) if own else None))
         for tensor, info in newest.items()
         if tensor not in left_out and tensor not in tied
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ema_cli.errors import DataError
+from ema_cli.extras import install_hint
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -61,7 +62,7 @@ def dtype_named(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
-        raise DataError(f"dtype {name} needs ml_dtypes", hint="pip install 'ema-smooth[weights]'") from None
+        raise DataError(f"dtype {name} needs ml_dtypes", hint=install_hint("weights")) from None
     found = getattr(ml_dtypes, name, None)
     if not isinstance(found, type):
         raise DataError(f"dtype {name} is not known")

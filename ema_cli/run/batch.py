@@ -13,6 +13,7 @@ from ema_cli.errors import FileTrouble, OptionError
 from ema_cli.formats.registry import FORMATS, format_of_name, split_suffix
 from ema_cli.io.atomic import same_file, syncing_once, system_words
 from ema_cli.job import Job
+from ema_cli.process import usable_processors
 from ema_cli.run.observer import Observer
 from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
 from ema_cli.run.pipeline import run_part
@@ -67,6 +68,9 @@ def run_folder(
     Raises OptionError before any work where two outputs would have one name or one would replace an input,
     FileTrouble where the folder can't be made, StateError.
     """
+    if chain and job.newest_first:
+        problem = "--chain goes from the first file to the last, --newest-first from the last to the first"
+        raise OptionError(problem, "-o FILE for one output of all files, or no --chain")
     if job.state is not None and not chain:
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
         raise OptionError(problem, "--chain, if they are parts of one series")
@@ -75,7 +79,7 @@ def run_folder(
     outcomes: Iterable[Outcome]
     if chain:
         return count_outcomes(_chained(job, parts, watch(job)), len(parts), report)
-    if (workers := min(jobs or os.cpu_count() or 1, len(parts))) > 1:
+    if (workers := min(jobs or usable_processors(), len(parts))) > 1:
         from ema_cli.run.workers import at_once
 
         outcomes = at_once(parts, workers, watch)

@@ -16,6 +16,7 @@ from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.io.atomic import total_size
 from ema_cli.io.output import Output
 from ema_cli.io.signals import PROMPT
+from ema_cli.process import usable_processors
 
 if TYPE_CHECKING:
     from ema_cli.run.apart import Apart
@@ -71,7 +72,7 @@ def _apart(sink: Sink) -> Apart | None:
     splicer = sink.splicer
     if sys.platform != "linux" or splicer is None or not isinstance(splicer.out, Output):
         return None  # a compressor would have to be ended where it is
-    if len(os.sched_getaffinity(0)) < 2 or not _is_alone():
+    if usable_processors() < 2 or not _is_alone():
         return None
     from ema_cli.run.apart import Apart
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from ema_cli.io.spool import spool
 from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
+from ema_cli.run.newest_first import Backwards, refuse_pipes
 from ema_cli.run.observer import SILENT, Observer
 from ema_cli.run.order import LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
@@ -44,59 +45,101 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
     keep: called with all that is remembered when everything is written, but not yet in its place.
     """
     with ExitStack() as stack:
-        start = 0
-        if job.average.auto and memory.alphas is None:
-            start = stack.enter_context(rewindable_stdin(job))
+        finds_alphas = job.average.auto and memory.alphas is None
+        start = stack.enter_context(rewindable_stdin(job)) if job.newest_first or finds_alphas else 0
         source = open_inputs(job)
         opened = stack.enter_context(ExitStack())
         opened.callback(source.close)
         if memory.header is not None and source.columns:
             check_header(source.columns, memory.header, source.name)
-        before = memory.find_columns(source.columns, source.name)
+        before = memory.find_columns(source)
         chosen = select(source, job, before, memory.order_is_time)
         if chosen is None:
             return pass_through(job, source)
         memory.header = source.columns
         memory.check(chosen)
-        if job.average.auto and memory.alphas is None:
-            memory.alphas = find_alphas(memory.job, chosen, start)
-        work = Work(job, chosen, memory)
+        notes, back = RowNotes(job, chosen), None
+        if job.newest_first:
+            back = stack.enter_context(closing(Backwards(chosen.wanted, notes, partial(_again, job, start))))
+            back.read(source, replace(chosen.wanted, keep=()))
+        if finds_alphas:
+            rows = partial(_batches_again, memory.job, chosen, start, back)
+            memory.alphas = find_alphas(memory.job, chosen, rows)
+        work = Work(job, chosen, memory, notes)
         watcher.begin(chosen)
-        with open_output(job.output) as out:
-            sink = open_sink(job, out, source, chosen.wanted, chosen.new)
-            reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
-            opened.pop_all()  # from here on the source is closed by whoever reads it
-            with overlapped(source.batches(reading), source.close, sink, job.inputs) as (batches, writer):
-                for batch in batches:
-                    watcher.saw(batch, work.write(batch, writer))
-            sink.finish()
-            work.summary.notes += work.notes.notes()
+        if back is not None:
+            source.close()
+            work.fold_backwards(back, watcher)
+            source = back.reopen()
+            opened.callback(source.close)
+        with _written(source, opened, work, SILENT if job.newest_first else watcher):
             watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
 
 
+@contextmanager
+def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -> Iterator[None]:
+    """Everything is written when the block begins, and in its place when it ends."""
+    job, chosen = work.job, work.chosen
+    with open_output(job.output) as out:
+        sink = open_sink(job, out, source, chosen.wanted, chosen.new)
+        reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
+        opened.pop_all()  # from here on the source is closed by whoever reads it
+        with overlapped(source.batches(reading), source.close, sink, job.inputs) as (batches, writer):
+            for batch in batches:
+                watcher.saw(batch, work.write(batch, writer))
+        sink.finish()
+        work.finish()
+        yield
+
+
 class Work:
     """What happens to a batch between source and sink."""
 
-    def __init__(self, job: Job, chosen: Selection, memory: SavedState) -> None:
+    def __init__(self, job: Job, chosen: Selection, memory: SavedState, notes: RowNotes) -> None:
         self.job, self.chosen = job, chosen
         self.trends, self.keys = memory.carry_on(chosen)
         if memory.order is None:
             memory.order = order_of(job, chosen)
         self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
-        self.notes = RowNotes(job, chosen)
+        self.notes = notes
+        self.back: Backwards | None = None
+        self.written = 0
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
         above it."""
+        self.written += batch.rows
+        if self.back is not None:
+            return self.back.write(batch, writer)
         fields = self.fields(batch)
         if len(fields) < batch.rows:
             writer.write(batch.head(len(fields)), fields)
             raise self.fault(batch, len(fields))
         writer.write(batch, fields)
         return fields
+
+    def fold_backwards(self, back: Backwards, watcher: Observer) -> None:
+        """Work out all new fields before the first row is written. Raises DataError for a row at fault."""
+
+        def fields(batch: Batch) -> Floats:
+            found = self.fields(batch)
+            if len(found) < batch.rows:
+                raise self.fault(batch, len(found))
+            return found
+
+        back.fold(fields, len(self.chosen.new), watcher)
+        self.summary.invalid += back.invalid
+        self.summary.missing -= back.invalid
+        self.back = back
+
+    def finish(self) -> None:
+        """Everything has been written. Raises FileTrouble where that can't be all."""
+        if self.back is not None:
+            self.back.check_all(self.written)
+        self.summary.notes += self.notes.notes()
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
@@ -169,8 +212,9 @@ def _until_rows(batches: Iterator[Batch], source: Source) -> Iterator[Batch]:
 def rewindable_stdin(job: Job) -> Iterator[int]:
     """Where stdin is to be read more than once, put a temporary file with its contents in its place.
 
-    Gives the place in stdin where the input begins.
+    Gives the place in stdin where the input begins. Raises OptionError for other pipes.
     """
+    refuse_pipes(job.inputs, "--newest-first" if job.newest_first else "--alpha auto")
     if job.inputs.count("-") > 1:
         raise OptionError("stdin is named twice", "each input once")
     if "-" not in job.inputs:
@@ -184,30 +228,41 @@ def rewindable_stdin(job: Job) -> Iterator[int]:
         yield os.lseek(0, 0, os.SEEK_SET)
 
 
-def find_alphas(job: Job, chosen: Selection, start: int) -> list[float]:
-    """The weights that predict each column best; reads the inputs several times.
-
-    start: where in stdin the input begins, if stdin is an input.
-    """
+def find_alphas(job: Job, chosen: Selection, batches: Callable[[], Iterator[Batch]]) -> list[float]:
+    """The weights that predict each column best. batches: gives all rows, as often as they are asked for."""
     from ema_cli.auto import best_alphas
 
     def tiles() -> Iterator[tuple[Floats, KeyedRows | None]]:
         keys, order = KeyTable(), order_of(job, chosen)
-        if "-" in job.inputs:
-            os.lseek(0, start, os.SEEK_SET)
-        with closing(open_inputs(job)) as source:
-            for batch in source.batches(chosen.wanted):
-                try:
-                    admitted = order.admit(batch, keys)
-                except LateError:  # at which the run itself is going to stop
-                    return
-                admitted.accept()
-                if admitted.rows.count:
-                    yield admitted.rows.values, admitted.keys
+        for batch in batches():
+            try:
+                admitted = order.admit(batch, keys)
+            except LateError:  # at which the run itself is going to stop
+                return
+            admitted.accept()
+            if admitted.rows.count:
+                yield admitted.rows.values, admitted.keys
 
+    return best_alphas(tiles, job.average, len(chosen.smoothed))
+
+
+def _again(job: Job, start: int) -> Source:
+    """The inputs once more. start: where in stdin the input begins, if stdin is an input."""
+    if "-" in job.inputs:
+        os.lseek(0, start, os.SEEK_SET)
+    return open_inputs(job)
+
+
+def _batches_again(job: Job, chosen: Selection, start: int, back: Backwards | None) -> Iterator[Batch]:
+    """All rows in the order in which they are smoothed; stdin is left where it was."""
+    if back is not None:
+        for _, batch in back.batches():
+            yield batch
+        return
     here = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
     try:
-        return best_alphas(tiles, job.average, len(chosen.smoothed))
+        with closing(_again(job, start)) as source:
+            yield from source.batches(chosen.wanted)
     finally:
         if "-" in job.inputs:
             os.lseek(0, here, os.SEEK_SET)

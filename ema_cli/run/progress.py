@@ -95,15 +95,18 @@ class Progress(Observer):
         return f"{share:4.0%} [{'#' * full}{'.' * (BAR - full)}] {so_far}{left}"
 
 
-def make_progress(inputs: Sequence[str], out: TextIO | None, wanted: bool | None) -> Progress | None:
+def make_progress(
+    inputs: Sequence[str], out: TextIO | None, wanted: bool | None, prints: bool = True
+) -> Progress | None:
     """A bar for these inputs on `out`; None where there is to be none.
 
-    wanted: None is where `out` is a terminal, and the data does not run over the same one.
+    wanted: None is where `out` is a terminal, and the data does not run over one. prints: the data goes to
+    stdout.
     """
     if out is None or wanted is False:
         return None
     terminal = out.isatty() and os.environ.get("TERM") != "dumb"
-    if wanted is None and (not terminal or os.isatty(1)):
+    if wanted is None and (not terminal or (prints and os.isatty(1))):
         return None
     return Progress(out, total_size(inputs), redraws=terminal, at_once=wanted is True)
 

@@ -64,6 +64,8 @@ class RowNotes:
         what = "the time goes" if wanted.order is None else f"{batch.clock.text(row)!r} goes"
         if _falls(batch):
             hint = "--newest-first, for rows that stand in falling order"
+            if self.job.newest_first:
+                hint = "no --newest-first: the rows stand in rising order"
             return DataError(f"{what} backwards", batch.place(row, column), hint)
         name = self.chosen.order or self.job.time
         hint = f"sort the rows by {name}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ema_cli.average import Average
 from ema_cli.errors import FileTrouble, OptionError, StateError
+from ema_cli.formats.base import Source
 from ema_cli.io.archive import ArchiveReader, ArchiveWriter, DamagedArchive
 from ema_cli.io.atomic import atomic_write, is_special, same_file, wording
 from ema_cli.io.damage import DAMAGE
@@ -59,21 +60,23 @@ class SavedState:
         self.live: tuple[Trends, KeyTable] | None = None
         self.order: RowOrder | None = None
 
-    def find_columns(self, columns: Sequence[str], file: str) -> list[int] | None:
+    def find_columns(self, source: Source) -> list[int] | None:
         """Where the columns that were smoothed are among these; None where there is nothing to carry on.
 
         Raises StateError where one is not there.
         """
-        if self.columns is None or self.places is None or not columns:  # none: an empty file
+        if self.columns is None or self.places is None or not source.columns:  # none: an empty file
             return None
-        found = []
+        columns, found = source.columns, []
         for name, place in zip(self.columns, self.places, strict=True):
             if list(columns[place : place + 1]) == [name]:
                 found.append(place)
             elif list(columns).count(name) == 1:
                 found.append(list(columns).index(name))
+            elif (further := source.further(name, key=False)) is not None:
+                found.append(further)
             else:
-                problem = f"{self.job.state}: carries on column {name!r}, which {file} does not have"
+                problem = f"{self.job.state}: carries on column {name!r}, which {source.name} does not have"
                 raise StateError(problem, f"a file with the same columns; or {AFRESH}")
         return found
 

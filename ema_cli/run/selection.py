@@ -75,10 +75,10 @@ def select(
     columns = source.columns
     if not columns:
         return None
-    keys, (time, clock, order, x) = _places(job, columns, source.name)
+    keys, (time, clock, order, x) = _places(job, source)
     values: Sequence[int] | None = before
     if job.columns:
-        values = sorted({find_column(name, columns, "-c", source.name) for name in job.columns})
+        values = sorted({_place(source, name, "-c") for name in job.columns})
     if job.time_format is not None or job.time_zone is not None:
         order_is_time = True
     values, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
@@ -91,20 +91,20 @@ def select(
     wanted = Projection(
         tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form
     )
-    smoothed = [columns[k] for k in values]
+    smoothed = [source.label(k) for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
-    _check_new(new, columns if keep is None else [columns[k] for k in keep], source.name)
-    at, axis, of_day, after = (None if k is None else columns[k] for k in (time, x, clock, order))
-    return Selection(wanted, smoothed, [columns[k] for k in keys], at, new, axis, of_day, after)
+    _check_new(new, columns if keep is None else [source.label(k) for k in keep], source.name)
+    at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
+    return Selection(wanted, smoothed, [source.label(k) for k in keys], at, new, axis, of_day, after)
 
 
 def _places(
-    job: Job, columns: Sequence[str], file: str
+    job: Job, source: Source
 ) -> tuple[tuple[int, ...], tuple[int | None, int | None, int | None, int | None]]:
     """The columns that are no values: the keys; time, time of day, order and axis."""
-    keys = tuple(find_column(name, columns, "--by", file) for name in job.by)
+    keys = tuple(_place(source, name, "--by") for name in job.by)
     time, clock, order, x = (
-        None if name is None else find_column(name, columns, option, file)
+        None if name is None else _place(source, name, option)
         for name, option in (
             (job.time, "--time"),
             (job.time_of_day, "--time"),
@@ -132,6 +132,17 @@ def _sampled(
     if column in candidates:
         is_time = column not in (*sample.numeric, *sample.undecided)
     return sorted(values or [k for k in sample.numeric if k != column]), is_time
+
+
+def _place(source: Source, name: str, option: str) -> int:
+    """The position of a column, which may be a further one. Raises OptionError."""
+    try:
+        return find_column(name, source.columns, option, source.name)
+    except OptionError:
+        found = source.further(name, key=option == "--by") if name not in source.columns else None
+        if found is None:
+            raise
+        return found
 
 
 def _order(job: Job) -> str | None:

@@ -21,7 +21,7 @@ from ema_cli.job import Job
 from ema_cli.run.batch import Tally, run_folder
 from tests.conftest import Workshop
 
-distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install 'ema-smooth[dask]'")
+distributed = pytest.importorskip("distributed", reason="Dask is an extra: make test EXTRAS=[dask]")
 
 PARTS = 7
 MODES: list[dict[str, Any]] = [

@@ -10,8 +10,8 @@ import pytest
 
 import ema_cli
 
-dd = pytest.importorskip("dask.dataframe", reason="Dask is an extra: pip install 'ema-smooth[dask]'")
-distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install 'ema-smooth[dask]'")
+dd = pytest.importorskip("dask.dataframe", reason="Dask is an extra: make test EXTRAS=[dask]")
+distributed = pytest.importorskip("distributed", reason="Dask is an extra: make test EXTRAS=[dask]")
 ema_dask = pytest.importorskip("ema_cli.dask", reason="as above")
 
 

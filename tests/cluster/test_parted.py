@@ -93,7 +93,7 @@ def test_without_dask_the_option_says_what_to_install(shop: Workshop) -> None:
         [sys.executable, "-c", code], cwd=shop.folder, env=shop.environment, capture_output=True, check=False
     )
     assert done.returncode == 2
-    assert b"pip install 'ema-smooth[dask]'" in done.stderr
+    assert b"pip install 'dask[dataframe]>=" in done.stderr
     assert not (shop.folder / "out").exists()
 
 

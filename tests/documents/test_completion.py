@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
+import click
 import pytest
 
-from tests.conftest import ROOT, SAMPLES, Workshop
+from ema_cli.completion import complete_columns
+from tests.conftest import ROOT, SAMPLES, Workshop, wait_for
 
 
 @pytest.fixture
@@ -101,23 +107,132 @@ printf '%s\\n' "${COMPREPLY[@]}"
     assert done.stdout == "level,\\ dB\n"
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not here")
-def test_in_fish(shells: dict[str, str]) -> None:
-    script = """
-_EMA_SMOOTH_COMPLETE=fish_source ema-smooth | source
-complete -C 'ema-smooth weather.csv --by l'
+# A line is typed with Tab and Enter; what the shell then runs writes its arguments down.
+STARTS = {
+    "bash": ["bash", "--norc", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "--no-config", "-i"],
+}
+PREPARE = {
+    "bash": 'eval "$(ema-smooth --completion bash)"',
+    "zsh": 'autoload -U compinit; compinit -u; eval "$(ema-smooth --completion zsh)"',
+    "fish": "ema-smooth --completion fish | source",
+}
+TYPED = {
+    "weather.csv --by loca": ["weather.csv", "--by", "location"],
+    "weather.csv --column=te": ["weather.csv", "--column=temp"],
+    "weather.csv --time=ti": ["weather.csv", "--time=time"],
+    "co2.csv --output-dir sub": ["co2.csv", "--output-dir", "subfolder"],
+    "co2.csv --output-dir=sub": ["co2.csv", "--output-dir=subfolder"],
+    "co2.csv --init ze": ["co2.csv", "--init", "zero"],
+    "co2.csv --init=ze": ["co2.csv", "--init=zero"],
+    "co2.csv --dask lo": ["co2.csv", "--dask", "local"],
+    "co2.csv --missing=de": ["co2.csv", "--missing=decay"],
+    "co2.csv --plot=only_": ["co2.csv", "--plot=only_one.png"],
+    "co2.csv --resid": ["co2.csv", "--residual"],
+    "wea": ["weather.csv"],
+    "odd.csv -c lev": ["odd.csv", "-c", "level, dB"],
+}
+SCRIPT = """#!/bin/sh
+case "$1$_EMA_SMOOTH_COMPLETE" in
+--completion*|*_complete) exec "{python}" -m ema_cli "$@";;
+esac
+{{ printf '%s\\n' "$@"; echo --end--; }} >> "{log}"
 """
-    done = subprocess.run(
-        ["fish", "-c", script], check=False, env=shells, capture_output=True, text=True, cwd=SAMPLES
+
+
+def arguments_of(shell: str, lines: list[str], environment: dict[str, str], folder: Path) -> list[list[str]]:
+    """What the command is given when these lines are typed in a real shell, each with Tab and Enter."""
+    import pty
+
+    log = folder / "log"
+    log.write_text("")
+    (folder / "bin" / "ema-smooth").write_text(SCRIPT.format(python=sys.executable, log=log))
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(folder)
+        os.execvpe(STARTS[shell][0], STARTS[shell], environment | {"TERM": "xterm", "INPUTRC": "/dev/null"})
+    threading.Thread(target=lambda: drained(terminal), daemon=True).start()
+    for number, line in enumerate([PREPARE[shell], *(f"ema-smooth {line}\t" for line in lines)]):
+        os.write(terminal, f"{line}\r".encode())
+        if number:
+            wait_for(lambda number=number: log.read_text().count("--end--") == number)  # type: ignore[misc]
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return [part.strip("\n").split("\n") for part in log.read_text().split("--end--\n")[:-1]]
+
+
+def drained(terminal: int) -> None:
+    """Read what a shell draws, and answer as a terminal does when it is asked what it is."""
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 4096):
+            if b"\x1b[c" in data or b"\x1b[0c" in data:
+                os.write(terminal, b"\x1b[?1;2c")
+
+
+@pytest.mark.parametrize("shell", STARTS)
+def test_typed_in_a_real_shell(shell: str, shells: dict[str, str], shop: Workshop) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    for name in ("weather.csv", "co2.csv"):
+        shop.write(name, (SAMPLES / name).read_bytes())
+    shop.write("odd.csv", '"level, dB",x\n1,2\n')
+    shop.write("only_one.png", b"")
+    (shop.folder / "subfolder").mkdir()
+    found = arguments_of(shell, list(TYPED), shells, shop.folder)
+    # zsh takes the slash after a folder away again where the line ends.
+    bare = [[word.rstrip("/") for word in words] for words in found]
+    assert dict(zip(TYPED, bare, strict=True)) == TYPED
+
+
+# Options whose value nobody can offer.
+OPEN = [
+    "--bands",
+    "--digits",
+    "--jobs",
+    "--span",
+    "--halflife",
+    "--com",
+    "--decay",
+    "--min-periods",
+    "--reset-gap",
+    "--skip-lines",
+    "--wilder",
+    "--tau",
+    "--delimiter",
+    "--thousands",
+    "--comment",
+    "--strip",
+    "--na",
+    "--time-format",
+    "--time-zone",
+    "--name",
+    "--title",
+    "--size",
+]
+
+
+def test_every_option_that_takes_a_value_offers_some() -> None:
+    from ema_cli.cli import command
+
+    for param in command.params:
+        if isinstance(param, click.Option) and not param.is_flag and not param.count:
+            offered = param.shell_complete(click.Context(command), "")
+            assert offered or param._custom_shell_complete is complete_columns or param.opts[-1] in OPEN, (
+                param
+            )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("name", ["ema-smooth", "ema-weights"])
+def test_the_scripts_that_a_wheel_prints(shell: str, name: str, shop: Workshop) -> None:
+    module = {"ema-smooth": "ema_cli", "ema-weights": "ema_cli.weights_cli"}[name]
+    base = [sys.executable, "-m", module]
+    run = partial(subprocess.run, env=shop.environment, capture_output=True, text=True, check=True)
+    assert (
+        run([*base, "--completion", shell]).stdout == (ROOT / f"docs/completion/{name}.{shell}").read_text()
     )
-    assert done.stdout.split() == ["location"]
-
-
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not here")
-def test_zsh_takes_the_script(shells: dict[str, str]) -> None:
-    script = 'autoload -U compinit; compinit -u; eval "$(_EMA_SMOOTH_COMPLETE=zsh_source ema-smooth)"'
-    done = subprocess.run(["zsh", "-fc", script], env=shells, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    assert run([*base, "--man"]).stdout == (ROOT / f"docs/man/{name}.1").read_text()
 
 
 def test_the_documents_commands_install_what_works(shells: dict[str, str]) -> None:

@@ -98,6 +98,10 @@ def test_the_reference_is_the_help(tmp_path: Path) -> None:
     reference = (ROOT / "docs" / "reference.md").read_text()
     for name in ("ema-smooth", "ema-weights"):
         done = subprocess.run(
-            [name, "--help"], env=shell(tmp_path), capture_output=True, text=True, check=True
+            [name, "--help"],
+            env=shell(tmp_path) | {"COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert f"```text\n{done.stdout}```" in reference, f"run `make docs`: {name}"

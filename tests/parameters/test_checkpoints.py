@@ -19,8 +19,9 @@ import pytest
 
 from ema_cli.errors import EmaError, FileTrouble, OptionError
 from ema_cli.io.atomic import atomic_write
+from ema_cli.io.names import natural_key
 from ema_cli.parameters.checkpoints import open_checkpoint, writer_for
-from ema_cli.parameters.checkpoints.naming import expanded, natural_key, out_of_order, step_of
+from ema_cli.parameters.checkpoints.naming import expanded, out_of_order, step_of
 from ema_cli.parameters.tensors import Array, TensorInfo
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")
@@ -148,7 +149,7 @@ def test_shards(tmp_path: Path) -> None:
     weight_map = {name: shard for shard, held in halves.items() for name in held}
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     same(read(index), arrays)
-    assert expanded([str(tmp_path)]) == [str(index)], "the index stands for its shards"
+    assert expanded([str(tmp_path)]).names == [str(index)], "the index stands for its shards"
 
     index.write_text(json.dumps({"weight_map": {**weight_map, "more": "m-2.safetensors"}}))
     with pytest.raises(FileTrouble, match="lacks tensor 'more'"):
@@ -344,10 +345,12 @@ def test_folders_and_patterns_go_by_number_never_by_time(tmp_path: Path) -> None
         os.utime(path, (age, age))
     by_number = [str(tmp_path / f"s{number}.npz") for number in (2, 9, 10)]
     (tmp_path / "notes.txt").touch()
-    assert expanded([str(tmp_path)]) == by_number
-    assert expanded([str(tmp_path / "s*.npz")]) == by_number
-    assert expanded(by_number[::-1]) == by_number[::-1], "files keep the order given"
+    assert expanded([str(tmp_path)]).names == by_number
+    assert expanded([str(tmp_path / "s*.npz")]).names == by_number
+    assert expanded(by_number[::-1]).names == by_number[::-1], "files keep the order given"
     (tmp_path / "optimizer.pt").touch()
+    assert expanded([str(tmp_path)]).names == by_number, "an optimiser is no model"
+    (tmp_path / "other.pt").touch()
     with pytest.raises(FileTrouble, match="several formats: npz, torch"):
         expanded([str(tmp_path)])
     (tmp_path / "empty").mkdir()

@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,11 +113,17 @@ def test_times_in_words(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
 
 
-def on_terminal(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command whose stderr is a terminal; its exit code and what the terminal got."""
+def on_terminal(
+    command: list[str], folder: Path, environment: dict[str, str], *, both: bool = False
+) -> tuple[int, str]:
+    """Run a command whose stderr is a terminal, and its stdout too where `both` is wanted, else out.csv.
+
+    Its exit code and what the terminal got.
+    """
     parent, child = pty.openpty()
     with (folder / "out.csv").open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=child, cwd=folder, env=environment)
+        stdout = child if both else out
+        process = subprocess.Popen(command, stdout=stdout, stderr=child, cwd=folder, env=environment)
     os.close(child)
     seen = b""
     while select.select([parent], [], [], 60)[0]:
@@ -145,6 +152,30 @@ def test_on_a_terminal_it_is_drawn_and_erased(shop: Workshop) -> None:
 def test_on_a_terminal_small_inputs_show_nothing(shop: Workshop) -> None:
     command = shop.command(SAMPLES / "fx_rates.csv", "-c", "usd", "--alpha", "0.1")
     assert on_terminal(command, shop.folder, {**shop.environment, "TERM": "xterm"}) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("where", "drawn"),
+    [(("-o", "o.csv"), True), (("--output-dir", "out"), True), ((), False), (("-o", "-"), False)],
+)
+def test_the_bar_depends_on_where_the_data_goes(shop: Workshop, where: tuple[str, ...], drawn: bool) -> None:
+    """At a terminal, which is stdout and stderr, as when somebody types a command."""
+    code = "from ema_cli.run import progress; progress.PATIENCE = 0; from ema_cli.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(SAMPLES / "fx_rates.csv"),
+        "-c",
+        "usd",
+        "--alpha",
+        "0.1",
+        *where,
+    ]
+    environment = {**shop.environment, "TERM": "xterm"}
+    exit_code, seen = on_terminal(command, shop.folder, environment, both=True)
+    assert exit_code == 0
+    assert ("100% [####" in seen) == drawn
 
 
 def test_an_error_stands_on_a_line_of_its_own(shop: Workshop) -> None:

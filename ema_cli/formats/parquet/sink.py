@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import MAGIC, File, Footer, Group, moved, split
 from ema_cli.formats.parquet.thrift import Struct, items
 from ema_cli.formats.regroup import Regrouper
+from ema_cli.process import usable_processors
 
 # Two batches: enough to compress well, little enough to hold a few of them.
 GROUP_ROWS = 131_072
@@ -99,7 +99,7 @@ class Appender:
 
 def workers() -> int:
     """Threads that encode."""
-    return min(os.cpu_count() or 1, MOST_WORKERS)
+    return min(usable_processors(), MOST_WORKERS)
 
 
 def group_rows(columns: int) -> int:

@@ -6,24 +6,36 @@ A reader is a `Checkpoint`, a writer a `CheckpointWriter`; one file format, one 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ema_cli.errors import FileTrouble, OptionError
+from ema_cli.io.atomic import system_words
 from ema_cli.parameters.checkpoints.stream import METADATA_KEY, Checkpoint, CheckpointWriter
 from ema_cli.parameters.tensors import TensorInfo
 
-__all__ = ["METADATA_KEY", "Checkpoint", "CheckpointWriter", "format_of", "open_checkpoint", "writer_for"]
+__all__ = [
+    "METADATA_KEY",
+    "Checkpoint",
+    "CheckpointWriter",
+    "format_of",
+    "open_checkpoint",
+    "open_state",
+    "state_writer_for",
+    "writer_for",
+]
 
-WriterMaker = Callable[[BinaryIO, str, Sequence[TensorInfo], dict[str, str]], CheckpointWriter]
+WriterMaker = Callable[[BinaryIO, str, Sequence[TensorInfo], Mapping[str, str]], CheckpointWriter]
 
 _INDEXES = (".safetensors.index.json", ".bin.index.json")
 _TORCH = (".pt", ".pth", ".ckpt", ".bin")
 
 
 def format_of(name: str | os.PathLike[str]) -> str | None:
-    """`safetensors`, `index`, `npz` or `torch` by the suffix; None for any other."""
+    """`safetensors`, `index`, `npz` or `torch` by the suffix, `distributed` for a folder; else None."""
+    if (Path(name) / ".metadata").is_file():
+        return "distributed"
     lower = os.fspath(name).lower()
     if lower.endswith(_INDEXES):
         return "index"
@@ -38,7 +50,7 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
     Raises FileTrouble where the file is missing, damaged or of another format.
     """
     kind = format_of(name)
-    if key is not None and kind != "torch":
+    if key is not None and kind not in ("torch", "distributed"):
         raise OptionError(f"--key picks a dict from a torch file; {name} is none", "leave out --key")
     if kind == "safetensors":
         from ema_cli.parameters.checkpoints.safetensors import SafetensorsFile
@@ -56,23 +68,47 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
         from ema_cli.parameters.checkpoints.pytorch import TorchFile
 
         return TorchFile(name, key)
+    if kind == "distributed":
+        from ema_cli.parameters.checkpoints.distributed import DistributedCheckpoint
+
+        return DistributedCheckpoint(name, key)
     raise FileTrouble(
         name, "is no checkpoint by its suffix", f".safetensors, *{_INDEXES[0]}, .npz, {', '.join(_TORCH)}"
     )
 
 
+def open_state(name: str) -> Checkpoint:
+    """The state in the file, whatever it is called: an archive or safetensors, as its first bytes say."""
+    try:
+        with Path(name).open("rb") as file:
+            archive = file.read(4) == b"PK\x03\x04"
+    except OSError as error:
+        raise FileTrouble(name, system_words(error)) from error
+    if archive:
+        from ema_cli.parameters.checkpoints.npz import NpzFile
+
+        return NpzFile(name)
+    from ema_cli.parameters.checkpoints.safetensors import SafetensorsFile
+
+    return SafetensorsFile(name)
+
+
 def writer_for(name: str | os.PathLike[str]) -> WriterMaker:
     """What makes the writer for the suffix of `name`; OptionError for any but .safetensors and .npz."""
-    kind = format_of(name)
-    if kind == "safetensors":
-        from ema_cli.parameters.checkpoints.safetensors import SafetensorsWriter
+    if format_of(name) not in ("safetensors", "npz"):
+        raise OptionError(
+            f"{os.fspath(name)}: checkpoints are written as .safetensors or .npz",
+            f"{Path(name).stem}.safetensors",
+        )
+    return state_writer_for(name)
 
-        return SafetensorsWriter
-    if kind == "npz":
+
+def state_writer_for(name: str | os.PathLike[str]) -> WriterMaker:
+    """What makes the writer of a state: an archive where it is called .npz, else safetensors."""
+    if format_of(name) == "npz":
         from ema_cli.parameters.checkpoints.npz import NpzWriter
 
         return NpzWriter
-    raise OptionError(
-        f"{os.fspath(name)}: checkpoints are written as .safetensors or .npz",
-        f"{Path(name).stem}.safetensors",
-    )
+    from ema_cli.parameters.checkpoints.safetensors import SafetensorsWriter
+
+    return SafetensorsWriter

@@ -211,6 +211,11 @@ def _fits(entry: _Entry, length: int) -> bool:
     return bits == 8 * length
 
 
+def written_order(infos: Sequence[TensorInfo]) -> list[TensorInfo]:
+    """The widest dtypes first and names in order within them, as the library writes them."""
+    return sorted(infos, key=lambda info: (-info.dtype.itemsize, info.name))
+
+
 class SafetensorsWriter(CheckpointWriter):
     """Writes a safetensors file: the header first, as all shapes are known, then slice after slice.
 
@@ -224,7 +229,7 @@ class SafetensorsWriter(CheckpointWriter):
         self, out: BinaryIO, name: str, infos: Sequence[TensorInfo], metadata: Mapping[str, str]
     ) -> None:
         """Raises FileTrouble for a dtype or a name that the format lacks."""
-        self.order = sorted(infos, key=lambda info: (-info.dtype.itemsize, info.name))
+        self.order = written_order(infos)
         self._out = Output(out, name)
         header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
         offset = 0

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
 from ema_cli.engine.rows import Rows, Segments
 from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
 from ema_cli.engine.state import Arrays, State
-
-if TYPE_CHECKING:
-    from ema_cli.engine.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,19 @@ class Elements:
     gaps: Ints | None = None
     elapsed: Ints | None = None
     weights: Floats | None = None
+
+
+class Folder(Protocol):
+    """What folds elements: the engine."""
+
+    average: Average
+    scratch: Scratch
+
+    def weigh(self, elements: Elements, decay: Decay) -> Moments: ...
+
+    def fold_elements(
+        self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
+    ) -> Walked | None: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Groups:
     pending: Arrays
     times: Ints
 
-    def fold(self, engine: Engine, weight: int, decay: Decay, out: Moments) -> None:
+    def fold(self, engine: Folder, weight: int, decay: Decay, out: Moments) -> None:
         """The moments at each row by one weight into `out`; what is remembered moves on."""
         own = self.observations
         weights = engine.weigh(own, decay)
@@ -74,7 +85,7 @@ class Groups:
             for name, array in out.items():
                 array[self.early] = now[name]
 
-    def _so_far(self, engine: Engine, walked: Walked, weights: Moments) -> Moments:
+    def _so_far(self, engine: Folder, walked: Walked, weights: Moments) -> Moments:
         """The early rows' moments: one step from those before their observation."""
         assert self.place is not None
         assert self.observations.elapsed is not None

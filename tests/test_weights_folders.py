@@ -136,7 +136,7 @@ def test_shards_and_their_index(run: Run) -> None:  # noqa: F811
         assert held <= 2000
     # Sharded in, sharded out: by an index's name in a folder that is there, and with a state.
     arguments = ("ema", "ema/", "--decay", "0.5", "-o", "two/x.safetensors.index.json", "--resume", "state")
-    assert "make the folder first" in run(*arguments).err
+    assert "no such folder\n  try: make it first: mkdir -p two" in run(*arguments).err
     Path("two").mkdir()
     assert run(*arguments, "--shard-size", "3000").code == 0
     same(read(Path("two/x.safetensors.index.json")), whole)

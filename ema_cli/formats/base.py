@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.errors import Place
+from ema_cli.errors import Advice, Place
 from ema_cli.notation import PLAIN, Notation
 from ema_cli.times.form import ISO, TimeForm
 
@@ -171,11 +171,15 @@ class Locator(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at."""
+    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at.
+
+    lookalikes: columns that hold numbers too, but not as they are read; each with what would read them.
+    """
 
     numeric: list[int]
     undecided: list[int]
     rows: int = 0
+    lookalikes: dict[int, Advice] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -183,6 +187,7 @@ class Source(Protocol):
 
     name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
     text_format: the format that rows are written in where a text is wanted and nothing says which.
+    open_ended: `columns` are those of the first rows, and others may come.
     compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
     separates fields in a text, where the input itself says so.
     """
@@ -191,6 +196,7 @@ class Source(Protocol):
     columns: list[str]
     kind: str
     text_format: str = "csv"
+    open_ended: bool = False
     compression: str = "zstd"
     delimiter: bytes | None = None
 
@@ -206,6 +212,10 @@ class Source(Protocol):
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema, metadata and all, of the columns kept."""
 
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - most formats say what they are
+        """How else the input may be meant, if columns of these names are not there or none holds numbers."""
+        return None
+
     def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - most formats have none
         """Where a column is that is not among `columns` but can be had all the same, such as a member of one.
 
@@ -216,6 +226,26 @@ class Source(Protocol):
     def label(self, column: int) -> str:
         """The name of a column, which may be a further one."""
         return self.columns[column]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of all columns by position, further ones too, where the input is open-ended."""
+        return self.columns
+
+    def follow(self, labels: Sequence[str]) -> None:  # noqa: ARG002 - tables have a header that says it
+        """This is a later part of a series, whose columns are these; only an open-ended one has to be told.
+
+        What only the beginning of a file has, such as a byte order mark, does not pass.
+        """
+        return
+
+    def unseen(self) -> set[str]:
+        """Of an open-ended input that has been read: the columns asked for that no row had."""
+        return set()
+
+    def notes(self) -> list[str]:
+        """What there is to say to the user of an input that has been read."""
+        return []
 
     def types(self) -> Any | None:
         """The Arrow schema of all columns, where the input has one before a row is read."""

@@ -308,7 +308,7 @@ class ParameterEMA:
         picked: dict[str, Leaf] = {}
         for name, leaf in found.items():
             if name in self._leaves:
-                picked[name] = self._choice.kinded(leaf)
+                picked[name] = self._as_before(leaf)
             elif name in self._ties:
                 self._check_tie(name, tied)
             elif name not in self._left_out and self._choice.wants(leaf):
@@ -318,6 +318,13 @@ class ParameterEMA:
         # One that has become tied to another is still averaged by its own name, with equal values.
         check_same(picked, self._leaves)
         return {name: picked[name] for name in self._leaves}
+
+    def _as_before(self, leaf: Leaf) -> Leaf:
+        """The leaf in the kind that it had: a state dict does not say which of its floats are buffers."""
+        before = self._leaves[leaf.name]
+        if before.kind == COPIED and leaf.kind == AVERAGED and "float" in before.dtype:
+            return replace(leaf, kind=COPIED)
+        return self._choice.kinded(leaf)
 
     def _check_tie(self, name: str, tied: Mapping[str, str]) -> None:
         first = self._ties[name]

@@ -45,13 +45,18 @@ def named_leaves(model: Any) -> dict[str, Leaf]:
 def _collect(node: Any, path: tuple[str, ...], found: dict[str, Leaf]) -> None:
     for key, label, value in _children(node):
         name = (*path, label)
-        if isinstance(value, (Mapping, list, tuple)) and not _is_array(value):
+        if _is_node(value, label):
             _collect(value, name, found)
             continue
         joined = ".".join(name)
         if joined in found:
             raise DataError(f"two parameters are both called {joined!r} once nested names are joined by dots")
         found[joined] = replace(described(joined, value), holder=node, key=key)
+
+
+def _is_node(value: Any, label: str) -> bool:
+    """True for what leaves hang below. A module's extra state is carried along whole."""
+    return isinstance(value, (Mapping, list, tuple)) and not _is_array(value) and label != "_extra_state"
 
 
 def _children(node: Any) -> list[tuple[Any, str, Any]]:
@@ -77,6 +82,8 @@ def _is_array(value: Any) -> bool:
 
 def described(name: str, value: Any) -> Leaf:
     """The leaf that a value is. Raises DataError for what should be an array and is none."""
+    if value is None or isinstance(value, (str, bytes)) or name.rpartition(".")[2] == "_extra_state":
+        return Leaf(name, value, CARRIED, "", ())
     if is_tensor(value):
         from ema_cli.parameters.modules import check_there, kind_of
 
@@ -84,8 +91,6 @@ def described(name: str, value: Any) -> Leaf:
         if kind != CARRIED:
             check_there(name, value)
         return Leaf(name, value, kind, str(value.dtype).removeprefix("torch."), tuple(value.shape))
-    if value is None or isinstance(value, (str, bytes)):
-        return Leaf(name, value, CARRIED, "", ())
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -147,7 +152,7 @@ def _raw_names(node: Any) -> list[str]:
 
 
 def _skeleton(node: Any, path: tuple[str, ...], wrapped: bool) -> Any:
-    if not isinstance(node, (Mapping, list, tuple)) or _is_array(node):
+    if not _is_node(node, path[-1] if path else ""):
         name = ".".join(path)
         return plain_name(name.removeprefix("module.") if wrapped else name)
     below = [(key, _skeleton(value, (*path, label), wrapped)) for key, label, value in _children(node)]

@@ -187,7 +187,7 @@ spacing, running = under("Keys and times"), under("Running")
 @about_itself
 @click.version_option(None, "-V", "--version", package_name=NAME, prog_name=NAME)
 def command(**options: Any) -> None:
-    """Append exponential moving averages to the columns of CSV, TSV, Parquet and Arrow files.
+    """Append exponential moving averages to the columns of CSV, TSV, JSON lines, Parquet and Arrow files.
 
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
     Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.

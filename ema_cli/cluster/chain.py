@@ -61,7 +61,8 @@ def load(part: Job, choice: Choice) -> Loaded:
     gathered = Gatherer(len(choice.chosen.smoothed))
     with closing(open_source(part, part.inputs[0])) as source:
         if source.columns:
-            check_header(source.columns, choice.header, source.name)
+            if not source.open_ended:
+                check_header(source.columns, choice.header, source.name)
             chosen = select(source, part, memory.find_columns(source))
             for batch in source.batches(chosen.wanted) if chosen is not None else ():
                 if part.average.missing == "error" and np.isnan(batch.values).any():

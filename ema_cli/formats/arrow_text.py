@@ -81,11 +81,11 @@ def key_texts(column: Any, place: Place) -> Any:
     if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return cells
     coded = cells.dictionary_encode()
-    plain = [None if text is None else _number_key(text) for text in coded.dictionary.to_pylist()]
+    plain = [None if text is None else number_key(text) for text in coded.dictionary.to_pylist()]
     return pa.array(plain, pa.binary()).take(coded.indices)
 
 
-def _number_key(text: bytes) -> bytes:
+def number_key(text: bytes) -> bytes:
     number = Decimal(text.decode())
     if not number.is_finite():
         return text

@@ -183,6 +183,7 @@ class Source(Protocol):
 
     name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
     text_format: the format that rows are written in where a text is wanted and nothing says which.
+    open_ended: `columns` are those of the first rows, and others may come.
     compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
     separates fields in a text, where the input itself says so.
     """
@@ -191,6 +192,7 @@ class Source(Protocol):
     columns: list[str]
     kind: str
     text_format: str = "csv"
+    open_ended: bool = False
     compression: str = "zstd"
     delimiter: bytes | None = None
 
@@ -216,6 +218,26 @@ class Source(Protocol):
     def label(self, column: int) -> str:
         """The name of a column, which may be a further one."""
         return self.columns[column]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of all columns by position, further ones too, where the input is open-ended."""
+        return self.columns
+
+    def follow(self, labels: Sequence[str]) -> None:  # noqa: ARG002 - tables have a header that says it
+        """This is a later part of a series, whose columns are these; only an open-ended one has to be told.
+
+        What only the beginning of a file has, such as a byte order mark, does not pass.
+        """
+        return
+
+    def unseen(self) -> set[str]:
+        """Of an open-ended input that has been read: the columns asked for that no row had."""
+        return set()
+
+    def notes(self) -> list[str]:
+        """What there is to say to the user of an input that has been read."""
+        return []
 
     def types(self) -> Any | None:
         """The Arrow schema of all columns, where the input has one before a row is read."""

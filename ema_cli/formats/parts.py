@@ -30,6 +30,8 @@ class Parts(Source):
         self.further_ones: list[tuple[str, bool, int]] = []
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
+        self.open_ended = self.first.open_ended
+        self._unseen, self._notes = self.first.unseen(), list[str]()
         try:
             self.settled = self._settled()
         except BaseException:
@@ -69,6 +71,12 @@ class Parts(Source):
     def label(self, column: int) -> str:
         return self.first.label(column)
 
+    def unseen(self) -> set[str]:
+        return self._unseen
+
+    def notes(self) -> list[str]:
+        return self._notes
+
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         return self.first.header(wanted, layout)
 
@@ -85,11 +93,14 @@ class Parts(Source):
             if earlier is not None and (joint := earlier.joint(wanted)) is not None:
                 yield replace(joint, size=size)
             earlier = part
-            self._find_further(part)
+            if part is not self.first:
+                self._acquaint(part)
             for batch in part.batches(wanted):
                 size = batch.size = batch.size + before
                 yield batch
             before = size
+            self._unseen = part.unseen() if part is self.first else self._unseen & part.unseen()
+            self._notes += part.notes()
             self.opened.pop(k).close()
 
     def _part(self, k: int) -> Source:
@@ -98,12 +109,15 @@ class Parts(Source):
             self._check_same(part)
             if self.settled is not None:
                 part.settle(self.settled)
+            if self.open_ended:
+                self._acquaint(part)
         return self.opened[k]
 
-    def _find_further(self, part: Source) -> None:
-        """Let a later part find what the first one found beside its columns."""
+    def _acquaint(self, part: Source) -> None:
+        """Let a later part know what the first one knows, and find what that found beside its columns."""
+        part.follow(self.first.labels)
         for name, key, place in self.further_ones:
-            if part is not self.first and part.further(name, key) != place:
+            if part.further(name, key) != place:
                 raise DataError(f"no {name!r}, which the parts before it have", Place(part.name))
 
     def _check_same(self, part: Source) -> None:
@@ -112,7 +126,8 @@ class Parts(Source):
             return
         if part.kind != self.kind:
             raise DataError("another format than the parts before it", Place(part.name))
-        check_header(part.columns, self.columns, part.name)
+        if not self.open_ended:
+            check_header(part.columns, self.columns, part.name)
 
     def close(self) -> None:
         for part in self.opened.values():

@@ -41,6 +41,7 @@ FORMATS = {
     for each in (
         Format("csv", "text", (".csv",)),
         Format("tsv", "text", (".tsv", ".tab")),
+        Format("jsonl", "jsonl", (".jsonl", ".ndjson", ".json")),
         Format("arrow", "arrow", (".arrow", ".arrows", ".feather", ".ipc"), ARROW, binary=True),
         Format("parquet", "parquet", (".parquet", ".pq"), (b"PAR1",), binary=True),
     )

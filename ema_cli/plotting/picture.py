@@ -79,6 +79,14 @@ def draw_picture(chart: Chart, kind: str) -> bytes:
     return out.getvalue()
 
 
+def settled_figure(chart: Chart) -> Figure:
+    """The figure for a caller's own use, drawn with our settings."""
+    with _settled():
+        figure = draw_figure(chart)
+        figure.canvas.draw()
+        return figure
+
+
 @contextmanager
 def _settled() -> Iterator[None]:
     """matplotlib with our settings and none of the user's, and without its warnings about fonts."""

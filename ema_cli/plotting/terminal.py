@@ -57,7 +57,11 @@ class _Drawing:
     def cell(self, name: str, cell: Cell, size: tuple[int, int]) -> list[str]:
         width, height = size
         chart, log = self.chart, self.chart.look.log
-        ranges = [panel.range(log=log and panel.kind == VALUE) or (0.0, 1.0) for panel in cell.panels]
+        logs = [log and panel.kind == VALUE for panel in cell.panels]
+        ranges = [
+            panel.range(log=own) or ((0.1, 10.0) if own else (0.0, 1.0))
+            for panel, own in zip(cell.panels, logs, strict=True)
+        ]
         labels = [(_number(high), _number(low)) for low, high in ranges]
         margin = max(len(text) for pair in labels for text in pair)
         across = max(8, width - margin - 3)

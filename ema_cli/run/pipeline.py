@@ -26,7 +26,7 @@ from ema_cli.run.order import LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
-from ema_cli.run.selection import Selection, nothing_to_smooth, select
+from ema_cli.run.selection import Selection, check_seen, nothing_to_smooth, select
 
 
 def run(job: Job, watcher: Observer = SILENT) -> Summary:
@@ -50,7 +50,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         source = open_inputs(job)
         opened = stack.enter_context(ExitStack())
         opened.callback(source.close)
-        if memory.header is not None and source.columns:
+        if memory.header is not None and source.columns and not source.open_ended:
             check_header(source.columns, memory.header, source.name)
         before = memory.find_columns(source)
         chosen = select(source, job, before, memory.order_is_time)
@@ -60,12 +60,14 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         memory.check(chosen)
         notes, back = RowNotes(job, chosen), None
         if job.newest_first:
-            back = stack.enter_context(closing(Backwards(chosen.wanted, notes, partial(_again, job, start))))
+            again = partial(_again, job, chosen, start)
+            back = stack.enter_context(closing(Backwards(chosen.wanted, notes, again)))
             back.read(source, replace(chosen.wanted, keep=()))
         if finds_alphas:
             rows = partial(_batches_again, memory.job, chosen, start, back)
             memory.alphas = find_alphas(memory.job, chosen, rows)
         work = Work(job, chosen, memory, notes)
+        work.is_first = before is None
         watcher.begin(chosen)
         if back is not None:
             source.close()
@@ -90,7 +92,7 @@ def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -
             for batch in batches:
                 watcher.saw(batch, work.write(batch, writer))
         sink.finish()
-        work.finish()
+        work.finish(source)
         yield
 
 
@@ -106,7 +108,7 @@ class Work:
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
         self.notes = notes
         self.back: Backwards | None = None
-        self.written = 0
+        self.written, self.is_first = 0, True
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
@@ -135,11 +137,14 @@ class Work:
         self.summary.missing -= back.invalid
         self.back = back
 
-    def finish(self) -> None:
-        """Everything has been written. Raises FileTrouble where that can't be all."""
+    def finish(self, source: Source) -> None:
+        """Everything has been written. Raises FileTrouble where that can't be all, OptionError for a column
+        that no row had."""
         if self.back is not None:
             self.back.check_all(self.written)
-        self.summary.notes += self.notes.notes()
+        if self.is_first:
+            check_seen(source)
+        self.summary.notes += [*source.notes(), *self.notes.notes()]
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
@@ -191,7 +196,8 @@ def open_inputs(job: Job) -> Source:
 def pass_through(job: Job, source: Source) -> Summary:
     """Pass on an input without rows as it is. Raises DataError where there are rows."""
     wanted = Projection(())
-    batches = list(_until_rows(source.batches(wanted) if source.columns else iter(()), source))
+    has_records = bool(source.columns) or source.open_ended
+    batches = list(_until_rows(source.batches(wanted) if has_records else iter(()), source))
     with open_output(job.output) as out:
         sink = open_sink(job, out, source, wanted, [])
         for batch in batches:
@@ -246,11 +252,14 @@ def find_alphas(job: Job, chosen: Selection, batches: Callable[[], Iterator[Batc
     return best_alphas(tiles, job.average, len(chosen.smoothed))
 
 
-def _again(job: Job, start: int) -> Source:
+def _again(job: Job, chosen: Selection, start: int) -> Source:
     """The inputs once more. start: where in stdin the input begins, if stdin is an input."""
     if "-" in job.inputs:
         os.lseek(0, start, os.SEEK_SET)
-    return open_inputs(job)
+    source = open_inputs(job)
+    for name, key in chosen.further:  # in the order of their places, so they have the same ones
+        source.further(name, key)
+    return source
 
 
 def _batches_again(job: Job, chosen: Selection, start: int, back: Backwards | None) -> Iterator[Batch]:
@@ -261,7 +270,7 @@ def _batches_again(job: Job, chosen: Selection, start: int, back: Backwards | No
         return
     here = os.lseek(0, 0, os.SEEK_CUR) if "-" in job.inputs else 0
     try:
-        with closing(_again(job, start)) as source:
+        with closing(_again(job, chosen, start)) as source:
             yield from source.batches(chosen.wanted)
     finally:
         if "-" in job.inputs:

@@ -21,6 +21,7 @@ class Selection:
     """The columns of one run: what to read, what they are called, and the new ones' names.
 
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
+    further: names of columns beside the table's own, and whether they are keys, by their places.
     """
 
     wanted: Projection
@@ -31,6 +32,7 @@ class Selection:
     x: str | None = None
     time_of_day: str | None = None
     order: str | None = None
+    further: tuple[tuple[str, bool], ...] = ()
 
 
 def find_column(name: str, columns: Sequence[str], option: str, file: str) -> int:
@@ -95,7 +97,10 @@ def select(
     new = [name for column in smoothed for name in job.average.names(column)]
     _check_new(new, columns if keep is None else [source.label(k) for k in keep], source.name)
     at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
-    return Selection(wanted, smoothed, [source.label(k) for k in keys], at, new, axis, of_day, after)
+    used = sorted({*values, *keys, *wanted.clocks, *extra})
+    further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
+    by = [source.label(k) for k in keys]
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further)
 
 
 def _places(
@@ -143,6 +148,12 @@ def _place(source: Source, name: str, option: str) -> int:
         if found is None:
             raise
         return found
+
+
+def check_seen(source: Source) -> None:
+    """Raise OptionError where a column that was asked for was in no row of an open-ended input."""
+    if missing := sorted(source.unseen()):
+        find_column(missing[0], source.columns, "-c", source.name)
 
 
 def _order(job: Job) -> str | None:

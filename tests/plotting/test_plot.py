@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from tests.conftest import ROOT, SAMPLES, Workshop
 
@@ -219,6 +224,200 @@ def test_twelve_columns_are_drawn_and_it_says_so(shop: Workshop) -> None:
     shop.write("wide.csv", ",".join(f"c{k}" for k in range(20)) + "\n" + ",".join(["1"] * 20) + "\n")
     done = shop.run("wide.csv", "--alpha", "0.3", "--plot", "wide.png")
     assert "wide.png shows the first 12 of 20 columns" in done.err
+
+
+# -- the axis, the title, the size
+
+
+def steps(shop: Workshop) -> None:
+    """A log of steps with a gap, that was resumed from step 300 on."""
+    rows = [*range(0, 400, 10), *range(300, 1000, 10)]
+    shop.write(
+        "log.csv",
+        "step,when,loss\n"
+        + "".join(
+            f"{step},2024-01-01T{row // 60:02}:{row % 60:02}:00Z,{1 / (step + 10):.6f}\n"
+            for row, step in enumerate(rows)
+        ),
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow"])
+def test_a_step_is_the_axis_and_is_not_smoothed(shop: Workshop, suffix: str) -> None:
+    steps(shop)
+    if suffix != "csv":
+        table = pyarrow.csv.read_csv(shop.folder / "log.csv")
+        write = pq.write_table if suffix == "parquet" else feather.write_feather
+        write(table, str(shop.folder / f"log.{suffix}"))
+    done = shop.run(f"log.{suffix}", "--alpha", "0.2", "--x", "step", "--plot", "-", "--to", "csv")
+    assert done.out.splitlines()[0] == b"step,when,loss,loss_ema"
+    assert re.search(r"\n +0 +step +990\n", done.err)
+    done = shop.run(
+        f"log.{suffix}", "-c", "loss", "--alpha", "0.2", "--x", "when", "--plot", "-", "--to", "csv"
+    )
+    assert re.search(r"2024-01-01 00:00 +when \(UTC\) +2024-01-01 01:49\n", done.err)
+
+
+def test_a_step_that_goes_back_is_drawn_there_and_a_spike_in_it_is_kept() -> None:
+    from ema_cli.average import make_average
+    from ema_cli.plotting.record import PICTURE, Track
+    from ema_cli.plotting.reduce import Reducer
+
+    assert make_average({"alpha": "0.5"}) is not None
+    track = Track("", {"x": Reducer(1, PICTURE.rows // 4, 2)})
+    count = 300_000
+    step = np.concatenate([np.arange(count), np.arange(count // 2, count)]).astype(float)
+    values = np.zeros((len(step), 1, 1))
+    values[count + 1000] = 7.0
+    for begin in range(0, len(step), 50_000):
+        piece = slice(begin, begin + 50_000)
+        track.add(None, step[piece], values[piece])
+    reduced = track.reducers["x"].result()
+    assert len(reduced.x) < 20_000
+    (at,) = np.flatnonzero(reduced.values[:, 0] == 7.0)
+    assert reduced.carried[at].tolist() == [count // 2 + 1000, count + 1001]
+    assert np.count_nonzero(np.diff(reduced.carried[:, 0]) < 0) == 1
+
+
+def test_rows_without_a_step_are_counted_and_a_column_of_words_is_refused(shop: Workshop) -> None:
+    shop.write("x.csv", "step,word,y\n1,a,1\n,b,2\nthree,c,3\n4,d,4\n")
+    done = shop.run("x.csv", "-c", "y", "--alpha", "0.5", "--x", "step", "--plot", "-")
+    assert "the picture shows all rows but 2 that have no step" in done.err
+    done = shop.run("x.csv", "-c", "y", "--alpha", "0.5", "--x", "word", "--plot", "-", code=1)
+    assert "'a' is neither a number nor a time" in done.err
+    assert "line 2" in done.err
+    assert "no column 'stop'" in shop.run("x.csv", "--alpha", "0.5", "--x", "stop", "--plot", "-", code=2).err
+
+
+def test_title_and_size_are_as_asked_for(shop: Workshop) -> None:
+    need("png")
+    shop.run(*CO2, "--plot", "x.png", "--title", "mine", "--size", "1200x500")
+    assert struct.unpack(">II", shop.read("x.png")[16:24]) == (1200, 500)
+    done = shop.run(*CO2, "--plot", "-", "--title", "Carbon dioxide", "--size", "60x20")
+    lines = done.err.splitlines()
+    assert lines[0] == "Carbon dioxide"
+    assert max(map(len, lines)) <= 60
+    shop.run(*CO2, "--plot", "x.html", "--title", "mine", "--size", "800x300")
+    assert b"<title>mine</title>" in shop.read("x.html")
+
+
+@pytest.mark.parametrize("size", ["big", "0x0", "5x5", "100", "99999x99999"])
+def test_what_is_no_size_is_refused_with_one_that_is(shop: Workshop, size: str) -> None:
+    done = shop.run(*CO2, "--plot", "-", "--size", size, code=2)
+    assert "--size 1600x900" in done.err
+    assert done.out == b""
+
+
+@pytest.mark.parametrize("option", [("--title", "a"), ("--size", "100x100"), ("--log",), ("--relative",)])
+def test_an_option_of_pictures_without_a_picture_is_refused(shop: Workshop, option: tuple[str, ...]) -> None:
+    assert "is for a picture" in shop.run(*CO2, *option, code=2).err
+
+
+@pytest.mark.parametrize("target", ["x.png", "x.svg", "x.html", "-"])
+@pytest.mark.parametrize("values", ["1\n10\n\n100\n0\n-5\n1000", "-1\n-2", "0\n0", "1e-300\n1e300", "5"])
+def test_a_logarithmic_axis_bears_what_it_can_not_show(shop: Workshop, target: str, values: str) -> None:
+    need(target)
+    shop.write("x.csv", f"x\n{values}\n")
+    shop.run("x.csv", "--alpha", "0.5", "--log", "--residual", "--bands", "1", "--plot", target)
+
+
+def test_on_a_logarithmic_axis_equal_factors_are_equally_high(shop: Workshop) -> None:
+    shop.write("x.csv", "x\n" + "".join(f"{10 ** (k / 10)}\n" for k in range(61)))
+    lines = shop.run("x.csv", "--alpha", "1", "--log", "--plot", "-", "--size", "80x30").err.splitlines()
+    plot = [line.split("│")[-1].split("┤")[-1] for line in lines if "│" in line or "┤" in line]
+    starts = [len(line) - len(line.lstrip()) for line in plot]
+    steps_between = -np.diff(starts)
+    assert steps_between.min() >= 1
+    assert steps_between.max() - steps_between.min() <= 2
+
+
+# -- several runs
+
+
+def make_runs(shop: Workshop) -> list[str]:
+    for k, name in enumerate(("a", "b", "c")):
+        rows = "".join(f"{10 * row},{(k + 1) * row}\n" for row in range(50 + 10 * k))
+        shop.write(f"{name}.csv", "step,y\n" + rows)
+    return ["a.csv", "b.csv", "c.csv"]
+
+
+@pytest.mark.parametrize("target", ["x.png", "x.svg", "x.pdf", "x.html", "-"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_runs_are_drawn_in_one_picture_and_their_outputs_are_as_ever(
+    shop: Workshop, target: str, jobs: str
+) -> None:
+    need(target)
+    files = make_runs(shop)
+    options = ("--decay", "0.9", "--x", "step", "--output-dir", "out", "-j", jobs)
+    shop.run(*files, *options)
+    plain = [shop.read(f"out/{name}") for name in files]
+    done = shop.run(*files, *options, "--plot", target)
+    assert [shop.read(f"out/{name}") for name in files] == plain
+    if target == "-":
+        assert "* a  + b  x c" in done.err
+        assert re.search(r"0 +step +690", done.err)
+    else:
+        assert (shop.folder / target).stat().st_size > 5000
+
+
+def test_relative_begins_every_run_at_nought(shop: Workshop) -> None:
+    for name, begin in (("a", 1000), ("b", 5000)):
+        shop.write(f"{name}.csv", "step,y\n" + "".join(f"{begin + row},{row}\n" for row in range(90)))
+    options = ("a.csv", "b.csv", "--decay", "0.9", "--x", "step", "--output-dir", "out", "--plot", "-")
+    assert re.search(r"1000 +step +5089", shop.run(*options).err)
+    assert re.search(r"\n +0 +step since the start +89\n", shop.run(*options, "--relative").err)
+    for name, day in (("a", 1), ("b", 20)):
+        rows = "".join(f"2024-01-{day:02}T{hour:02}:00:00Z,{hour}\n" for hour in range(24))
+        shop.write(f"{name}.csv", "t,y\n" + rows)
+    options = ("a.csv", "b.csv", "--time", "t", "--halflife", "2h", "--output-dir", "out", "--plot", "-")
+    assert re.search(r"\n +0 +t since the start \(h\) +23\n", shop.run(*options, "--relative").err)
+
+
+def test_parts_of_a_chain_are_one_series(shop: Workshop) -> None:
+    files = make_runs(shop)
+    done = shop.run(*files, "-c", "y", "--alpha", "0.5", "--chain", "--output-dir", "out", "--plot", "-")
+    assert re.search(r"1 +row +180\n", done.err)
+
+
+def test_a_bad_run_is_said_and_the_others_are_drawn(shop: Workshop) -> None:
+    files = make_runs(shop)
+    shop.write("bad.csv", "step,y\n0,1\n1,oops\n")
+    options = ("-c", "y", "--alpha", "0.5", "--output-dir", "out", "--plot", "-")
+    done = shop.run(*files, "bad.csv", *options, code=1)
+    assert "not a number" in done.err
+    assert "* a  + b  x c" in done.err
+
+
+def test_runs_are_called_by_what_tells_them_apart() -> None:
+    from ema_cli.plotting.plot import run_names
+
+    assert run_names(["runs/a/log.csv", "runs/b/log.csv"]) == ["a", "b"]
+    assert run_names(["x/lr-0.1.csv", "x/lr-0.01.csv.gz"]) == ["lr-0.1", "lr-0.01"]
+    assert run_names(["a.csv", "a.tsv"]) == ["a.csv", "a.tsv"]
+    assert run_names(["deep/down/loss.parquet"]) == ["loss"]
+    assert run_names(["lr-0.1", "lr-0.3"]) == ["lr-0.1", "lr-0.3"]
+
+
+# -- names
+
+HOSTILE = "</text><script>alert(1)</script>\x1b[31m\x07\u202e$\\frac{1}{2}$ &amp; \"'"
+
+
+@pytest.mark.parametrize("target", ["x.svg", "x.pdf", "x.png", "-"])
+def test_names_steer_nothing_and_are_text(shop: Workshop, target: str) -> None:
+    need(target)
+    name = HOSTILE.replace('"', '""')
+    shop.write("odd.csv", f'key,"{name}"\n' + "".join(f'"{name}",{row}\n' for row in range(9)))
+    options = ("--alpha", "0.5", "--residual", "--title", HOSTILE.replace("\x00", ""), "--plot", target)
+    for by in ((), ("--by", "key")):
+        done = shop.run("odd.csv", "-c", "2", *by, *options)
+        assert not re.search("[\x07\x1b\u202e]", done.err)
+    if target == "-":
+        assert "\\x1b[31m\\x07\\u202e" in done.err
+    elif target == "x.svg":
+        tree = ElementTree.fromstring(shop.read("x.svg"))
+        tags = {element.tag.rpartition("}")[2] for element in tree.iter()}
+        assert not tags & {"script", "a", "image", "foreignObject", "iframe"}
 
 
 ODD = {

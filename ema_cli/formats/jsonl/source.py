@@ -1,0 +1,310 @@
+"""JSON lines in: the bytes of each object pass as they are, only the wanted members are looked at.
+
+Members may come and go. The columns are the members of the first object that has any, so that a live pipe is
+answered from its first line on; others are smoothed where they are named.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ema_cli.errors import DataError, Place
+from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
+from ema_cli.formats.clock import BadClockError, ClockReader
+from ema_cli.formats.jsonl import values as members
+from ema_cli.formats.jsonl.body import JsonBody, json_schema
+from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
+from ema_cli.io.streams import BLOCK_BYTES, Reader
+from ema_cli.notation import Notation
+
+BOM = b"\xef\xbb\xbf"
+LONGEST_LINE = 1 << 26
+# Objects within which one has to have members, and in which members are noticed that the first does not have.
+LOOKED_AT = 1000
+_LIST_OF_OBJECTS = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[\s*\{')
+AGAIN = "| ema-smooth --from jsonl ..."
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines as they arrived, what is in them, and the line that they begin on."""
+
+    lines: Lines
+    records: list[Member]
+    line: int
+
+
+class JsonSource(Source):
+    """JSON lines, block by block. taken: says how much of the input, packed as it may be, was read."""
+
+    kind = "jsonl"
+    text_format = "jsonl"
+    open_ended = True
+
+    def __init__(
+        self, reader: Reader, name: str, notation: Notation, taken: Callable[[], int] | None = None
+    ) -> None:
+        self.reader, self.name, self.notation = reader, name, notation
+        self.rest, self.line, self.size = b"", 1, 0
+        self.taken = taken or (lambda: self.size)
+        self.ended = self.unfinished = False
+        self.waiting: list[Block] = []
+        self.columns = self._first_members()
+        # All columns by position, those asked for that no object has had yet, and others that hold numbers.
+        self._names, self._unseen = list(self.columns), set[str]()
+        self._noticed: dict[str, None] = {}
+        self._looked = 0
+        self._by_default = self._follows = False
+
+    def _first_members(self) -> list[str]:
+        seen = 0
+        while seen < LOOKED_AT and (block := self._next_block()) is not None:
+            self.waiting.append(block)
+            for record in block.records:
+                if record:
+                    return list(record)
+            seen += len(block.records)
+        return []
+
+    def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - any member may be any column
+        if name not in self._names:
+            self._names.append(name)
+            self._unseen.add(name)
+        return self._names.index(name)
+
+    def label(self, column: int) -> str:
+        return self._names[column]
+
+    @property
+    def labels(self) -> list[str]:
+        return self._names
+
+    def follow(self, labels: Sequence[str]) -> None:
+        self._follows = True
+        self._unseen = {name for name in labels if name not in self.columns}
+        self._names = list(labels)
+
+    def unseen(self) -> set[str]:
+        return self._unseen
+
+    def notes(self) -> list[str]:
+        if not self._by_default or not self._noticed:
+            return []
+        names = list(self._noticed)
+        listed = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        hint = " ".join(f"-c {shlex.quote(name)}" for name in names[:5])
+        return [f"{self.name}: left out, for the first object does not have it: {listed} ({hint})"]
+
+    def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
+        return layout.heading([name for _, name in self._kept(wanted)])
+
+    def schema(self, wanted: Projection) -> Any:
+        return json_schema(self._kept(wanted), wanted)
+
+    def joint(self, wanted: Projection) -> Batch | None:
+        """The line ending that the last object lacks."""
+        if not self.unfinished:
+            return None
+        values = np.empty((0, len(wanted.values)))
+        times = None if wanted.time is None else np.empty(0, np.int64)
+        none = np.empty(0, np.int64)
+        body = JsonBody(Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times))
+        empty = [np.empty(0, object) for _ in (*wanted.keys, *wanted.extra)]
+        place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
+        keys, extra = empty[: len(wanted.keys)], empty[len(wanted.keys) :]
+        return Batch(0, values, times, keys, body, place, extra=extra)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
+        """What another format gets: members may be anything, so only those that were asked for."""
+        asked = {*wanted.keys, *wanted.clocks, *wanted.values}
+        return [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
+
+    # -- reading
+
+    def _more(self) -> None:
+        """Append what has arrived to `rest`; notes the end of the input."""
+        if len(self.rest) > LONGEST_LINE:
+            raise DataError(f"a line longer than {LONGEST_LINE >> 20} MiB", Place(self.name, self.line))
+        chunk = self.reader.read(max(BLOCK_BYTES, len(self.rest)))
+        self.ended = not chunk
+        self.size += len(chunk)
+        self.rest += chunk
+
+    def _next_block(self) -> Block | None:
+        """The next objects, None at the end; sound lines are given before the error that follows them."""
+        while (not self.ended and b"\n" not in self.rest) or not self.rest:
+            if self.ended:
+                return None
+            self._more()
+        begin = len(BOM) if self.line == 1 and self.rest.startswith(BOM) else 0
+        lines = index_lines(self.rest, self.ended, begin)
+        try:
+            records = parse(lines)
+        except BadLineError as error:
+            above = lines.cut(0, error.row)
+            if above.length <= begin:
+                raise self._bad(lines, error) from None
+            lines, records = above, parse(above)
+        block = Block(lines, records, self.line)
+        self.line += self.rest.count(b"\n", 0, lines.length)
+        self.unfinished = self.rest[lines.length - 1] != 10
+        self.rest = self.rest[lines.length :]
+        return block
+
+    def _bad(self, lines: Lines, error: BadLineError) -> DataError:
+        """What is wrong with a line, and what the whole file may be where it is the first."""
+        text = lines.text(error.row)
+        line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
+        place, file = Place(self.name, line), "FILE" if self.name == "stdin" else shlex.quote(self.name)
+        if self.waiting or self._is_later():
+            return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
+        if text.startswith(b"["):
+            return DataError("this is a JSON array, not JSON lines", place, f"jq -c '.[]' {file} {AGAIN}")
+        if text.startswith(b"{"):
+            inside = _LIST_OF_OBJECTS.search(self.rest)
+            path = f"'.{inside[1].decode()}[]'" if inside else "."
+            problem = "this is a JSON document over several lines, not JSON lines"
+            return DataError(problem, place, f"jq -c {path} {file} {AGAIN}")
+        if text.startswith(b"<"):
+            problem = "this is a page of HTML or XML, not JSON lines"
+            return DataError(
+                problem, place, "fetch the data that the page shows; where from, its source may say"
+            )
+        return DataError(f"this is not JSON lines: {_shown(text)}", place, "--from csv, if it is a table")
+
+    def _is_later(self) -> bool:
+        """Whether objects have been read already."""
+        return self.size > len(self.rest)
+
+    def _blocks(self) -> Iterator[Block]:
+        while self.waiting:
+            yield self.waiting.pop(0)
+        while (block := self._next_block()) is not None:
+            yield block
+
+    # -- handing over
+
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
+        self._by_default = True
+        undecided, found, seen, k = list(candidates), [], 0, 0
+        while undecided and seen < most:
+            if k == len(self.waiting):
+                block = self._next_block()
+                if block is None:
+                    break
+                self.waiting.append(block)
+            records = self.waiting[k].records[: most - seen]
+            for column in list(undecided):
+                cells = members.column_of(records, self._names[column])
+                first = next((cell for cell in cells if not members.is_missing(cell, self.notation)), None)
+                if first is not None:
+                    undecided.remove(column)
+                    found += [column] * members.is_number(first, self.notation)
+            seen += len(records)
+            k += 1
+        return Sample(sorted(found), undecided, seen)
+
+    def batches(self, wanted: Projection) -> Iterator[Batch]:
+        for block in self._blocks():
+            done = 0
+            for at, lines in block.lines.pieces(BATCH_ROWS):
+                # A byte order mark in the middle of an output would be none.
+                marked = self._follows and block.line == 1 and not at and lines.data.startswith(BOM)
+                begin = len(BOM) if marked else at
+                records = block.records[done : done + len(lines)]
+                done += len(lines)
+                self._look_at(records)
+                yield from self._batches_of(lines, records, begin, (wanted, partial(self._place, block)))
+
+    def _look_at(self, records: Sequence[Member]) -> None:
+        """See which members are there that were asked for, or that nobody expects."""
+        for name in list(self._unseen):
+            if any(member(record, name) is not ABSENT for record in records):
+                self._unseen.discard(name)
+        if self._by_default and self._looked < LOOKED_AT:
+            known = set(self._names)
+            for record in records[: LOOKED_AT - self._looked]:
+                for name in record.keys() - known:
+                    if type(record[name]) in (int, float):
+                        self._noticed[name] = None
+            self._looked += len(records)
+
+    def _batches_of(
+        self, lines: Lines, records: Sequence[Member], begin: int, how: tuple[Projection, Any]
+    ) -> Iterator[Batch]:
+        """One batch; where a member is bad, the objects above it and then the error."""
+        place = how[1]
+        try:
+            yield self._batch(lines, records, begin, how)
+            return
+        except members.NotANumberError as error:
+            hint = "--invalid missing to leave such values out, or -c MEMBER to choose other ones"
+            where = place(lines, error.row, error.column)
+            row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
+        except BadClockError as error:
+            row = error.row
+            bad = DataError(error.problem, place(lines, row, error.column), error.hint)
+        above = lines.cut(0, row)
+        if above.length > begin:
+            yield from self._batches_of(above, records[:row], begin, how)
+        raise bad
+
+    def _batch(
+        self, lines: Lines, records: Sequence[Member], begin: int, how: tuple[Projection, Any]
+    ) -> Batch:
+        wanted, place = how
+        values, oddities = self._values(records, wanted)
+        times, clock = self._clock(records, values, wanted)
+        keys = [members.keys(members.column_of(records, self._names[k])) for k in wanted.keys]
+        extra = [members.times(members.column_of(records, self._names[k])) for k in wanted.extra]
+        body = JsonBody(lines, begin, records, wanted, self._kept(wanted), (values, times))
+        where = partial(place, lines)
+        return Batch(len(lines), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+
+    def _values(self, records: Sequence[Member], wanted: Projection) -> tuple[Floats, list[Any]]:
+        values = np.empty(
+            (len(wanted.values), len(records))
+        ).T  # column after column, as the engine folds them
+        oddities: list[Any] = []
+        errors = []
+        for k, column in enumerate(wanted.values):
+            cells = members.column_of(records, self._names[column])
+            try:
+                values[:, k], odd = members.numbers(cells, column, self.notation, wanted.invalid)
+                oddities += odd
+            except members.NotANumberError as error:
+                errors.append(error)
+        if errors:
+            raise min(errors, key=lambda error: error.row)
+        return values, oddities
+
+    def _clock(
+        self, records: Sequence[Member], values: Floats, wanted: Projection
+    ) -> tuple[Ints | None, Clock]:
+        def cells(column: int) -> Any:
+            return members.times(members.column_of(records, self._names[column]))
+
+        def numbers(column: int) -> Floats:
+            order = members.column_of(records, self._names[column])
+            return members.numbers(order, column, self.notation, wanted.invalid)[0]
+
+        return ClockReader(wanted, values, cells, numbers).read()
+
+    def _place(self, block: Block, lines: Lines, row: int, column: int | None = None) -> Place:
+        line = block.line + lines.data.count(b"\n", 0, int(lines.starts[row]))
+        return Place(self.name, line, None if column is None else self._names[column])
+
+
+def _shown(text: bytes) -> str:
+    shown = text.decode("utf-8", "replace")
+    return repr(shown if len(shown) <= 60 else shown[:57] + "...")

@@ -282,7 +282,7 @@ TIMES: list[Any] = [
     pd.Series([f"{stamp.isoformat()}Z" for stamp in STAMPS]),
     pa.array(STAMPS),
     pa.array(SECONDS, pa.timestamp("s")),
-    pl.Series(SECONDS).cast(pl.Duration("ms")) * 1000,
+    (pl.Series(SECONDS) * 1000).cast(pl.Duration("ms")),
     pd.Series(STAMPS).astype("timestamp[ns][pyarrow]"),
 ]
 

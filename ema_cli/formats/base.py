@@ -133,7 +133,8 @@ class Batch:
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
-    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    missing, a column each. size: bytes of input read so far, for the progress bar. restarts: (rows,) bool,
+    where the run has begun a series afresh; for observers. extra: as `keys`, for the
     columns of `Projection.extra`. clock: what the columns of time and order say besides the times.
     """
 
@@ -145,6 +146,7 @@ class Batch:
     place: Locator
     oddities: Sequence[Oddity] = ()
     size: int = 0
+    restarts: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
 

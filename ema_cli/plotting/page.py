@@ -137,7 +137,7 @@ def _average(chart: Chart) -> dict[str, Any]:
         "parts": parts,
         "adjust": average.adjust,
         "start": average.start,
-        "lead": 0,
+        "lead": average.time_step,
         "seed": average.seed_rows,
         "missing": average.missing,
         "fill": average.fill,

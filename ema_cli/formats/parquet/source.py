@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ema_cli.errors import FileTrouble
 from ema_cli.formats.arrow_types import leaves, nests_dictionary
+from ema_cli.formats.base import Projection
 from ema_cli.formats.columnar import BATCH_BYTES, ColumnarSource, rows_at_once, trouble
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
@@ -50,8 +51,9 @@ class ParquetSource(ColumnarSource):
         self._leaves = leaves(self.arrow_schema)
         self._lent = False
 
-    def original(self, sink: str, new: int) -> Original | None:
-        if sink != self.kind:
+    def original(self, sink: str, wanted: Projection, new: int) -> Original | None:
+        # A member of a record has no chunk of its own in the schema's sense.
+        if sink != self.kind or any(k >= len(self.columns) for k in wanted.keep or ()):
             return None
         original = original_of(self._handle, self.name, self._leaves, self.compression, self._footer, new)
         self._lent = original is not None

@@ -31,7 +31,7 @@ from ema_cli.formats.base import (
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.formats.settle import InexactError, exactly
-from ema_cli.formats.text_column import BadCellError, holds_text, read_numbers
+from ema_cli.formats.text_column import NotANumberError, holds_text, read_numbers
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import LARGEST
 
@@ -298,10 +298,9 @@ def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tu
     """As `_values`, for one column of text."""
     try:
         values, oddities = read_numbers(column, wanted.notation, wanted.invalid)
-    except BadCellError as error:
-        text = error.text.decode("utf-8", "replace")
+    except NotANumberError as error:
         hint = "-c COLUMN to choose other columns"
-        raise DataError(f"not a number: {text[:60]!r}", rows(error.row, at), hint) from None
+        raise DataError(f"not a number: {error.text[:60]!r}", rows(error.row, at), hint) from None
     return values, [replace(oddity, column=at) for oddity in oddities]
 
 

@@ -102,6 +102,11 @@ class ArrowFile(ArrowSource):
         self.arrow_schema = reader.schema
         self.columns = list(self.arrow_schema.names)
 
+    def first_rows(self, columns: Sequence[int], most: int) -> Any | None:
+        batch = next(self._record_batches(columns), None)
+        self._read = 0
+        return None if batch is None else batch.slice(0, most)
+
     def size_after(self, rows: int) -> int:  # noqa: ARG002 - a file does not say how many there will be
         return int(self._bytes * self._read // max(1, self._batches))
 

@@ -21,7 +21,7 @@ from ema_cli.io.streams import arrow_file
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
 # Rows decoded at first, and at most, where they may be of any length.
-FEW_ROWS, MORE_ROWS = 1024, 8192
+FEW_ROWS, MORE_ROWS = 1024, 16_384
 WHAT = "Parquet file"
 
 
@@ -62,6 +62,9 @@ class ParquetSource(ColumnarSource):
     def close(self) -> None:
         if not self._lent:
             self._handle.close()
+
+    def first_rows(self, columns: Sequence[int], most: int) -> Any | None:
+        return next(self._record_batches(columns, most), None)
 
     def size_after(self, rows: int) -> int:
         return int(self._bytes * rows // max(1, self._file.metadata.num_rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from ema_cli.safe_text import SPELLED
+from tests.forkserver import ForkServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_data"
@@ -91,6 +94,17 @@ class Workshop:
 
     def run(self, *arguments: str | os.PathLike[str], stdin: bytes = b"", code: int | None = 0) -> Result:
         """Run ema-smooth; the exit code must be `code` unless that is None."""
+        if self.system or FORKS is None:
+            result = self._run_anew(*arguments, stdin=stdin)
+        else:
+            words = [os.fspath(word) for word in arguments]
+            status, out, err = FORKS().run(words, self.folder, self.environment, stdin, timeout=120)
+            result = Result(status, out, err.decode())
+        assert "Traceback" not in result.err, result.err
+        assert code is None or result.code == code, result.err
+        return result
+
+    def _run_anew(self, *arguments: str | os.PathLike[str], stdin: bytes) -> Result:
         done = subprocess.run(
             self.command(*arguments),
             input=stdin,
@@ -100,10 +114,7 @@ class Workshop:
             timeout=120,
             check=False,
         )
-        result = Result(done.returncode, done.stdout, self.text(done.stderr))
-        assert "Traceback" not in result.err, result.err
-        assert code is None or result.code == code, result.err
-        return result
+        return Result(done.returncode, done.stdout, self.text(done.stderr))
 
     def text(self, data: bytes) -> str:
         """What a command has said; a simulated Windows has its own code page and line endings."""
@@ -124,6 +135,18 @@ class Workshop:
             cwd=self.folder,
             env=self.environment,
         )
+
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """The one of this test process."""
+    server = ForkServer(Workshop(ROOT, "").environment)
+    atexit.register(server.close)
+    return server
+
+
+# Commands are forks of it where that is safe; EMA_FORKS=0 starts a new Python for each, as users do.
+FORKS = fork_server if sys.platform == "linux" and os.environ.get("EMA_FORKS") != "0" else None
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
 from ema_cli.formats.settle import settled
 
@@ -58,9 +58,14 @@ class Parts(Source):
         found, k = self.first.sample(candidates, most), 1
         while found.undecided and found.rows < most and k < len(self.names):
             more = self._part(k).sample(found.undecided, most - found.rows)
-            found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
+            alike = found.lookalikes | more.lookalikes
+            numeric, rows = sorted(found.numeric + more.numeric), found.rows + more.rows
+            found = Sample(numeric, more.undecided, rows, alike)
             k += 1
         return found
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        return self.first.advice(names)
 
     def further(self, name: str, key: bool) -> int | None:
         found = self.first.further(name, key)

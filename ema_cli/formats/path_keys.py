@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from ema_cli.errors import Advice
 from ema_cli.formats.arrow_types import utf8_name
 from ema_cli.formats.base import Batch, Body, Layout, Projection, Sample, Source
 
@@ -111,6 +112,9 @@ class KeyedSource(Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         return self.inner.sample(candidates, most)
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        return self.inner.advice(names)
 
     def follow(self, labels: Sequence[str]) -> None:
         self.inner.follow(labels)

@@ -7,7 +7,7 @@ page. Any sink takes any body, so every format converts into every other without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 
@@ -67,6 +67,12 @@ class Layout(Protocol):
 
     def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:
         """What stands before the first row: up to where new names are added, and what follows these."""
+
+    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:
+        """A heading with more names at its end. alone: there are none before them."""
+
+    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+        """Rows as `Body.texts` has them, with the same further values, by name, at the end of each."""
 
     def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
         """Rows of an Arrow RecordBatch as `Body.texts` gives them.
@@ -138,7 +144,8 @@ class Batch:
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
-    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
+    missing, a column each. size: bytes of input read so far, for the progress bar. restarts: (rows,) bool,
+    where the run has begun a series afresh; for observers. extra: as `keys`, for the
     columns of `Projection.extra`. clock: what the columns of time and order say besides the times. file: of
     several inputs the one it is from. cells: gives a column as an Arrow array, None where it was not read.
     """
@@ -151,6 +158,7 @@ class Batch:
     place: Locator
     oddities: Sequence[Oddity] = ()
     size: int = 0
+    restarts: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
     file: str = ""
@@ -271,7 +279,7 @@ class Source(Protocol):
         """What has to stand between the last row and another part of the series, as a batch without rows."""
         return None
 
-    def original(self, sink: str, new: int) -> Any | None:  # noqa: ARG002 - most formats have none
+    def original(self, sink: str, wanted: Projection, new: int) -> Any | None:  # noqa: ARG002 - or none
         """The input itself, for a sink of that format which copies it beside so many new columns, and closes
         it; None where all is to be written anew."""
         return None

@@ -35,8 +35,7 @@ class Parts(Source):
         self.further_ones: list[tuple[str, bool, int]] = []
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
-        self.delimiter = self.first.delimiter
-        self.open_ended = self.first.open_ended
+        self.open_ended, self.delimiter = self.first.open_ended, self.first.delimiter
         self._unseen, self._notes = self.first.unseen(), list[str]()
         try:
             self.settled = self._settled()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
@@ -22,7 +23,7 @@ from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.newest_first import Backwards, refuse_pipes
 from ema_cli.run.observer import SILENT, Observer
-from ema_cli.run.order import LateError, spread
+from ema_cli.run.order import Admitted, LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
@@ -70,7 +71,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             memory.alphas = find_alphas(memory.job, chosen, rows)
         work = Work(job, chosen, memory, notes)
         work.is_first = before is None
-        watcher.begin(chosen)
+        watcher = _OfAdmitted(work, watcher)
         if back is not None:
             source.close()
             work.fold_backwards(back, watcher)
@@ -118,6 +119,7 @@ class Work:
         self.notes = notes
         self.suspicions = Suspicions(job, chosen.columns)
         self.back: Backwards | None = None
+        self.admitted: Admitted | None = None
         self.written, self.is_first = 0, True
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
@@ -185,6 +187,7 @@ class Work:
         except BackwardsTimeError as error:
             raise LateError(admitted.place(error.row)) from None
         admitted.accept()
+        self.admitted = admitted
         self.notes.saw(batch, admitted.late)
         return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)
 
@@ -196,6 +199,35 @@ class Work:
             where = batch.place(row, wanted.values[int(blank[0])])
             return DataError("a missing value", where, "--missing skip (or decay) to go on without it")
         return self.notes.error(batch, row)
+
+
+class _OfAdmitted(Observer):
+    """Begins, and passes on the rows that are in the averages and where these began afresh."""
+
+    def __init__(self, work: Work, watcher: Observer) -> None:
+        self.work, self.watcher = work, watcher
+        watcher.begin(work.chosen)
+
+    def saw(self, batch: Batch, fields: Floats) -> None:
+        admitted = self.work.admitted
+        if admitted is None or admitted.there is None:
+            known = batch if admitted is None else replace(batch, restarts=admitted.restarts)
+            self.watcher.saw(known, fields)
+            return
+        rows, there = admitted.rows, pa.array(admitted.there)
+        kept = replace(
+            batch,
+            rows=rows.count,
+            values=rows.values,
+            times=rows.times,
+            keys=rows.keys,
+            restarts=admitted.restarts,
+        )
+        kept.extra = [column.take(there) for column in batch.extra]
+        self.watcher.saw(kept, fields[admitted.there])
+
+    def end(self, summary: Summary) -> None:
+        self.watcher.end(summary)
 
 
 def open_inputs(job: Job) -> Source:

@@ -121,9 +121,8 @@ def main() -> None:
 
 def print_row(name: str, row: Any) -> None:
     raw, wrong, averaged, wrong_averaged = row
-    print(
-        f"{name:4}                        {raw:6.4f}  {averaged:6.4f}        {wrong:6.2%}  {wrong_averaged:6.2%}"
-    )
+    losses, errors = f"{raw:6.4f}  {averaged:6.4f}", f"{wrong:6.2%}  {wrong_averaged:6.2%}"
+    print(f"{name:4}                        {losses}        {errors}")
 
 
 if __name__ == "__main__":

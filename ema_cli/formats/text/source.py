@@ -374,9 +374,11 @@ class TextSource(Source):
         judged = judge_cells(there, self.dialect.notation)
         # A word at the beginning of a line may say that the line is no row, with all that is in it.
         whole_line = error.column == 0 and self.several and judged is not None and "--na" in judged.options
-        if judged is not None and judged.options and not whole_line:
+        if whole_line:
+            return "correct that line, or take it out of the file"
+        if judged is not None and judged.options:
             return str(judged)
-        cause = "" if judged is None or whole_line else judged.cause
+        cause = "" if judged is None else judged.cause
         return f"{cause}; {others}" if cause else others
 
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.temporary import removed_afterwards, temporary_path
-from ema_cli.process import linux_c_library
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-# Bytes that may be written before the disk is told to begin with them.
-FLOW_BYTES = 8 << 20
-_START_ONLY = 2  # SYNC_FILE_RANGE_WRITE of Linux' fcntl.h: don't wait
 
 # Folders to be synced later; None: each at once.
 _unsynced: set[Path] | None = None
@@ -79,7 +70,7 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with removed_afterwards(temporary):
         with wording(name, hint):
             # Nobody else may look into it before it has the mode of the file that it is to replace.
-            out = _Flowing(temporary, "xb", opener=None if old is None else _private)
+            out = io.FileIO(temporary, "xb", opener=None if old is None else _private)
         with out:
             if old is not None:
                 _be_like(out.fileno(), old)
@@ -89,27 +80,6 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with wording(name):
             temporary.replace(path)
         _sync_folder(path.parent)
-
-
-class _Flowing(io.FileIO):
-    """A file on its way to the disk while it is written, so that little is left to wait for at its end."""
-
-    waiting = 0
-
-    def write(self, data: Buffer, /) -> int:
-        written = super().write(data)
-        self.waiting += written
-        if self.waiting >= FLOW_BYTES:
-            self.waiting = 0
-            _start_writing(self.fileno())
-        return written
-
-
-def _start_writing(file: int) -> None:
-    """Let Linux begin to put on the disk what has been written; other systems do it in their own time."""
-    if (library := linux_c_library()) is not None and hasattr(library, "sync_file_range"):
-        begin_and_length = ctypes.c_int64(0)  # all there is
-        library.sync_file_range(file, begin_and_length, begin_and_length, _START_ONLY)
 
 
 def _private(path: str, flags: int) -> int:

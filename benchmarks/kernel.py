@@ -16,11 +16,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from ema_cli.engine.kernel import Mix, blend
+from ema_cli.engine.lanes import BLOCK
 
 from ema_cli.average import make_average
 from ema_cli.engine.engine import TILE, Engine, KeyedRows
-from ema_cli.engine.kernel import Mix, blend
-from ema_cli.engine.lanes import BLOCK
 
 ROWS = 1_000_000
 ALPHA = 0.1

@@ -17,6 +17,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.engine import TILE, Engine, KeyedRows
+from ema_cli.engine.rows import Tile
 from ema_cli.errors import OptionError
 from ema_cli.formats.base import Floats, Ints
 
@@ -169,7 +170,7 @@ class _Predictions:
         self.error = np.zeros(len(alphas))
 
     def add(self, values: Floats, keys: KeyedRows | None) -> None:
-        mean = self.engine.update(values, None, keys)[0][:, :, 0]
+        mean = self.engine.update(Tile(values, None, keys))["mean"][:, 0]
         observed = ~np.isnan(values[:, 0])
         if keys is None:
             rows = np.flatnonzero(observed)

@@ -38,6 +38,23 @@ class Average:
     timed: bool = False
     reset_gap: int | None = None
     like: str | None = None
+    weighted: bool = False
+    time_step: int = 1_000_000_000
+
+    @property
+    def steady(self) -> bool:
+        """All rows decay alike."""
+        return not (self.timed or self.missing == "decay" or self.seed_rows or self.weighted)
+
+    @property
+    def joins_ties(self) -> bool:
+        """Rows of equal time are one observation."""
+        return self.timed and not self.adjust
+
+    @property
+    def has_first(self) -> bool:
+        """There is an average before the first row."""
+        return isinstance(self.init, float)
 
     @property
     def auto(self) -> bool:

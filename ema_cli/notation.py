@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,6 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NUMBER = re.compile(NUMBER.removesuffix("$").encode())
 # A number in groups of three digits, with `_` for the mark; a leading zero groups nothing.
 _GROUPED = re.compile(rb"[+-]?[1-9][0-9]{0,2}(?:_[0-9]{3})+(?![0-9_])")
-# Values beyond this count as infinite, for the difference of two of them is.
-LARGEST = 2.0**1023
 SPACES = " \t"
 # What people type for a grouping mark, and all that is meant by it: UTF-8 and Windows-1252.
 _NO_BREAK = ("\u00a0", "\u202f", "\u2009")
@@ -110,7 +109,7 @@ class Notation:
             bare = grouped.group().replace(b"_", b"") + bare[grouped.end() :]
         if self.decimal_comma:
             bare = bare.translate(COMMA_TO_POINT)
-        if _NUMBER.fullmatch(bare) is None or not abs(number := float(bare)) < LARGEST:
+        if _NUMBER.fullmatch(bare) is None or not math.isfinite(number := float(bare)):
             return None
         return float("nan") if number in self.na_numbers else number
 

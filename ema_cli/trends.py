@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
+from ema_cli.engine.arithmetic import Bools, Moments
 from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.engine.rows import Tile
 from ema_cli.formats.base import Floats, Ints
+
+
+def standard_deviation(moments: Moments) -> Floats:
+    """As pandas has it: √(variance / (1 − Σ shares²)); NaN where one value has all the weight."""
+    root = np.sqrt(moments["bias"])
+    np.copyto(root, np.nan, where=root == 0.0)
+    return np.asarray(np.divide(moments["deviation"], root, out=root))
 
 
 class Trends:
@@ -44,46 +53,46 @@ class Trends:
         values: Floats,
         times: Ints | None = None,
         keys: KeyedRows | None = None,
-        restarts: Any | None = None,
+        restarts: Bools | None = None,
+        out: Floats | None = None,
     ) -> Floats:
-        """The new fields of up to `TILE` rows: (rows, new columns) float64, NaN where blank.
+        """The new fields of up to `TILE` rows (any number where there are no keys).
 
-        values: (rows, columns), NaN where missing. New columns run as `Average.names` does, column after
-        column. restarts: (rows,) bool, where a row's series begins afresh. Raises BackwardsTimeError, before
+        values: (rows, columns), NaN where missing. restarts: (rows,), where a row's series begins afresh.
+        Gives (rows, new columns) float64, NaN where blank; new columns run as `Average.names` does, column
+        after column. out: (new columns, rows), where they may be put. Raises BackwardsTimeError, before
         anything is folded in.
         """
-        if restarts is not None:
-            raise NotImplementedError("restarts")
         if len(self.engines) == 1:
-            return self._fold(self.engines[0], values, times, keys)
+            return self._fold(self.engines[0], Tile(values, times, keys, restarts=restarts), out)
         parts = [
-            self._fold(engine, values[:, k : k + 1], times, keys) for k, engine in enumerate(self.engines)
+            self._fold(engine, Tile(values[:, k : k + 1], times, keys, restarts=restarts), None)
+            for k, engine in enumerate(self.engines)
         ]
         return np.concatenate(parts, axis=1)
 
-    def _fold(self, engine: Engine, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
-        rows, columns = values.shape
+    def _fold(self, engine: Engine, tile: Tile, out: Floats | None) -> Floats:
         weights = len(self.average.decays)
-        if self.average.is_bare and 1 in (weights, columns):
-            # Trends alone, which the engine puts out in the order of their names.
-            out = np.empty((weights, columns, rows))
-            engine.update(values, times, keys, out)
-            return out.reshape(weights * columns, rows).T
-        return self._fields(values, *engine.update(values, times, keys))
+        if not (self.average.is_bare and 1 in (weights, tile.columns)):
+            return self._fields(tile.values, engine.update(tile))
+        # Trends alone, which the engine puts out in the order of their names.
+        if out is None:
+            out = np.empty((weights * tile.columns, tile.rows))
+        engine.update(tile, {"mean": out.reshape(weights, tile.columns, tile.rows)})
+        return out.T
 
-    def _fields(self, values: Floats, mean: Floats, std: Floats | None) -> Floats:
+    def _fields(self, values: Floats, moments: Moments) -> Floats:
         """Trend, residual, std and bands of every column and weight, in the order of their names."""
-        average = self.average
-        weights, rows, columns = mean.shape
+        average, mean = self.average, moments["mean"].swapaxes(0, 1)
+        columns, weights, rows = mean.shape
         width = len(average.names(""))
         # Column after column, as they come from the engine; whoever needs rows turns them round once.
         out = np.empty((columns, weights, width // weights, rows))
-        mean = mean.transpose(2, 0, 1)
         parts = [mean]
         if average.residual:
             parts.append(values.T[:, np.newaxis] - mean)
-        if std is not None:
-            std = std.transpose(2, 0, 1)
+        if "deviation" in moments:
+            std = standard_deviation(moments).swapaxes(0, 1)
             parts += [std] * average.std
             if average.bands is not None:
                 with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not

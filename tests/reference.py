@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from itertools import accumulate
 from typing import Any
 
@@ -91,7 +91,7 @@ def exact_rows(
     reset_gap: int | None = None,
 ) -> list[Exact | None]:
     """The numbers of each row, None where blank. values: NaN is missing; times, halflife: nanoseconds."""
-    with localcontext(prec=60):
+    with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):  # nothing vanishes after a long silence
         if times is None:
             rows = _by_row(values, Decimal(alpha), adjust, init, span, missing)
         else:

@@ -21,6 +21,9 @@ from ema_cli.keys import KeyTable
 from ema_cli.times import BadTimeError, to_nanoseconds
 from ema_cli.trends import Trends
 
+# Values in a tile where there are no keys: in memory anyway, and each tile has its fixed cost.
+LARGE_TILE = 4 * TILE
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -51,16 +54,19 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable) -> Any:
     """
     values, times = chunk.table.values, chunk.times
     width = len(trends.average.names("")) * values.shape[1]
-    out = np.empty((len(chunk), width))
-    for begin in range(0, len(chunk), TILE):
-        rows = slice(begin, begin + TILE)
+    out = np.empty((width, len(chunk)))
+    size = TILE if chunk.keys else LARGE_TILE // values.shape[1]
+    for begin in range(0, len(chunk), size):
+        rows = slice(begin, begin + size)
         now = None if times is None else times[rows]
         try:
-            out[rows] = trends.update(values[rows], now, chunk.encoded(keys, begin))
+            fields = trends.update(values[rows], now, chunk.encoded(keys, begin), out=out[:, rows])
         except BackwardsTimeError as error:
             hint = "sort by time" + ("" if chunk.keys else ", or name what sets the series apart with by=")
             raise DataError(f"{place_of(begin + error.row)}: the time goes backwards", hint=hint) from None
-    return chunk.table.wrap(out, trends.average)
+        if not np.may_share_memory(fields, out):
+            out[:, rows] = fields.T
+    return chunk.table.wrap(out.T, trends.average)
 
 
 def read_chunk(x: Any, times: Any, by: Any, settings: Settings) -> Chunk:
@@ -69,7 +75,7 @@ def read_chunk(x: Any, times: Any, by: Any, settings: Settings) -> Chunk:
     clock = None if times is None else _column(x, times, "times", single)
     keys = [] if by is None else _key_columns(x, by, single)
     table = read_table(x, apart=_names(x, times, by) if pandas_kind(x) == "frame" else [])
-    judge(table, settings.invalid, settings.average.missing)
+    table = judge(table, settings.invalid, settings.average.missing)
     rows = len(table.values)
     return Chunk(
         table,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
+from ema_cli.engine.engine import TILE
 from ema_cli.errors import DataError
 from ema_cli.formats.base import Floats
-from ema_cli.notation import LARGEST
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _from_pandas(column: Any, label: Any) -> Floats:
         return _from_objects(column.to_numpy(), label)
     if types.is_bool_dtype(kind) or types.is_complex_dtype(kind) or not types.is_numeric_dtype(kind):
         raise _no_numbers(kind, label)
-    return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _from_numpy(array: Any) -> Floats:
@@ -107,7 +107,7 @@ def _from_numpy(array: Any) -> Floats:
     if array.dtype.kind not in "iuf":
         raise _no_numbers(array.dtype, None)
     with np.errstate(over="ignore"):  # of a longer float: infinite, and judged as that
-        values = array.astype(np.float64)
+        values = array.astype(np.float64, copy=False)
     return np.asarray(np.ma.filled(values, np.nan))
 
 
@@ -141,24 +141,26 @@ def place_of(row: int, label: Any = None) -> str:
     return f"row {row} (counted from 0)" + ("" if label is None else f", column {label!r}")
 
 
-def judge(table: Table, invalid: str, missing: str) -> None:
-    """Turn infinities into missing values, or raise DataError that names the row; so for missing ones.
-
-    2^1023 and beyond count as infinite: the difference of two such values is.
-    """
+def judge(table: Table, invalid: str, missing: str) -> Table:
+    """The table with infinities as missing values; or DataError that names the row; so for missing ones."""
     values = table.values
-    with np.errstate(invalid="ignore"):
-        odd = np.abs(values) >= LARGEST
-    if odd.any():
+    if _has_infinities(values):
+        odd = np.isinf(values)
         if invalid == "error":
             row, column = (int(k) for k in np.argwhere(odd)[0])
             where = place_of(row, _label(table, column))
             raise DataError(f"{where}: {values[row, column]} is no finite number", hint="invalid='missing'")
-        values[odd] = np.nan
+        table = replace(table, values=np.where(odd, np.nan, values))
     if missing == "error" and (blank := np.isnan(values)).any():
         row, column = (int(k) for k in np.argwhere(blank)[0])
         where = place_of(row, _label(table, column))
         raise DataError(f"{where}: a missing value", hint="missing='skip' or missing='decay'")
+    return table
+
+
+def _has_infinities(values: Floats) -> bool:
+    """Piece by piece, which stay in the cache."""
+    return any(bool(np.isinf(values[k : k + TILE]).any()) for k in range(0, len(values), TILE))
 
 
 def _label(table: Table, column: int) -> Any:

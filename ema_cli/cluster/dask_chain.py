@@ -16,7 +16,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 from ema_cli.cluster.chain import Choice, finish, load
 from ema_cli.cluster.parted import Loaded, Series, Spot, begin, carried_of, carry, cut_out, digest, measure
 from ema_cli.cluster.remote import staged
-from ema_cli.engine.summary import Summary
+from ema_cli.engine.digest import Digest
 from ema_cli.errors import EmaError
 from ema_cli.job import Job
 from ema_cli.job import Summary as Account
@@ -44,7 +44,7 @@ class Chain:
         self.loads: dict[int, Future] = {}
         self.sizes: dict[int, Any] = {}
         self.spots: dict[int, tuple[Spot, Sequence[Any]]] = {}
-        self.digests: dict[int, list[Summary]] = {}
+        self.digests: dict[int, list[Digest]] = {}
         self.bad: dict[int, BaseException] = {}
         self.done: dict[int, Outcome] = {}
         self.most = self.next_look = 0

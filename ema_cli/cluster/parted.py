@@ -20,12 +20,10 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.absorb import absorb
+from ema_cli.engine.digest import Counts, Digest, Progress, absorb, count
+from ema_cli.engine.digest import digest as fold_part
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
-from ema_cli.engine.progress import Counts, Progress, count
 from ema_cli.engine.rows import Tile
-from ema_cli.engine.scratch import Scratch
-from ema_cli.engine.summary import Summary, summarise
 from ema_cli.errors import DataError
 from ema_cli.formats.base import BATCH_ROWS, Floats, Ints
 from ema_cli.keys import KeyTable
@@ -73,7 +71,7 @@ class Loaded:
             return
         for k, engine in enumerate(engines):
             values = self.values if len(engines) == 1 else self.values[:, k : k + engine.columns]
-            yield Tile(values, self.times, self.keys, Scratch())
+            yield Tile(values, self.times, self.keys)
 
 
 class Gatherer:
@@ -175,19 +173,19 @@ def measure(series: Series, loaded: Loaded) -> list[Counts]:
     return [count(series.average, tile) for tile in loaded.tiles(series)]
 
 
-def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Summary]:
-    """The part folded by itself, a summary for each engine."""
+def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Digest]:
+    """The part folded by itself, a digest for each engine."""
     return [
-        summarise(series.average, tile, before)
+        fold_part(series.average, tile, before)
         for tile, before in zip(loaded.tiles(series), spot.before, strict=True)
     ]
 
 
-def carry(trends: Trends, summaries: Sequence[Summary], spot: Spot) -> None:
+def carry(trends: Trends, digests: Sequence[Digest], spot: Spot) -> None:
     """Move `trends` past the part. Raises DataError where it begins before the one above it ended."""
     try:
-        for engine, summary in zip(trends.engines, summaries, strict=bool(summaries)):
-            absorb(engine, summary, spot.slots)
+        for engine, part in zip(trends.engines, digests, strict=bool(digests)):
+            absorb(engine, part, spot.slots)
     except BackwardsTimeError:
         raise DataError(BACKWARDS) from None
 

@@ -1,7 +1,7 @@
 """The numbers: rows in, moments out, everything remembered in a `State`; NumPy and nothing else.
 
-Read in this order: `kernel` (the arithmetic), `moments` (two runs of rows joined), `lanes` (blocks side by
-side), `weights` (how blocks weigh), `fold` (rows into memory), `models` and `ties` (how rows decay), `rows`
-(a tile taken apart), `engine` (one tile of rows, all of it together). For rows in many places at once:
-`progress` (how far each series is), `summary` (a part folded by itself), `absorb` (summaries into a state).
+Read in this order: `arithmetic` (two stretches of a series joined), `row_weights` (the modes: how much a
+row weighs), `scan` (blocks side by side), `rows` (a tile taken apart), `engine` (one tile, all of it
+together), `ties` (rows of equal time), `state` (what is remembered). For rows in many places at once:
+`digest` (a part folded by itself).
 """

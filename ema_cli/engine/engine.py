@@ -1,21 +1,28 @@
-"""The engine: rows in, trends out, everything remembered in a `State`.
+"""The engine: rows in, moments out, everything remembered in a `State`.
 
-One call handles up to `TILE` rows: sort them by key, drop missing cells, ask `models` how each
-remaining row decays, `fold` it, and put the results back where the rows were.
+One call handles up to `TILE` rows: sort them by key, drop missing cells (`rows`), see how much each
+remaining row weighs (`row_weights`), fold them (`scan`), and put the results back where the rows were.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.models import make_model
-from ema_cli.engine.moments import Moments
-from ema_cli.engine.rows import KeyedRows, Rows, Tile
-from ema_cli.engine.scratch import Floats, Ints, Scratch
-from ema_cli.engine.state import State
+from ema_cli.decay import Decay
+from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
+from ema_cli.engine.row_weights import RowInfo, Steady, Varying, make_steady, weigh_rows
+from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
+from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, Walked, make_levels
+from ema_cli.engine.state import State, moments_of
+from ema_cli.engine.ties import Elements, group_ties
 
 __all__ = ["TILE", "BackwardsTimeError", "Engine", "KeyedRows"]
+T = TypeVar("T")
 TILE = 65_536
 
 
@@ -28,126 +35,223 @@ class BackwardsTimeError(ValueError):
 
 
 class Engine:
-    """Folds tiles of values into its state."""
+    """Folds tiles of values into its state.
 
-    def __init__(self, average: Average, columns: int) -> None:
+    pairs: a column is two variables, whose correlation is wanted.
+    """
+
+    def __init__(self, average: Average, columns: int, *, pairs: bool = False) -> None:
         self.average, self.columns = average, columns
-        self.state = State(average, columns)
-        self.model = make_model(average)
+        self.state = State(average, columns, pairs)
+        self.moments = moments_of(average, pairs)
         self.scratch = Scratch()
 
-    def update(
-        self,
-        values: Floats,
-        times: Ints | None = None,
-        keys: KeyedRows | None = None,
-        out: Floats | None = None,
-    ) -> tuple[Floats, Floats | None]:
-        """Trend and standard deviation of each row, shape (weights, rows, columns); NaN where blank.
+    def update(self, tile: Tile, out: Moments | None = None) -> Moments:
+        """The moments after each row by name, shape (weights, columns, rows); NaN where blank.
 
-        values: (rows, columns) float64, NaN where missing. times: (rows,) int64 nanoseconds. keys: every
-        code has a row. out: (weights, columns, rows) in one piece, where the trend is to be put. Other arrays
-        are the engine's own and good until its next update.
-        Raises BackwardsTimeError, before anything is folded in.
+        out: where they go. Raises BackwardsTimeError, before anything is folded in.
         """
-        self.scratch.clear()
-        shape = len(self.average.decays), self.columns, len(values)
-        mean = self.scratch.floats(*shape) if out is None else out
-        std = self.scratch.floats(*shape) if self.average.needs_std else None
-        if len(values):
-            tile = Tile(values, times, keys, self.scratch)
-            if times is not None:
-                self._check_clock(tile, times)
+        shape = len(self.average.decays), self.columns, tile.rows
+        if out is None:
+            out = {name: np.empty(shape) for name in self.moments}
+        if tile.rows:
+            if tile.times is not None:
+                self._check_clock(tile, tile.times)
             self.state.grow(int(tile.slots.max()) + 1)
-            # Lanes are padded, and padding may divide 0 by 0; so may the weights of what has long faded.
-            with np.errstate(all="ignore"):
-                self._fold(tile, mean, std)
-        return mean.transpose(0, 2, 1), None if std is None else std.transpose(0, 2, 1)
+            self._fold(tile, out)
+        return out
 
     def _check_clock(self, tile: Tile, times: Ints) -> None:
         """Each key's times must not decrease, within the tile and since the last one."""
-        if tile.order is not None:
-            times = times[tile.order]
+        times = tile.sorted(times)
         clock, started = self.state.load_keys(("clock", "started"), tile.slots)
         before = np.concatenate((times[:1], times[:-1]))
         before[tile.first] = np.where(started > 0, clock, times[tile.first])
-        wrong = np.flatnonzero(times < before)
+        late = times < before
+        if tile.restarts is not None:
+            late &= ~tile.sorted(tile.restarts)
+        wrong = np.flatnonzero(late)
         if wrong.size:
             raise BackwardsTimeError(int((wrong if tile.order is None else tile.order[wrong]).min()))
 
-    def _fold(self, tile: Tile, mean: Floats, std: Floats | None) -> None:
-        rows = tile.make_rows()
+    def _fold(self, tile: Tile, out: Moments) -> None:
+        rows, cleared = self.read(tile)
+        for array in out.values():
+            if rows.where is not None and len(rows.where) < array[0].size:
+                array[...] = np.nan
+        if len(rows.values):
+            self.fold_rows(rows, out)
+        if cleared is not None:
+            self.state.clear(("seen", "block_", "total_", "newest_", "tie", "groups", "last_time"), cleared)
+        if self.average.fill:
+            for name, array in out.items():
+                tile.hold(array, self.state.arrays[f"held_{name}"])
+
+    def read(self, tile: Tile) -> tuple[Rows, Ints | None]:
+        """The tile's rows in segments, its clock and gaps remembered; and the series that end up as new."""
+        rows, cleared = tile.make_rows(), None
         if tile.times is not None:
             last = tile.sorted(tile.times)[tile.first + tile.counts - 1]
             self.state.store({"clock": last, "started": np.ones_like(last)}, tile.slots)
         if "gap" in self.state.arrays:
-            rows.gaps, self.state.arrays["gap"][tile.series] = tile.gaps(
-                self.state.arrays["gap"][tile.series]
-            )
-        for array in (mean, std):
-            if array is not None and rows.where is not None and len(rows.where) < array[0].size:
-                array[...] = np.nan
-        if len(rows.values):
-            into = [self._room(rows, part) for part in mean]
-            early = self.fold_rows(rows, into)
-            for weight, moments in enumerate(into):
-                _put(rows, moments.mean, mean[weight], early)
-                if std is not None:
-                    _put(rows, moments.unbiased_std(), std[weight], early)
-        if self.average.fill:
-            tile.hold(mean, self.state.arrays["held_mean"])
-            if std is not None:
-                tile.hold(std, self.state.arrays["held_std"])
+            gaps, self.state.arrays["gap"][tile.series] = tile.gaps(self.state.arrays["gap"][tile.series])
+            rows = replace(rows, gaps=gaps)
+        if tile.restarts is not None and tile.restarts.any():
+            begins, after = tile.restarted()
+            rows, cleared = rows.cut(begins), tile.series[after]
+        return rows, cleared
 
-    def fold_rows(self, rows: Rows, into: list[Moments]) -> Ints | None:
-        """The moments at each row by each weight into `into`; which of the rows are to be blank."""
+    def fold_rows(self, rows: Rows, out: Moments) -> None:
+        """The moments at each row by each weight into `out`: (weights, columns, rows) of the tile."""
         if self.average.reset_gap is not None:
-            self._cut_at_silences(rows, self.average.reset_gap)
-        early = self._early(rows)
-        self.model.fold(rows, self.state, into)
-        self._count(rows)
-        return early
+            rows = rows.cut(self._silent(rows, self.average.reset_gap))
+        segments, arrays = rows.segments, self.state.arrays
+        seen = np.where(segments.fresh, 0, arrays["seen"][segments.series])
+        early = self._early(segments, seen)
+        groups = None
+        if self.average.joins_ties:
+            groups = group_ties(rows, self.state, self.scratch)
+        else:
+            levels = make_levels(segments.counts, seen, self.scratch)
+            elements = self._elements(rows, seen, levels)
+        for weight, decay in enumerate(self.average.decays):
+            used = self.scratch.used
+            into = {name: self._room(rows, array[weight]) for name, array in out.items()}
+            if groups is not None:
+                groups.fold(self, weight, decay, into)
+            else:
+                self.fold_elements(elements, weight, decay, into)
+            for name, array in into.items():
+                _put(rows, array, out[name][weight], early)
+            self.scratch.release(used)
+        self.scratch.release()
+        if groups is not None:
+            groups.remember(self.state)
+        elif self.average.timed and rows.times is not None:
+            final = segments.final
+            self.state.store({"last_time": rows.times[segments.last[final]]}, segments.series[final])
+        arrays["seen"][segments.series[segments.final]] = (seen + segments.counts)[segments.final]
 
-    def _room(self, rows: Rows, target: Floats) -> Moments:
-        """Where a model is to put its moments: the means in their final place, if all rows are there."""
-        size = len(rows.values)
-        mean = target.reshape(-1) if rows.where is None else rows.scratch.floats(size)
-        if not self.average.needs_std:
-            return Moments(mean)
-        return Moments(mean, rows.scratch.floats(size), rows.scratch.floats(size))
+    def _elements(self, rows: Rows, seen: Ints, levels: Levels) -> Elements:
+        """Rows as they are folded, with what their weights depend on."""
+        segments, elapsed = rows.segments, None
+        if rows.times is not None:
+            elapsed = np.diff(rows.times, prepend=rows.times[:1])
+            last = self.state.arrays["last_time"][segments.series]
+            elapsed[segments.first] = np.where(seen > 0, rows.times[segments.first] - last, -1)
+        values = {"mean": rows.values} | ({} if rows.partner is None else {"mean_y": rows.partner})
+        return Elements(values, segments, seen, levels, rows.gaps, elapsed, rows.weights)
 
-    def _cut_at_silences(self, rows: Rows, limit: int) -> None:
-        """Where nothing was observed for longer than `reset_gap`, what follows starts afresh."""
+    def fold_elements(
+        self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
+    ) -> Walked | None:
+        """The moments at each element by one weight into `out`; what is remembered moves on.
+
+        weights: how much each element weighs, if that is known.
+        """
+        average, values, wide = self.average, elements.values, "deviation" in out
+        asked, weigher = out, self.weigher(decay)
+        if isinstance(weigher, Steady):
+            asked = {name: array for name, array in out.items() if name != "bias"}
+        else:
+            values = values | (self.weigh(elements, decay) if weights is None else weights)
+
+        used = self.scratch.used
+
+        def run(careful: bool) -> Walked | None:
+            self.scratch.release(used)
+            memory = self._memory(elements, weight)
+            walked = Scan(elements.levels, memory, weigher, careful).totals(values, 0, asked)
+            self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
+            return walked
+
+        walked = safely(run, wide=wide)
+        if wide and isinstance(weigher, Steady):
+            segments = elements.segments
+            rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)
+            out["bias"][...] = weigher.biases(rows, average.has_first)
+        return walked
+
+    def weigher(self, decay: Decay) -> Steady | Varying:
+        """How the elements of one weight weigh."""
+        average = self.average
+        if average.steady:
+            return make_steady(decay.alpha, average.adjust)
+        return Varying(average.has_first, average.needs_std and (average.timed or decay.alpha < 1.0))
+
+    def weigh(self, elements: Elements, decay: Decay) -> Moments:
+        """How much each element weighs, where there is no table."""
+        segments = elements.segments
+        elapsed = elements.elapsed
+        if elapsed is None:
+            first = np.zeros(len(elements.values["mean"]), bool)
+            first[segments.first[elements.order == 0]] = True
+        else:
+            first = elapsed < 0
+            elapsed = np.where(first, self.average.time_step, elapsed) if self.average.has_first else elapsed
+        order = (
+            segments.rank() + np.repeat(elements.order, segments.counts) if self.average.seed_rows else None
+        )
+        info = RowInfo(first, order, elements.gaps, elapsed, elements.weights)
+        with np.errstate(all="ignore"):
+            return weigh_rows(self.average, decay, info)
+
+    def _memory(self, elements: Elements, weight: int) -> Memory:
+        """What segments remember; of new ones perhaps an average before their first element."""
+        average, new, segments = self.average, elements.order == 0, elements.segments
+        memory = self.state.load_memory(segments.series, segments.fresh, weight)
+        total = memory.total
+        if average.has_first:
+            total["mean"][:, new] = average.start
+            if "weight" in total:
+                total["weight"][:, new] = 1.0
+        elif average.steady and not average.adjust and new.any():
+            for name, array in elements.values.items():
+                total[name][:, new] = array[segments.first[new]]
+        return memory
+
+    def _room(self, rows: Rows, target: Floats) -> Floats:
+        """Where the scan is to put its numbers: their final place, if all rows are there in order."""
+        return target.reshape(-1) if rows.where is None else self.scratch.floats(len(rows.values))
+
+    def _silent(self, rows: Rows, limit: int) -> Bools:
+        """The rows before which nothing was observed for longer than `limit`."""
         assert rows.times is not None
-        known, first = self.state.arrays, rows.first
+        known, segments = self.state.arrays, rows.segments
         since = np.diff(rows.times, prepend=rows.times[:1])
-        last = known["tie_time" if "tie_time" in known else "last_time"][rows.series]
-        since[first] = np.where(known["seen"][rows.series] > 0, rows.times[first] - last, 0)
-        rows.cut(since > limit)
+        last = known["tie_time" if "tie_time" in known else "last_time"][segments.series]
+        seen = np.where(segments.fresh, 0, known["seen"][segments.series])
+        since[segments.first] = np.where(seen > 0, rows.times[segments.first] - last, 0)
+        return np.asarray(since > limit)
 
-    def _early(self, rows: Rows) -> Ints | None:
+    def _early(self, segments: Segments, seen: Ints) -> Ints | None:
         """The rows before `min_periods` values, or while an SMA gathers its seed: they are blank."""
         needed = max(self.average.min_periods, self.average.seed_rows)
         if needed <= 1:
             return None
-        seen = np.where(rows.fresh, 0, self.state.arrays["seen"][rows.series])
-        few = np.clip(needed - 1 - seen, 0, rows.counts)
+        few = np.clip(needed - 1 - seen, 0, segments.counts)
         if not few.any():
             return None
-        return np.asarray(np.arange(int(few.sum())) + np.repeat(rows.first - (np.cumsum(few) - few), few))
+        return np.asarray(np.arange(int(few.sum())) + np.repeat(segments.first - (np.cumsum(few) - few), few))
 
-    def _count(self, rows: Rows) -> None:
-        seen = self.state.arrays["seen"]
-        before = np.where(rows.fresh, 0, seen[rows.series])
-        seen[rows.series[rows.final]] = (before + rows.counts)[rows.final]
+
+def safely(run: Callable[[bool], T], *, wide: bool) -> T:
+    """Do what may leave the range of float64 on the way: quickly, and where it does, again with care.
+
+    run: called with `careful`. wide: numbers are squared, so that they may vanish too.
+    """
+    # Lanes are padded, and padding may divide 0 by 0; so may the weights of what has long faded.
+    try:
+        with np.errstate(all="ignore", over="raise", under="raise" if wide else "ignore"):
+            return run(False)
+    except FloatingPointError:
+        with np.errstate(all="ignore"):
+            return run(True)
 
 
 def _put(rows: Rows, numbers: Floats, target: Floats, early: Ints | None) -> None:
     """The numbers of these rows into a flat array of the whole tile, blank for the early ones."""
     if early is not None:
         numbers[early] = np.nan
-    flat = target.reshape(-1)
     if rows.where is not None:
-        flat[rows.where] = numbers
-    elif not np.shares_memory(flat, numbers):
-        flat[:] = numbers
+        target.reshape(-1)[rows.where] = numbers

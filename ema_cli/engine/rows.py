@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.engine.scratch import Bools, Floats, Ints, Scratch
+from ema_cli.engine.arithmetic import Bools, Floats, Ints
 
 T = TypeVar("T", bound=np.generic)
 
@@ -22,71 +22,97 @@ class KeyedRows:
     slots: Ints
 
 
-@dataclass
-class Rows:
-    """The observed values of a tile, series after series, and the runs (segments) they form.
+@dataclass(frozen=True)
+class Segments:
+    """Runs of rows that belong to one series each, one after the other.
 
-    values, times: one a row. where: place of each in a flat (columns, tile rows) array; None: all, in order.
-    counts: rows of each segment (> 0); series: its place in the state; fresh: it starts from nothing;
-    final: it is its series' last. gaps: rows since the value before (1: no gap), where that matters.
-    scratch: for arrays of the tile's size.
+    counts: rows of each (> 0); series: its place in the state; fresh: it starts from nothing; final: it is
+    its series' last.
     """
 
-    values: Floats
-    times: Ints | None
-    where: Ints | None
     counts: Ints
     series: Ints
     fresh: Bools
     final: Bools
-    scratch: Scratch
-    gaps: Ints | None = None
 
-    @property
+    @cached_property
     def first(self) -> Ints:
         """Index of each segment's first row."""
         return np.asarray(np.cumsum(self.counts) - self.counts)
 
-    @property
+    @cached_property
     def last(self) -> Ints:
         """Index of each segment's last row."""
         return np.asarray(np.cumsum(self.counts) - 1)
 
-    def cut(self, silent: Bools) -> None:
-        """Make segments of their own of the rows from each `silent` one on; they start from nothing."""
-        begins = silent.copy()
-        begins[self.first] = True
-        starts = np.flatnonzero(begins)
-        owner = np.repeat(np.arange(len(self.counts)), self.counts)[starts]
-        self.counts = np.diff(starts, append=len(self.values))
-        self.series, self.fresh = self.series[owner], silent[starts]
-        self.final = np.append(owner[1:] != owner[:-1], True)
+    @property
+    def owner(self) -> Ints:
+        """Each row's segment."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def rank(self) -> Ints:
+        """Each row's place in its segment, from 0."""
+        return np.asarray(np.arange(int(self.counts.sum())) - np.repeat(self.first, self.counts))
+
+    def cut(self, begins: Bools) -> Segments:
+        """Segments that also begin at these rows; those begin afresh."""
+        anew = begins.copy()
+        anew[self.first] = True
+        starts = np.flatnonzero(anew)
+        owner = self.owner[starts]
+        fresh = begins[starts] | (self.fresh[owner] & np.isin(starts, self.first))
+        counts = np.diff(starts, append=int(self.counts.sum()))
+        return Segments(counts, self.series[owner], fresh, np.append(owner[1:] != owner[:-1], True))
+
+    def pick(self, which: Bools) -> Segments:
+        """The segments of some rows alone."""
+        counts = np.bincount(self.owner[which], minlength=len(self.counts))
+        some = counts > 0
+        return Segments(counts[some], self.series[some], self.fresh[some], self.final[some])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The observed values of a tile, series after series.
+
+    values: one a row. partner: of the second variable, where pairs are asked for. where: place of each row
+    in a flat (columns, tile rows) array; None: all, in order. times: nanoseconds. weights: what each row
+    counts for. gaps: rows since the value before (1: no gap), where that matters.
+    """
+
+    values: Floats
+    segments: Segments
+    partner: Floats | None = None
+    where: Ints | None = None
+    times: Ints | None = None
+    weights: Floats | None = None
+    gaps: Ints | None = None
 
     def pick(self, which: Bools) -> Rows:
-        """Some of the rows, apart from any tile: segments that nobody has looked at."""
-        counts = np.bincount(
-            np.repeat(np.arange(len(self.counts)), self.counts)[which], minlength=len(self.counts)
-        )
-        some = counts > 0
-        no = np.zeros(int(some.sum()), bool)
-        return Rows(
-            self.values[which],
-            None if self.times is None else self.times[which],
-            None,
-            counts[some],
-            self.series[some],
-            no,
-            ~no,
-            Scratch(),
-            None if self.gaps is None else self.gaps[which],
-        )
+        """Some of the rows, apart from any tile."""
+        given = {name: getattr(self, name) for name in ("partner", "times", "weights", "gaps")}
+        some = {name: array[which] for name, array in given.items() if array is not None}
+        return Rows(self.values[which], self.segments.pick(which), **some)
+
+    def cut(self, begins: Bools) -> Rows:
+        """Rows whose series begin afresh at some of them."""
+        return replace(self, segments=self.segments.cut(begins))
 
 
 class Tile:
     """The rows of one update. order: input row of each key-sorted one; counts, slots: of each key."""
 
-    def __init__(self, values: Floats, times: Ints | None, keys: KeyedRows | None, scratch: Scratch) -> None:
-        self.values, self.times, self.scratch = values, times, scratch
+    def __init__(
+        self,
+        values: Floats,
+        times: Ints | None = None,
+        keys: KeyedRows | None = None,
+        partner: Floats | None = None,
+        weights: Floats | None = None,
+        restarts: Bools | None = None,
+    ) -> None:
+        self.values, self.partner, self.times = values, partner, times
+        self.weights, self.restarts = weights, restarts
         self.rows, self.columns = values.shape
         self.order: Ints | None = None
         self.counts, self.slots = np.array([self.rows]), np.zeros(1, np.int64)
@@ -94,10 +120,22 @@ class Tile:
             self.order = np.argsort(keys.codes, kind="stable")
             self.counts, self.slots = np.bincount(keys.codes), keys.slots
         self.first = np.cumsum(self.counts) - self.counts
-        # Every column of every key, column after column, as `Rows` has them.
+        # Every column of every key, column after column.
         self.series: Ints = (self.slots * self.columns + np.arange(self.columns)[:, np.newaxis]).reshape(-1)
-        self.missing: Bools = np.isnan(values)
-        self.whole = not self.missing.any()
+        # The largest number is NaN where any is, which is the quickest way to know.
+        self.whole = not (np.isnan(values.max(initial=0.0)) or partner is not None or weights is not None)
+        if not self.whole:
+            self.whole = not self.missing.any()
+
+    @cached_property
+    def missing(self) -> Bools:
+        """Cells (rows, columns) without a value."""
+        missing: Bools = np.isnan(self.values)
+        if self.partner is not None:
+            missing |= np.isnan(self.partner)
+        if self.weights is not None:
+            missing |= ~(self.weights > 0)[:, np.newaxis]
+        return missing
 
     def sorted(self, by_row: NDArray[T]) -> NDArray[T]:
         """What is given for each input row, for each key-sorted one."""
@@ -110,22 +148,49 @@ class Tile:
 
     def make_rows(self) -> Rows:
         """The values there are."""
-        flat = self.values.T.reshape(-1)  # a copy if there are several columns
-        where, each, times = None, np.tile(self.counts, self.columns), self.times
+        each = np.tile(self.counts, self.columns)
         if not self.whole:
             ends = np.append(self.first, self.rows)
             each = np.concatenate([np.diff(np.searchsorted(rows, ends)) for rows in self.observed])
-        if self.order is not None or not self.whole:
-            parts: Any = self.observed if not self.whole else [slice(None)] * self.columns
-            order: list[Ints] = [rows if self.order is None else self.order[rows] for rows in parts]
-            where = _joined([rows + k * self.rows if k else rows for k, rows in enumerate(order)])
-            flat = np.take(flat, where, out=self.scratch.floats(len(where)), mode="clip")
-            times = None if times is None else _joined([times[rows] for rows in order])
-        elif times is not None:
-            times = np.tile(times, self.columns)
         some = each > 0
         blank = np.zeros(int(some.sum()), bool)
-        return Rows(flat, times, where, each[some], self.series[some], blank, ~blank, self.scratch)
+        segments = Segments(each[some], self.series[some], blank, ~blank)
+        order: list[Any] = [slice(None)] * self.columns
+        where = None
+        if self.order is not None or not self.whole:
+            parts: Any = self.observed if not self.whole else order
+            order = [rows if self.order is None else self.order[rows] for rows in parts]
+            where = _joined([rows + k * self.rows if k else rows for k, rows in enumerate(order)])
+        partner = None if self.partner is None else _of_cells(self.partner, where)
+        by_row = {"times": self.times, "weights": self.weights}
+        each_row = {
+            name: _joined([array[rows] for rows in order])
+            for name, array in by_row.items()
+            if array is not None
+        }
+        return Rows(_of_cells(self.values, where), segments, partner, where, **each_row)
+
+    def restarted(self) -> tuple[Bools, Bools]:
+        """The observed rows at which their series begin afresh, and the series that do after their last one.
+
+        A series whose cell is missing where it begins afresh does so at its next value.
+        """
+        assert self.restarts is not None
+        times = np.cumsum(self.sorted(self.restarts))
+        begin = np.where(self.first > 0, times[self.first - 1], 0)
+        end = times[self.first + self.counts - 1]
+        rows, series = [], []
+        for column in range(self.columns):
+            seen = times[self.observed[column]]
+            bounds = np.searchsorted(self.observed[column], np.append(self.first, self.rows))
+            some = np.diff(bounds) > 0
+            before = np.concatenate((seen[:1], seen[:-1]))
+            before[bounds[:-1][some]] = begin[some]
+            rows.append(seen != before)
+            last = begin.copy()
+            last[some] = seen[bounds[1:][some] - 1]
+            series.append(last != end)
+        return np.concatenate(rows), np.concatenate(series)
 
     def gaps(self, behind: Ints) -> tuple[Ints, Ints]:
         """Rows since the value before for each of `Rows`, and behind each series' last value here.
@@ -153,7 +218,9 @@ class Tile:
         fields: (weights, columns, rows). memory: (weights, series), moved on in place.
         """
         index = np.arange(self.rows)
-        begin = np.repeat(self.first, self.counts)
+        key = begin = np.repeat(self.first, self.counts)
+        if self.restarts is not None:
+            begin = np.maximum.accumulate(np.where(self.sorted(self.restarts), index, begin))
         for column in range(self.columns):
             series = self.slots * self.columns + column
             source = np.where(self.sorted(self.missing[:, column]), -1, index)
@@ -162,10 +229,17 @@ class Tile:
             mine = fields[:, column] if self.order is None else fields[:, column, self.order]
             filled = mine[:, np.maximum(source, 0)]
             filled[:, held] = np.repeat(memory[:, series], self.counts, axis=1)[:, held]
+            filled[:, held & (begin > key)] = np.nan
             fields[:, column, slice(None) if self.order is None else self.order] = filled
             memory[:, series] = filled[:, self.first + self.counts - 1]
 
 
-def _joined(columns: list[Ints]) -> Ints:
+def _of_cells(cells: Floats, where: Ints | None) -> Floats:
+    """The cells of a table, column after column; only those that are asked for."""
+    flat = cells.T.reshape(-1)  # a copy if there are several columns
+    return flat if where is None else flat[where]
+
+
+def _joined(columns: list[NDArray[T]]) -> NDArray[T]:
     """One column after the other, without a copy where there is but one."""
     return columns[0] if len(columns) == 1 else np.concatenate(columns)

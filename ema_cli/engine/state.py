@@ -13,18 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.average import Average
-from ema_cli.engine.scratch import Floats, Ints
+from ema_cli.engine.arithmetic import Bools, Ints
+from ema_cli.engine.scan import LEVELS, Memory
 
-LEVELS = 3
-# What a series remembers on each level: of all before its open block, and of the open block.
-CARRY = ("carry_mean", "carry_std", "carry_bias", "carry_mass")
-MOMENTS = ("mean", "std", "bias")
-DECAYS = ("decay", "share", "mass")
-LOCAL = MOMENTS + DECAYS
-# A block not yet begun: nothing has decayed, nothing is in it.
-BLANK = dict.fromkeys(CARRY + LOCAL, 0.0) | {"decay": 1.0}
-Memory = dict[str, Floats]  # (LEVELS, segments) each
-REMEMBERED = CARRY + LOCAL
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -32,7 +23,8 @@ Arrays = dict[str, NDArray[Any]]
 class Field:
     """A remembered quantity.
 
-    per: 'key', 'series', 'weight' (one a series for each weight), or 'level' (one for each level of those).
+    per: 'key', 'series', 'weight' (one a series for each weight), 'level' (one for each level of those), or
+    'levels' (one more, for what is above them).
     """
 
     name: str
@@ -40,47 +32,51 @@ class Field:
     per: str
 
 
-def fields_of(average: Average) -> list[Field]:
+def moments_of(average: Average, pairs: bool) -> list[str]:
+    """The moments that an average needs, by name."""
+    if pairs:
+        return ["mean", "mean_y", "deviation", "deviation_y", "correlation", "bias"]
+    return ["mean", "deviation", "bias"] if average.needs_std else ["mean"]
+
+
+def fields_of(average: Average, pairs: bool = False) -> list[Field]:
     """What an average has to remember; only what it needs, for there may be a million keys."""
+    moments = moments_of(average, pairs)
+    weight = ["weight"] if average.adjust or average.seed_rows or average.weighted else []
+    block = [*moments, "decay", "loss", *weight]
+    if average.steady:  # all rows decay alike: what they weigh is known from how many there were
+        block = [name for name in moments if name != "bias"]
     fields = [Field("seen", 0, "series")]
-    wanted = set(REMEMBERED)
-    if not average.needs_std:
-        wanted -= {"carry_std", "carry_bias", "std", "bias"}
-    if not average.adjust:
-        wanted -= {"carry_mass", "mass"}
-    if not (average.timed or average.missing == "decay" or average.seed_rows):
-        wanted -= set(DECAYS)  # all rows decay alike: there is a table
-    fields += [Field(name, BLANK[name], "level") for name in REMEMBERED if name in wanted]
+    fields += [Field(f"block_{name}", 0.0, "level") for name in block]
+    total = [name for name in moments if name != "bias"] if average.steady else [*moments, *weight]
+    fields += [Field(f"total_{name}", 0.0, "levels") for name in total]
     if average.missing == "decay" and not average.timed:
         fields.append(Field("gap", 0, "series"))
     if average.timed:
         fields += [Field("clock", 0, "key"), Field("started", 0, "key"), Field("last_time", 0, "series")]
-    if average.timed and not average.adjust:
-        fields += [
-            Field("tie_time", 0, "series"),
-            Field("ties", 0, "series"),
-            Field("tie_mean", 0.0, "series"),
-        ]
-        fields.append(Field("groups", 0, "series"))
-        fields += [Field(f"before_{name}", 0.0, "weight") for name in ("mean", "std", "bias")]
+    if average.joins_ties:
+        fields += [Field(name, 0, "series") for name in ("tie_time", "ties", "groups")]
+        fields += [Field(f"tie_{name}", 0.0, "series") for name in moments if name.startswith("mean")]
+        fields += [Field("tie_weight", 0.0, "series")] * average.weighted
     if average.fill:
-        fields += [Field("held_mean", np.nan, "weight")]
-        fields += [Field("held_std", np.nan, "weight")] * average.needs_std
+        fields += [Field(f"held_{name}", np.nan, "weight") for name in moments]
     return fields
 
 
 class State:
     """The arrays, and reading and writing them by series."""
 
-    def __init__(self, average: Average, columns: int) -> None:
-        self.fields = fields_of(average)
+    def __init__(self, average: Average, columns: int, pairs: bool = False) -> None:
+        self.fields = fields_of(average, pairs)
         self.by_name = {field.name: field for field in self.fields}
         self.columns, self.weights, self.keys = columns, len(average.decays), 0
+        self.block_names = [f.name.removeprefix("block_") for f in self.fields if f.per == "level"]
         self.arrays: Arrays = {field.name: self._blank(field, 0) for field in self.fields}
 
     def _blank(self, field: Field, keys: int) -> NDArray[Any]:
         places = keys if field.per == "key" else keys * self.columns
         shapes = {"weight": (self.weights, places), "level": (self.weights, LEVELS, places)}
+        shapes["levels"] = self.weights, LEVELS + 1, places
         shape = shapes.get(field.per, (places,))
         return np.full(shape, field.blank, np.int64 if isinstance(field.blank, int) else np.float64)
 
@@ -105,7 +101,7 @@ class State:
             out.append(values)
         return out
 
-    def load(self, names: Iterable[str], places: Ints, fresh: NDArray[np.bool_], weight: int = 0) -> Arrays:
+    def load(self, names: Iterable[str], places: Ints, fresh: Bools, weight: int = 0) -> Arrays:
         """Copies of those of these quantities that are remembered, at these places; blank where `fresh`."""
         out: Arrays = {}
         some = fresh.any()
@@ -116,9 +112,25 @@ class State:
                     out[name][..., fresh] = self.by_name[name].blank
         return out
 
+    def load_memory(self, places: Ints, fresh: Bools, weight: int) -> Memory:
+        """What is remembered of the open blocks, and after the last element: (levels, places) each."""
+        found = self.load([f.name for f in self.fields if f.per.startswith("level")], places, fresh, weight)
+        block = {name.removeprefix("block_"): a for name, a in found.items() if name.startswith("block_")}
+        total = {name.removeprefix("total_"): a for name, a in found.items() if name.startswith("total_")}
+        return Memory(block, total)
+
+    def store_memory(self, memory: Memory, places: Ints, weight: int, which: Bools) -> None:
+        """Write back what is remembered of some segments."""
+        for prefix, arrays in (("block_", memory.block), ("total_", memory.total)):
+            self.store(
+                {prefix + name: array[:, which] for name, array in arrays.items()}, places[which], weight
+            )
+
     def _of(self, name: str, weight: int) -> NDArray[Any]:
         return (
-            self.arrays[name][weight] if self.by_name[name].per in ("weight", "level") else self.arrays[name]
+            self.arrays[name][weight]
+            if self.by_name[name].per in ("weight", "level", "levels")
+            else self.arrays[name]
         )
 
     def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:
@@ -126,11 +138,11 @@ class State:
         for name in values.keys() & self.arrays.keys():
             self._of(name, weight)[..., places] = values[name]
 
-    def clear(self, names: Iterable[str], places: Ints) -> None:
-        """Make these quantities blank again, for all weights."""
-        for name in names:
-            if name in self.arrays:
-                self.arrays[name][..., places] = self.by_name[name].blank
+    def clear(self, prefixes: tuple[str, ...], places: Ints) -> None:
+        """Make the quantities that begin so blank again, for all weights."""
+        for field in self.fields:
+            if field.name.startswith(prefixes):
+                self.arrays[field.name][..., places] = field.blank
 
     def trimmed(self) -> Arrays:
         """The arrays without the room kept for further keys."""

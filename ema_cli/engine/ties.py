@@ -1,179 +1,197 @@
-"""The plain recursion by time: y = d·y_before + (1−d)·x with d = 2^(−Δt/halflife), as polars' ewm_mean_by.
+"""The plain recursion by time, where rows of equal time count as one observation, the mean of those so far.
 
-Rows of equal time count as one observation, the mean of those so far. The newest observation may thus
-still change, so it is kept apart as *pending* and folded only when the clock has moved on.
+The newest observation may still change, so it is *pending*: it is averaged like the others, but not
+remembered in the scan, and stands before the rows of the next update. A row that another of its time
+follows is one step from the average before their observation to its own mean so far.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.fold import Kind
-from ema_cli.engine.kernel import chunks, halve, mix
-from ema_cli.engine.moments import Moments, join
-from ema_cli.engine.plan import Plan, empty_moments, fold_part, make_plan, remember, start_from_first
-from ema_cli.engine.rows import Rows
-from ema_cli.engine.scratch import Bools, Floats, Ints, Scratch
-from ema_cli.engine.state import REMEMBERED, Arrays, State
-from ema_cli.engine.weights import Decays
-
-# The average at the last observation that has been folded.
-BEFORE = ("before_mean", "before_std", "before_bias")
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.rows import Rows, Segments
+from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
+from ema_cli.engine.state import Arrays, State
 
 
 @dataclass(frozen=True)
-class TiePlan:
-    """The rows with the pending observations before them, their running means, and what is to be folded.
+class Elements:
+    """What is folded: rows, or observations of several rows of equal time.
 
-    real: rows that are rows, not pending ones. means, ties: mean of the row's observation so far, and its
-    rows. elapsed: nanoseconds since the observation before. anew: rows that have none before them.
-    done: rows that complete an observation; follows: the rows after those. start: where each row's
-    observation begins (None: no ties). folded: the plan for the completed ones.
+    order: how many of its series are before each segment's first one. gaps: rows since the value before.
+    elapsed: nanoseconds since the one before; negative where there is none. weights: what each counts for.
     """
 
-    rows: Rows
-    real: Bools | slice
-    means: Floats
-    ties: Ints
-    elapsed: Ints
-    anew: Ints
-    done: Bools
-    follows: Bools
-    start: Ints | None
-    folded: Plan
-    known: Arrays
+    values: Moments
+    segments: Segments
+    order: Ints
+    levels: Levels
+    gaps: Ints | None = None
+    elapsed: Ints | None = None
+    weights: Floats | None = None
 
 
-class RecursiveClock:
-    """One weight's recursion by time."""
+class Folder(Protocol):
+    """What folds elements: the engine."""
 
-    def __init__(self, average: Average, decay: Decay) -> None:
-        assert decay.halflife_ns is not None
-        self.halflife, self.lead = decay.halflife_ns, 1
-        self.kind = Kind(False, average.needs_std)
+    average: Average
+    scratch: Scratch
 
-    def plan(self, rows: Rows, state: State) -> TiePlan:
-        names = ("ties", "tie_time", "tie_mean", "last_time", "groups")
-        known = state.load(names, rows.series, rows.fresh)
-        extended, real, ties = _with_pending(rows, known)
-        times, means, first = extended.times, extended.values, extended.first
-        assert times is not None
-        elapsed = np.diff(times, prepend=times[:1])
-        new = elapsed != 0
-        new[first] = True
-        elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
-        start = None
-        if not new.all():
-            running_means(new, means, ties)
-            start = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
-            elapsed = elapsed[start]
-        done = np.append(new[1:], False)
-        done[first + extended.counts - 1] = False
-        follows = new
-        follows[first] = False
-        folded = self._folded(replace(extended, values=means), done, known["groups"])
-        anew = np.flatnonzero(elapsed < 0)
-        return TiePlan(extended, real, means, ties, elapsed, anew, done, follows, start, folded, known)
+    def weigh(self, elements: Elements, decay: Decay) -> Moments: ...
 
-    def _folded(self, rows: Rows, done: Bools, groups: Ints) -> Plan:
-        """The plan for the rows that complete an observation, of segments that have so many behind them."""
-        assert rows.times is not None
-        finished = np.add.reduceat(done, rows.first, dtype=np.int64)
-        some = finished > 0
-        part = replace(
-            rows,
-            values=rows.values[done],
-            times=rows.times[done],
-            counts=finished[some],
-            series=rows.series[some],
-            fresh=rows.fresh[some],
-            final=rows.final[some],
-        )
-        return make_plan(part, groups[some], self.lead)
+    def fold_elements(
+        self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
+    ) -> Walked | None: ...
 
-    def fold(self, plan: TiePlan, state: State, weight: int, out: Moments) -> None:
-        decays = self.decays(plan.elapsed, plan.rows.scratch)
-        decay, share = decays.decay, decays.share
-        decay[plan.anew], share[plan.anew] = 0.0, 1.0
-        rows, part = plan.rows, plan.folded.rows
-        old = state.load(BEFORE, rows.series, rows.fresh, weight)
-        before = empty_moments(rows.scratch, len(rows.values), self.kind.std)
-        for (_, array), values in zip(before.given(), old.values(), strict=False):
-            array[rows.first] = values
-        if len(part.values):
-            folded = self._fold_done(plan, state, weight, decays)
-            for (_, array), (_, values) in zip(before.given(), folded.given(), strict=True):
-                array[plan.follows] = values
-            last = part.last[part.final]
-            newest = {f"before_{name}": values[last] for name, values in folded.given()}
-            state.store(newest, part.series[part.final], weight)
-        if plan.start is not None:
-            before = before.at(plan.start)
-        # Each row is one step from the observation before it to the mean of its own so far.
-        for some in chunks(len(plan.means)):
-            joined = join(before.at(some), Moments(plan.means[some].copy()), mix(share[some], decay[some]))
-            before.mean[some] = joined.mean
-            before.put_spread(some, joined)
-        for (_, target), (_, values) in zip(out.given(), before.given(), strict=True):
-            target[:] = values[plan.real]
 
-    def decays(self, apart: Ints | None, scratch: Scratch) -> Decays:
-        """How observations weigh that follow others; apart: nanoseconds since the one before."""
-        assert apart is not None
-        return Decays(*halve(apart, self.halflife, scratch), None)
+@dataclass(frozen=True)
+class Groups:
+    """The rows of a tile as observations, the pending ones of before among them.
 
-    def _fold_done(self, plan: TiePlan, state: State, weight: int, decays: Decays) -> Moments:
-        """The moments after each completed observation."""
-        folded = plan.folded
-        memory = state.load(REMEMBERED, folded.rows.series, folded.rows.fresh, weight)
-        out = empty_moments(folded.rows.scratch, len(folded.rows.values), self.kind.std)
-        if folded.lead is not None:
-            start_from_first(folded.lead, folded.rows, folded.begun, memory, out)
-        if folded.rest is not None:
-            index = folded.rest.rows
-            mine = Decays(decays.decay[plan.done][index], decays.share[plan.done][index], None)
-            fold_part(folded.rest, folded.rows, memory, mine, self.kind, out)
-        remember(state, memory, folded.rows, weight)
-        return out
+    observations: one for all rows of equal time. place: of the observation of each row of the tile; None:
+    each row is one, in order. early: the rows that another of their observation follows; values, sums:
+    their means and weights so far, and ties: their rows. pending: what is remembered of the newest
+    observations.
+    """
 
-    def advance(self, plan: TiePlan, state: State) -> None:
-        rows, part = plan.rows, plan.folded.rows
-        assert rows.times is not None
-        assert part.times is not None
-        series, last = rows.series[rows.final], rows.last[rows.final]
-        newest = {"tie_time": rows.times[last], "tie_mean": plan.means[last], "ties": plan.ties[last]}
-        state.store(newest, series)
-        groups = plan.known["groups"] + np.add.reduceat(plan.done, rows.first, dtype=np.int64)
-        state.store({"groups": groups[rows.final]}, series)
+    observations: Elements
+    place: Ints | None
+    early: Ints
+    values: Moments
+    weights: Floats | None
+    pending: Arrays
+    times: Ints
+
+    def fold(self, engine: Folder, weight: int, decay: Decay, out: Moments) -> None:
+        """The moments at each row by one weight into `out`; what is remembered moves on."""
+        own = self.observations
+        weights = engine.weigh(own, decay)
+        if self.place is None:
+            engine.fold_elements(own, weight, decay, out, weights)
+            return
+        totals = {name: engine.scratch.floats(len(own.values["mean"])) for name in out}
+        walked = engine.fold_elements(own, weight, decay, totals, weights)
+        for name, array in out.items():
+            np.take(totals[name], self.place, out=array, mode="clip")
+        if len(self.early) and walked is not None:
+            now = self._so_far(engine, walked, weights)
+            for name, array in out.items():
+                array[self.early] = now[name]
+
+    def _so_far(self, engine: Folder, walked: Walked, weights: Moments) -> Moments:
+        """The early rows' moments: one step from those before their observation."""
+        assert self.place is not None
+        assert self.observations.elapsed is not None
+        observation = self.place[self.early]
+        run = walked.before(observation)
+        decay, newer = weights["decay"][observation], weights["loss"][observation]
+        anything = engine.average.has_first | (self.observations.elapsed[observation] >= 0)
+        with np.errstate(all="ignore"):
+            if self.weights is None:
+                how = mix(decay, newer)
+            else:
+                older, newer = run["weight"] * decay, self.weights * newer
+                how = mix(older, newer, older + newer)
+            if "deviation" in run:
+                spread(run, self.values, how, careful=True, single=True, least=LEAST_SHARE * anything)
+            for name, array in self.values.items():
+                run[name] = blend(run[name], array, how, run[name], careful=True)
+        return run
+
+    def remember(self, state: State) -> None:
+        """What all weights share moves on."""
+        segments = self.observations.segments
+        series, some = segments.series[segments.final], segments.final
+        state.store({name: array[some] for name, array in self.pending.items()}, series)
+        order = self.observations.order + segments.counts - 1
+        state.store({"groups": order[some]}, series)
         # A series that starts afresh with an observation still pending has folded nothing yet.
-        state.clear((*REMEMBERED, *BEFORE, "last_time"), series[groups[rows.final] == 0])
-        state.store({"last_time": part.times[part.last[part.final]]}, part.series[part.final])
+        state.clear(("block_", "total_", "last_time"), series[order[some] == 0])
+        folded = segments.final & (segments.counts > 1)
+        state.store({"last_time": self.times[segments.last[folded] - 1]}, segments.series[folded])
 
 
-def _with_pending(rows: Rows, known: Arrays) -> tuple[Rows, Bools | slice, Ints]:
-    """The rows with each segment's pending observation, if it has one, put before them."""
-    assert rows.times is not None
+def group_ties(rows: Rows, state: State, scratch: Scratch) -> Groups:
+    """See which rows are one observation."""
+    names = ("ties", "tie_time", "tie_mean", "tie_mean_y", "tie_weight", "last_time", "groups")
+    known = state.load(names, rows.segments.series, rows.segments.fresh)
+    given, segments, real = _with_pending(rows, known)
+    times, first = given["times"], segments.first
+    elapsed = np.diff(times, prepend=times[:1])
+    new = elapsed != 0
+    new[first] = True
+    elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
+    values = {name: given[name] for name in MEANS if name in given}
+    sums, ties = given.get("weights"), given["ties"]
+    own: Any = slice(None)
+    if not new.all():
+        begins = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
+        running_means(begins, values, sums, ties)
+        own, elapsed = np.append(np.flatnonzero(new)[1:], len(new)) - 1, elapsed[new]
+    weights = None if sums is None else sums / ties
+    last = segments.last
+    pending = {f"tie_{name}": array[last] for name, array in values.items()}
+    pending |= {"tie_time": times[last], "ties": ties[last]}
+    pending |= {} if sums is None else {"tie_weight": sums[last]}
+    groups = segments if isinstance(own, slice) else segments.pick(new)
+    levels = make_levels(groups.counts, known["groups"], scratch, pending=True)
+    folded = {name: array[own] for name, array in values.items()}
+    each = None if weights is None else weights[own]
+    observations = Elements(folded, groups, known["groups"], levels, None, elapsed, each)
+    if isinstance(own, slice) and isinstance(real, slice):
+        return Groups(observations, None, np.empty(0, np.int64), {}, None, pending, times)
+    place = (np.cumsum(new) - 1)[real]
+    final = np.zeros(len(new), bool)
+    final[own] = True
+    early = np.flatnonzero(~final[real])
+    so_far = {name: array[real][early] for name, array in values.items()}
+    theirs = None if weights is None else weights[real][early]
+    return Groups(observations, place, early, so_far, theirs, pending, times[own])
+
+
+def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, Any]:
+    """The rows, each segment's pending observation, if there is one, before them; and which are rows."""
+    segments = rows.segments
+    given = {"mean": rows.values, "mean_y": rows.partner, "weights": rows.weights, "times": rows.times}
+    there = {name: array for name, array in given.items() if array is not None}
+    there["ties"] = np.ones(len(rows.values), np.int64)
     pending = known["ties"] > 0
-    ties = np.ones(len(rows.values) + int(pending.sum()), np.int64)
     if not pending.any():
-        return replace(rows, values=rows.values.copy()), slice(None), ties
-    where = rows.first[pending]
-    values = np.insert(rows.values, where, known["tie_mean"][pending])
-    times = np.insert(rows.times, where, known["tie_time"][pending])
-    where = where + np.arange(len(where))
-    ties[where] = known["ties"][pending]
-    real = np.ones(len(values), bool)
-    real[where] = False
-    return replace(rows, values=values, times=times, counts=rows.counts + pending), real, ties
+        return {name: array.copy() for name, array in there.items()}, segments, slice(None)
+    where = segments.first[pending]
+    names = {
+        "mean": "tie_mean",
+        "mean_y": "tie_mean_y",
+        "weights": "tie_weight",
+        "times": "tie_time",
+        "ties": "ties",
+    }
+    out = {name: np.insert(array, where, known[names[name]][pending]) for name, array in there.items()}
+    real = np.ones(len(out["ties"]), bool)
+    real[where + np.arange(len(where))] = False
+    return out, Segments(segments.counts + pending, segments.series, segments.fresh, segments.final), real
 
 
-def running_means(new: Bools, means: Floats, ties: Ints) -> None:
-    """Turn values into the mean of their observation so far, and count it, in place; ties are rare."""
-    for row in np.flatnonzero(~new).tolist():
-        ties[row] = count = ties.item(row - 1) + 1
-        mean = means.item(row - 1)
-        means[row] = mean + (means.item(row) - mean) / count
+def running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Ints) -> None:
+    """Turn values into the mean of their observation so far, in place: second rows, then third …"""
+    later = np.flatnonzero(begins != np.arange(len(begins)))
+    rank = later - begins[later]
+    later = later[np.argsort(rank, kind="stable")]
+    for begin, end in pairwise([0, *np.cumsum(np.bincount(rank)[1:]).tolist()]):
+        rows = later[begin:end]
+        before = rows - 1
+        ties[rows] += ties[before]
+        older, newer = ties[before].astype(np.float64), np.ones(len(rows))
+        if sums is not None:
+            older, newer = sums[before], sums[rows].copy()
+            sums[rows] += sums[before]
+        how = mix(older, newer, older + newer)
+        for array in values.values():
+            array[rows] = blend(array[before], array[rows], how, np.empty(len(rows)), careful=True)

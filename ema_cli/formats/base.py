@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.errors import Place
+from ema_cli.errors import Advice, Place
 from ema_cli.notation import PLAIN, Notation
 from ema_cli.times.form import ISO, TimeForm
 
@@ -171,11 +171,15 @@ class Locator(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at."""
+    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at.
+
+    lookalikes: columns that hold numbers too, but not as they are read; each with what would read them.
+    """
 
     numeric: list[int]
     undecided: list[int]
     rows: int = 0
+    lookalikes: dict[int, Advice] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -207,6 +211,10 @@ class Source(Protocol):
 
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema, metadata and all, of the columns kept."""
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - most formats say what they are
+        """How else the input may be meant, if columns of these names are not there or none holds numbers."""
+        return None
 
     def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - most formats have none
         """Where a column is that is not among `columns` but can be had all the same, such as a member of one.

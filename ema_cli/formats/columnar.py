@@ -33,7 +33,6 @@ from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.formats.settle import InexactError, exactly
 from ema_cli.formats.text_column import BadCellError, holds_text, read_numbers
 from ema_cli.io.atomic import system_words
-from ema_cli.notation import LARGEST
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
@@ -286,8 +285,7 @@ def _values(
             values[:, k] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     for number in wanted.notation.na_numbers:
         values[values == number] = np.nan
-    # Beyond LARGEST the difference of two values may overflow; infinity is beyond it too.
-    odd = np.abs(values) >= LARGEST
+    odd = np.isinf(values)
     if odd.any():
         oddities += _infinite(columns, odd, wanted, rows)
         values[odd] = np.nan

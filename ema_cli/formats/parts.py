@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
 from ema_cli.formats.settle import settled
 
@@ -30,6 +30,7 @@ class Parts(Source):
         self.further_ones: list[tuple[str, bool, int]] = []
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
+        self.delimiter = self.first.delimiter
         self.open_ended = self.first.open_ended
         self._unseen, self._notes = self.first.unseen(), list[str]()
         try:
@@ -58,9 +59,14 @@ class Parts(Source):
         found, k = self.first.sample(candidates, most), 1
         while found.undecided and found.rows < most and k < len(self.names):
             more = self._part(k).sample(found.undecided, most - found.rows)
-            found = Sample(sorted(found.numeric + more.numeric), more.undecided, found.rows + more.rows)
+            alike = found.lookalikes | more.lookalikes
+            numeric, rows = sorted(found.numeric + more.numeric), found.rows + more.rows
+            found = Sample(numeric, more.undecided, rows, alike)
             k += 1
         return found
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        return self.first.advice(names)
 
     def further(self, name: str, key: bool) -> int | None:
         found = self.first.further(name, key)

@@ -186,7 +186,6 @@ def test_every_kind_of_missing_value(x: Any) -> None:
         (pd.DataFrame(index=[1]), r"no column to smooth"),
         ([1.0, np.inf], r"row 1 \(counted from 0\): inf is no finite number"),
         ([[1.0, 2.0], [3.0, -np.inf]], r"row 1 \(counted from 0\), column 1: -inf"),
-        ([1.0, -(2.0**1023)], r"row 1"),
         ([1, 10**400], r"row 1"),
         (pd.DataFrame({"a": [1.0], "b": [np.inf]}), r"row 0 .*column 'b'"),
     ],

@@ -141,7 +141,7 @@ def test_the_signature_holds_every_option() -> None:
     timed = make_average({"halflife": "1h"}, timed=True).signature()
     gap = make_average({"halflife": "1h", "reset_gap": "1d"}, timed=True).signature()
     assert [key for key in gap if timed[key] != gap[key]] == ["reset-gap"]
-    assert timed["time"] is True
+    assert timed["timed"] is True
     fields = set(Average.__dataclass_fields__) - {"decays", "like", "timed"}
     assert {name.replace("_", "-") for name in fields} <= set(gap)
 

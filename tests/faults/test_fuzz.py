@@ -191,7 +191,7 @@ def outcome(job: Job, data: bytes, chance: random.Random | None) -> tuple[bytes,
         try:
             names = pipeline.run(job).names
         except EmaError as error:
-            return out.getvalue(), str(error), []
+            return out.getvalue(), error.problem, []  # a hint is made from what has arrived so far
     return out.getvalue(), None, names
 
 

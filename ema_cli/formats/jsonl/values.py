@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from ema_cli.formats.arrow_text import number_key
 from ema_cli.formats.base import Floats, Oddity
 from ema_cli.formats.jsonl.lines import ABSENT, Member, member
-from ema_cli.notation import LARGEST, Notation
+from ema_cli.notation import Notation
 
 _NUMBERS = {float, int, type(None)}
 
@@ -48,7 +49,7 @@ def numbers(
         values = np.array([_number(cell, notation) for cell in cells], np.float64)
     for number in notation.na_numbers:
         values[values == number] = np.nan
-    odd = np.abs(values) >= LARGEST
+    odd = np.isinf(values)
     if not odd.any():
         return values, []
     rows = np.flatnonzero(odd).tolist()
@@ -83,7 +84,7 @@ def _number(cell: Any, notation: Notation) -> float:
 
 def is_number(cell: Any, notation: Notation) -> bool:
     """Whether a cell that is not missing is a finite number."""
-    return abs(_number(cell, notation)) < LARGEST
+    return math.isfinite(_number(cell, notation))
 
 
 def is_missing(cell: Any, notation: Notation) -> bool:

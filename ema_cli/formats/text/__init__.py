@@ -13,7 +13,9 @@ from ema_cli.job import Job
 
 
 def open_source(job: Job, name: str, opened: Opened) -> TextSource:
-    return TextSource(opened.text, opened.shown, input_dialect(job, name), opened.taken)
+    return TextSource(
+        opened.text, opened.shown, input_dialect(job, name), opened.taken, waits=not opened.is_file
+    )
 
 
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]) -> TextSink:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.base import Floats, Oddity
 from ema_cli.formats.text.records import QUOTE, Records
-from ema_cli.notation import COMMA_TO_POINT, LARGEST, NUMBER, Notation
+from ema_cli.notation import COMMA_TO_POINT, NUMBER, Notation
 
 Bools = NDArray[np.bool_]
 Bounds = NDArray[np.int32]
@@ -95,7 +95,7 @@ class NumberReader:
         if values is None:
             values, odd = self._matched(data, bare, likely)
         else:
-            odd = likely & ~(np.abs(values) < LARGEST)
+            odd = likely & ~np.isfinite(values)
         if wrong is not None:
             odd |= filled & wrong
         values = self._without_na(values)
@@ -108,7 +108,7 @@ class NumberReader:
         number = flat.reshape(len(bounds), -1)[:, ::2]
         values = _cast(data, bounds, number)
         assert values is not None  # the pattern admits only what the cast reads
-        return values, likely & ~(number & (np.abs(values) < LARGEST))
+        return values, likely & ~(number & np.isfinite(values))
 
     def _judge(self, records: Records, bounds: Bounds, odd: Bools, values: Floats) -> list[Oddity]:
         """Cells that the cast does not read: missing, invalid or an error. Gives those that were invalid."""
@@ -161,7 +161,7 @@ def is_number(cell: bytes, notation: Notation) -> bool:
 
 def _are_finite(values: Floats, filled: Bools) -> bool:
     """Whether all the filled cells are finite numbers; the others are NaN."""
-    return bool(np.count_nonzero(np.abs(values) < LARGEST) == np.count_nonzero(filled))
+    return bool(np.count_nonzero(np.isfinite(values)) == np.count_nonzero(filled))
 
 
 def _slots(data: bytes, bounds: Bounds, wanted: Bools) -> pa.Array:

@@ -74,6 +74,8 @@ def output_dialect(job: Job, delimiter: bytes | None) -> Dialect:
     kind, came_as = job.target or format_of_name(job.output), job.source or format_of_name(job.inputs[0])
     if kind == "tsv":
         return replace(own, delimiter=b"\t", spaces=False)
-    if kind == "csv" and (own.spaces or (came_as == "tsv" and own.delimiter == b"\t")):
+    if kind == "csv" and (
+        (own.spaces and job.target == "csv") or (came_as == "tsv" and own.delimiter == b"\t")
+    ):
         return replace(own, delimiter=b",", spaces=False)
     return own

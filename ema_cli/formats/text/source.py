@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, Place, delimiter_hint
+from ema_cli.errors import Advice, DataError, Place, readable
 from ema_cli.formats.base import (
     BATCH_ROWS,
     Batch,
@@ -27,19 +27,23 @@ from ema_cli.formats.base import (
     Source,
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
+from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
 from ema_cli.formats.text.dialect import Dialect
-from ema_cli.formats.text.header import Header, preamble, refuse_bare_returns, refuse_foreign, split_first
+from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
-from ema_cli.notation import tidy as cells_tidy
 
 LONGEST_RECORD = 1 << 26
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
 LONG = 64
 # Records within which the widest one is looked for, where they may differ.
 PAD_SAMPLE = 1000
+# Bytes at the beginning that are kept, to say what may be wrong with the input.
+OPENING = 1 << 16
+# Records around a bad cell that are looked at to tell how numbers are written.
+LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,32 @@ class Block:
 
 
 class TextSource(Source):
-    """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
+    """A delimited text, block by block.
+
+    taken: says how much of the input, packed as it may be, was read. waits: to read more may take long.
+    """
 
     kind = "text"
 
     def __init__(
-        self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
+        self,
+        reader: Reader,
+        name: str,
+        dialect: Dialect,
+        taken: Callable[[], int] | None = None,
+        *,
+        waits: bool = True,
     ) -> None:
-        self.reader, self.name, self.dialect = reader, name, dialect
+        self.reader, self.name, self.dialect, self.given, self.waits = reader, name, dialect, dialect, waits
         self.rest = b""  # read, but not yet a whole record
+        self.opening = b""  # the first bytes, to be looked at again where something is wrong
         self.line = 1  # the physical line on which `rest` begins
         self.size, self.block = 0, BLOCK_BYTES
         # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.waiting: list[Block] = []
+        self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
         self.columns = self.head.names
         self.again = self.head.again(self.dialect.notation)
@@ -117,6 +132,8 @@ class TextSource(Source):
             if self.ended:
                 raise self._never_closed()
             self._more()
+        before = len(lines_before(self.rest, self.dialect, self.ended))
+        refuse_documents(self.rest[before:].partition(b"\n")[0], self.opening, self.name)
         refuse_bare_returns(header, self.name)
         taken = len(header.lead) + len(header.text) + len(header.ending)
         self._consume(taken)
@@ -164,6 +181,8 @@ class TextSource(Source):
         chunk = self.reader.read(max(self.block, len(self.rest)))
         self.ended = not chunk
         self.size += len(chunk)
+        if len(self.opening) < OPENING:
+            self.opening += chunk[: OPENING - len(self.opening)]
         self.rest += chunk
 
     def _consume(self, taken: int, lines: int | None = None) -> None:
@@ -213,8 +232,7 @@ class TextSource(Source):
         line = self.line + self.rest.count(b"\n", 0, error.start)
         record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
         expected, found = len(self.columns), error.fields
-        hint = "quote fields that hold the delimiter, or name the delimiter: -d ';'"
-        hint = delimiter_hint(self.columns) or hint
+        hint = str(self.advice() or "quote fields that hold the delimiter, or correct that line")
         problem = (
             f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
         )
@@ -229,16 +247,44 @@ class TextSource(Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         undecided, found, seen = list(candidates), [], 0
+        notation = self.dialect.notation
         while undecided and seen < most and (block := self._next_block()) is not None:
             self.waiting.append(block)
             records = self._without_header(block.records).cut(0, most - seen)
             for column in list(undecided):
-                first = cells.first_value(records, column, self.dialect.notation)
-                if first is not None:
-                    undecided.remove(column)
-                    found += [column] * cells.is_number(first, self.dialect.notation)
+                first = cells.first_value(records, column, notation)
+                if first is None:
+                    continue
+                undecided.remove(column)
+                found += [column] * cells.is_number(first, notation)
+                if column not in found:
+                    from ema_cli.formats.text.numerals import judge_cells
+
+                    judged = judge_cells(list(cells.cells_of(records, column)), notation)
+                    self.alike |= {column: judged} if judged is not None and judged.options else {}
             seen += len(records)
-        return Sample(sorted(found), undecided, seen)
+        return Sample(sorted(found), undecided, seen, self.alike)
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        from ema_cli.formats.text.advice import advice_on_table
+
+        while not self.waits and not self.ended and len(self.opening) < OPENING:
+            self._more()
+        whole = self.ended and self.size <= OPENING
+        return advice_on_table(self.opening, whole, self.given, names) or self._advice_on_columns()
+
+    def _advice_on_columns(self) -> Advice | None:
+        """What would read the columns that look like numbers, as far as one table can be read so."""
+        options: dict[str, Advice] = {}
+        for column, advice in self.alike.items():
+            cause = f"column {readable(self.columns[column])!r}: {advice.cause}"
+            for option, value in zip(advice.options[::2], advice.options[1::2], strict=True):
+                single = option if option in ("--decimal", "--thousands") else f"{option} {value}"
+                options.setdefault(single, Advice(cause, (option, value)))
+        if not options:
+            return None
+        causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
+        return Advice(causes, tuple(part for each in options.values() for part in each.options))
 
     def _without_header(self, records: Records) -> Records:
         """The records but for those that are the header once more."""
@@ -299,18 +345,27 @@ class TextSource(Source):
 
     def _bad(self, error: cells.BadCellError, records: Records, place: Any) -> DataError:
         where = place(records, error.row, error.column)
-        return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
+        return DataError(
+            f"not a number: {fields.shown(error.text)}", where, self._number_hint(records, error)
+        )
 
-    def _number_hint(self, text: bytes) -> str:
+    def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
-        tidy = cells_tidy(text)
-        if (
-            not self.dialect.decimal_comma
-            and tidy.count(b",") == 1
-            and cells.is_number(tidy, replace(self.dialect.notation, decimal_comma=True))
-        ):
-            return "--decimal , for numbers with a decimal comma"
-        return "--invalid missing to leave such cells out, or -c COLUMN to choose other columns"
+        from ema_cli.formats.text.advice import advice_on_comment
+        from ema_cli.formats.text.numerals import judge_cells
+
+        table = self.advice([self.columns[error.column]])
+        if table is not None and table.is_of_lines and "--ragged" not in table.options:
+            return str(table)
+        around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
+        there = list(cells.cells_of(around, error.column))
+        if error.column == 0 and (comment := advice_on_comment(error.text, there)) is not None:
+            return str(comment)
+        judged = judge_cells(there, self.dialect.notation)
+        if judged is not None and judged.options:
+            return str(judged)
+        others = "correct it, or choose other columns: -c COLUMN"
+        return f"{judged.cause}; {others}" if judged is not None and judged.cause else others
 
 
 def empty_records(data: bytes, columns: int) -> Records:

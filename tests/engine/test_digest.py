@@ -1,4 +1,4 @@
-"""A part that is only summarised leaves the state, bit for bit, as if its rows had been folded."""
+"""A part that is only digested leaves the state, bit for bit, as if its rows had been folded."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_cli.engine.absorb import absorb
+from ema_cli.engine.digest import Digest, Progress, absorb, count, digest
 from ema_cli.engine.engine import BackwardsTimeError, Engine, KeyedRows
-from ema_cli.engine.progress import Progress, count
 from ema_cli.engine.rows import Tile
-from ema_cli.engine.scratch import Scratch
-from ema_cli.engine.summary import Summary, summarise
 from tests.engine.engine_cases import Case, cases, examples
 from tests.laws.test_laws_engine import MODES, big_case, same_bits
 
@@ -33,38 +30,38 @@ def keyed(part: Case, slots: dict[int, int]) -> tuple[KeyedRows | None, np.ndarr
     return KeyedRows(own[codes].astype(np.uint16), np.arange(len(names))), there
 
 
-def settle(engine: Engine) -> dict[str, np.ndarray]:
+def remembered(engine: Engine) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in engine.state.trimmed().items()}
 
 
-def assert_same(case: Case, cuts: list[int]) -> list[Summary]:
-    """Fold the parts one after another, and absorb their summaries; compare the states after each."""
+def assert_same(case: Case, cuts: list[int]) -> list[Digest]:
+    """Fold the parts one after another, and absorb their digests; compare the states after each."""
     columns = case.values.shape[1]
     folded, absorbed = Engine(case.average, columns), Engine(case.average, columns)
     progress, slots = Progress(case.average, absorbed.state), dict[int, int]()
     ends = [*sorted(cuts), len(case.values)]
-    summaries = []
+    digests = []
     for begin, end in zip([0, *ends[:-1]], ends, strict=True):
         part = case.part(begin, end)
         if begin == end:
             continue
         keys, there = keyed(part, slots)
         engine_keys = None if keys is None else KeyedRows(keys.codes, there)
-        folded.update(part.values, part.times, engine_keys)
-        tile = Tile(part.values, part.times, keys, Scratch())
+        folded.update(Tile(part.values, part.times, engine_keys))
+        tile = Tile(part.values, part.times, keys)
         before = progress.advance(count(case.average, tile), there)
-        summary = pickle.loads(pickle.dumps(summarise(case.average, tile, before)))
-        absorb(absorbed, summary, there)
-        want, got = settle(folded), settle(absorbed)
+        part = pickle.loads(pickle.dumps(digest(case.average, tile, before)))
+        absorb(absorbed, part, there)
+        want, got = remembered(folded), remembered(absorbed)
         for name, array in want.items():
             assert same_bits(array, got[name]), f"{name} after row {end}: {got[name]}, not {array}"
-        summaries.append(summary)
-    return summaries
+        digests.append(part)
+    return digests
 
 
 @examples(300)
 @given(cases(), st.data())
-def test_a_summary_does_what_the_rows_do(case: Case, data: st.DataObject) -> None:
+def test_a_part_does_what_the_rows_do(case: Case, data: st.DataObject) -> None:
     assert_same(case, data.draw(st.lists(st.integers(0, len(case.values)), max_size=6)))
 
 
@@ -78,29 +75,29 @@ def test_whole_trees(mode: dict[str, Any], keys: int) -> None:
 
 @pytest.mark.parametrize("keys", [0, 3])
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_a_summary_is_small(mode: dict[str, Any], keys: int) -> None:
+def test_a_part_is_small(mode: dict[str, Any], keys: int) -> None:
     """Up to 16 elements a level and series on either side, and one for every 4,096 observations."""
-    summary = assert_same(big_case(mode, 60_000, keys), [13])[-1]
+    part = assert_same(big_case(mode, 60_000, keys), [13])[-1]
     series = max(keys, 1)
     if "reset_gap" in mode:  # only what follows the last silence
-        assert len(summary.head.values) + len(summary.tail.values) < 60_000
+        assert len(part.head.values) + len(part.tail.values) < 60_000
         return
     lead = 700 if "span" in mode else 1
-    assert {run.level for run in summary.middle.runs} == {1, 2, 3}
+    assert {run.level for run in part.middle.runs} == {1, 2, 3}
     ties = 20 if "halflife" in mode else 1  # rows of equal time travel as they are
-    assert len(summary.head.values) + len(summary.tail.values) <= series * (lead + ties * 34)
-    elements = sum(int(run.counts.sum()) for run in summary.middle.runs)
+    assert len(part.head.values) + len(part.tail.values) <= series * (lead + ties * 34)
+    elements = sum(int(run.counts.sum()) for run in part.middle.runs)
     assert elements <= series * 16 * 4 + 60_000 // 4_096
 
 
 def test_a_part_from_before_changes_nothing() -> None:
     case = Case({"halflife": "1s"}, np.array([[1.0], [2.0], [3.0]]), np.array([50, 60, 70]))
     engine = Engine(case.average, 1)
-    engine.update(case.values, case.times)
-    before = settle(engine)
-    early = Tile(case.values, np.array([69, 80, 90]), None, Scratch())
+    engine.update(Tile(case.values, case.times))
+    before = remembered(engine)
+    early = Tile(case.values, np.array([69, 80, 90]), None)
     progress = Progress(case.average, engine.state).advance(count(case.average, early), np.zeros(1, np.int64))
     with pytest.raises(BackwardsTimeError) as error:
-        absorb(engine, summarise(case.average, early, progress), np.zeros(1, np.int64))
+        absorb(engine, digest(case.average, early, progress), np.zeros(1, np.int64))
     assert error.value.row == 0
-    assert all(same_bits(array, before[name]) for name, array in settle(engine).items())
+    assert all(same_bits(array, before[name]) for name, array in remembered(engine).items())

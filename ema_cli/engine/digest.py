@@ -1,0 +1,432 @@
+"""A part of a series that is folded by itself: what its rows do to a state, worked out without the state.
+
+A part is *counted* by itself; the counts of all parts, added up in order, say for each part where in its
+blocks every series stands when the part begins (`Progress`). Then the blocks that lie wholly within the
+part are folded, by itself again (`digest`). What is left on each level are the few elements before its
+first whole block and after its last. `absorb` takes them up in order,
+
+    head rows, elements of levels 1, 2, … up to the last, and down again …, 2, 1, tail rows,
+
+and the state is then, bit for bit, what folding the rows would have made it. What is before a block comes
+from the level above, so the last block of every level is left to the tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
+from ema_cli.engine.engine import BackwardsTimeError, Engine, safely
+from ema_cli.engine.rows import Rows, Tile
+from ema_cli.engine.scan import BLOCK, LEVELS, Lanes, Levels, Scan, Scratch, fold_blocks, make_levels
+from ema_cli.engine.state import State
+from ema_cli.engine.ties import Elements, running_means
+
+AT_ONCE = 65_536  # elements folded at once, so that what is needed in between stays in the cache
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What rows come to where those of equal time count as one; elsewhere each row is one.
+
+    of_row: each row's observation, counted within its segment. counts: of each segment. means: their values.
+    times: nanoseconds, if there are any. opens: the rows that begin one.
+    """
+
+    of_row: Ints
+    counts: Ints
+    means: Floats
+    times: Ints | None
+    opens: Bools
+
+
+def observe(rows: Rows, *, joined: bool) -> Observations:
+    """The observations of these rows. joined: rows of equal time are one."""
+    segments = rows.segments
+    if not joined or rows.times is None or not len(rows.values):
+        return Observations(
+            segments.rank(), segments.counts, rows.values, rows.times, np.ones(len(rows.values), bool)
+        )
+    opens = np.diff(rows.times, prepend=rows.times[:1]) != 0
+    opens[segments.first] = True
+    means = rows.values.copy()
+    begins = np.maximum.accumulate(np.where(opens, np.arange(len(means)), 0))
+    running_means(begins, {"mean": means}, None, np.ones(len(means), np.int64))
+    number = np.cumsum(opens) - 1
+    last = np.append(opens[1:], True)
+    first = number[segments.first]
+    return Observations(
+        number - np.repeat(first, segments.counts),
+        number[segments.last] - first + 1,
+        means[last],
+        rows.times[last],
+        opens,
+    )
+
+
+def last_segments(rows: Rows, reset_gap: int | None) -> tuple[Rows, Bools]:
+    """Of each series the rows after its last silence, and whether there was one."""
+    silent = np.zeros(len(rows.segments.counts), bool)
+    if reset_gap is None or rows.times is None or not len(rows.values):
+        return rows, silent
+    quiet = np.diff(rows.times, prepend=rows.times[:1]) > reset_gap
+    quiet[rows.segments.first] = False
+    silent = np.logical_or.reduceat(quiet, rows.segments.first)
+    rows = rows.cut(quiet)
+    rows = rows.pick(np.repeat(rows.segments.final, rows.segments.counts))
+    segments = rows.segments  # nobody has looked at these yet
+    return replace(rows, segments=replace(segments, fresh=np.zeros_like(segments.fresh))), silent
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a part holds of each series that has a value in it.
+
+    series: its place among the part's own. rows: observations, after the last silence if `cut`. first, last:
+    time of the first value of all and of the last one, if there are times. keys: how many the part has.
+    """
+
+    series: Ints
+    rows: Ints
+    cut: Bools
+    first: Ints
+    last: Ints
+    keys: int
+
+
+def count(average: Average, tile: Tile) -> Counts:
+    """Count a part's observations; the times must not go backwards."""
+    rows = tile.make_rows()
+    first = last = np.zeros(len(rows.segments.counts), np.int64)
+    if rows.times is not None:
+        first, last = rows.times[rows.segments.first], rows.times[rows.segments.last]
+    rows, cut = last_segments(rows, average.reset_gap)
+    counts = observe(rows, joined=True).counts if average.joins_ties else rows.segments.counts
+    return Counts(rows.segments.series, counts, cut, first, last, int(tile.slots.max(initial=-1)) + 1)
+
+
+class Progress:
+    """Where each series stands: observations since it began, and the time of its newest value."""
+
+    def __init__(self, average: Average, state: State) -> None:
+        self.average, self.columns = average, state.columns
+        arrays = state.trimmed()
+        self.rows: Ints = arrays["seen"].copy()
+        self.last: Ints = np.zeros_like(self.rows)
+        if average.joins_ties:
+            self.rows = arrays["groups"] + (arrays["ties"] > 0)
+            self.last = arrays["tie_time"].copy()
+        elif average.timed:
+            self.last = arrays["last_time"].copy()
+
+    def copy(self) -> Progress:
+        """One that goes on by itself."""
+        other = copy(self)
+        other.rows, other.last = self.rows.copy(), self.last.copy()
+        return other
+
+    def advance(self, counts: Counts, slots: Ints) -> Ints:
+        """Go past a part: of each of its series the observations before the first one counted.
+
+        slots: for good, of the part's keys. The first one counted may be the newest one before the part.
+        """
+        series = place(counts.series, slots, self.columns)
+        self._grow((int(slots.max(initial=-1)) + 1) * self.columns)
+        before = self.rows[series]
+        since = np.where(before > 0, counts.first - self.last[series], 1)
+        if self.average.reset_gap is not None:
+            before[since > self.average.reset_gap] = 0
+        if self.average.joins_ties:
+            before -= (since == 0) & (before > 0)
+        before[counts.cut] = 0
+        self.rows[series], self.last[series] = before + counts.rows, counts.last
+        return before
+
+    def _grow(self, room: int) -> None:
+        if room > len(self.rows):
+            more = np.zeros(max(room, 2 * len(self.rows)) - len(self.rows), np.int64)
+            self.rows, self.last = (np.concatenate((old, more)) for old in (self.rows, self.last))
+
+
+def place(series: Ints, slots: Ints, columns: int) -> Ints:
+    """Where a part's own series are in the state. slots: for good, of the part's keys."""
+    return np.asarray(slots[series // columns] * columns + series % columns)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Elements of one level, series after series. before: those of the same level before them.
+
+    elements: by weight, what `Scan.totals` takes.
+    """
+
+    level: int
+    series: Ints
+    counts: Ints
+    before: Ints
+    elements: list[Moments]
+
+    def piece(self, skip: Ints, counts: Ints) -> Run:
+        """So many elements of each series, after those skipped."""
+        rank = np.arange(int(self.counts.sum())) - np.repeat(
+            np.cumsum(self.counts) - self.counts, self.counts
+        )
+        begin = np.repeat(skip, self.counts)
+        mine = (rank >= begin) & (rank < begin + np.repeat(counts, self.counts))
+        some = counts > 0
+        elements = [{name: array[mine] for name, array in one.items()} for one in self.elements]
+        return Run(self.level, self.series[some], counts[some], (self.before + skip)[some], elements)
+
+    def blocks(self, engine: Engine) -> Run:
+        """The blocks that these elements are, which must be whole."""
+        elements = [_fold_whole(engine, one, weight, self.level) for weight, one in enumerate(self.elements)]
+        return Run(self.level + 1, self.series, self.counts // BLOCK, self.before // BLOCK, elements)
+
+
+@dataclass(frozen=True)
+class Middle:
+    """The series that have whole blocks, and what is in these.
+
+    observations, rows: how many (less the rows that the head has too). last: time of the newest, if any.
+    """
+
+    series: Ints
+    rows: Ints
+    observations: Ints
+    last: Ints
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """All that a state has to be told of a part. Places are among the part's own series.
+
+    began, ended: time of each key's first and last row, if there are times; at: those first rows.
+    behind: rows since each series' last value at the end, or all where it has none (then `unseen`).
+    """
+
+    head: Rows
+    middle: Middle
+    tail: Rows
+    began: Ints | None
+    ended: Ints | None
+    at: Ints
+    series: Ints
+    behind: Ints
+    unseen: Bools
+
+
+def digest(average: Average, tile: Tile, before: Ints) -> Digest:
+    """Fold the blocks that lie within a tile of any size.
+
+    before: observations of each series that has a value before the first one here (see `Progress.advance`).
+    """
+    rows = tile.make_rows()
+    unseen = ~np.isin(tile.series, rows.segments.series)
+    behind = np.zeros(len(tile.series), np.int64)
+    if average.missing == "decay" and not average.timed:
+        gaps, behind = tile.gaps(behind)
+        rows = replace(rows, gaps=gaps)
+    began = ended = None
+    if tile.times is not None:
+        times = tile.sorted(tile.times)
+        began, ended = times[tile.first], times[tile.first + tile.counts - 1]
+    at = tile.first if tile.order is None else tile.order[tile.first]
+    rows, _ = last_segments(rows, average.reset_gap)
+    found = observe(rows, joined=average.joins_ties)
+    # A pending observation, which its last row may still change, is not folded: one more is left.
+    cut = _cut(found.counts, before, 2 if average.joins_ties else 1)
+    rank, counts = found.of_row, rows.segments.counts
+    early = rank < np.repeat(cut.head, counts)
+    late = rank >= np.repeat(cut.head + cut.inner, counts)
+    inside = ~(early | late)
+    # The last observation of the head is folded when the one after it begins.
+    triggers = np.zeros_like(inside)
+    if average.joins_ties:
+        triggers = inside & found.opens & (rank == np.repeat(cut.head, counts))
+    engine = Engine(average, tile.columns)
+    middle = _middle(engine, rows, found, cut, (inside, triggers))
+    return Digest(
+        rows.pick(early | triggers), middle, rows.pick(late), began, ended, at, tile.series, behind, unseen
+    )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Of each segment: observations in head and middle, and those before the middle."""
+
+    head: Ints
+    inner: Ints
+    before: Ints
+
+
+def _cut(counts: Ints, before: Ints, keep: int) -> Cut:
+    """Where the whole blocks of each segment are.
+
+    The first observation always belongs to the head, which may know better how far it is from the one
+    before; at least `keep` are left for the tail.
+    """
+    head = np.minimum(counts, BLOCK - before % BLOCK)
+    begin, end = before + head, before + counts
+    return Cut(head, np.maximum((end - keep) // BLOCK * BLOCK - begin, 0), begin)
+
+
+def _middle(engine: Engine, rows: Rows, found: Observations, cut: Cut, inside: tuple[Bools, Bools]) -> Middle:
+    """inside: the rows of the middle, and those of them that the head has too."""
+    some = cut.inner > 0
+    inner, mine = cut.inner[some], inside[0][found.opens]
+    elapsed, last = None, np.zeros(len(inner), np.int64)
+    if found.times is not None:
+        elapsed = np.diff(found.times, prepend=found.times[:1])[mine]
+        last = found.times[mine][np.cumsum(inner) - 1]
+    segments = rows.segments.pick(inside[0])
+    elements = Elements(
+        {"mean": found.means[mine]},
+        replace(segments, counts=inner),
+        cut.before[some],
+        Levels(0, [], [], None),
+        None if rows.gaps is None else rows.gaps[mine],
+        elapsed,
+    )
+    weighed = [
+        elements.values | ({} if engine.average.steady else engine.weigh(elements, decay))
+        for decay in engine.average.decays
+    ]
+    series = rows.segments.series[some]
+    run = Run(0, series, inner, cut.before[some], weighed)
+    only = inside[0] & ~inside[1]
+    of_rows = inner
+    if len(rows.segments.counts):
+        of_rows = np.add.reduceat(only, rows.segments.first, dtype=np.int64)[some]
+    return Middle(series, of_rows, inner, last, _fold_up(run, engine))
+
+
+def _fold_up(run: Run, engine: Engine) -> list[Run]:
+    """Whole blocks of rows as the fewest elements of higher levels, in the order they are taken up."""
+    up: list[Run] = []
+    down: list[Run] = []
+    while len(run.counts):
+        run = run.blocks(engine)
+        if run.level == LEVELS:
+            up.append(run)
+            break
+        head = np.minimum(run.counts, -run.before % BLOCK)
+        begin, end = run.before + head, run.before + run.counts
+        inner = np.maximum((end - 1) // BLOCK * BLOCK - begin, 0)
+        up.append(run.piece(np.zeros_like(head), head))
+        down.append(run.piece(head + inner, run.counts - head - inner))
+        run = run.piece(head, inner)
+    return [run for run in (*up, *down[::-1]) if len(run.counts)]
+
+
+def _fold_whole(engine: Engine, elements: Moments, weight: int, level: int) -> Moments:
+    """Whole blocks one after the other, as elements of the level above."""
+    weigher, names = engine.weigher(engine.average.decays[weight]), engine.state.block_names
+    total = len(elements["mean"])
+    parts: list[Moments] = []
+    for begin in range(0, total, AT_ONCE):
+        some = {name: array[begin : begin + AT_ONCE] for name, array in elements.items()}
+        lanes = Lanes(np.array([len(some["mean"])]), np.zeros(1, np.int64), Scratch())
+
+        def run(careful: bool, lanes: Lanes = lanes, some: Moments = some) -> Moments:
+            cells = {name: lanes.spread(array) for name, array in some.items()}
+            return fold_blocks(lanes, cells, dict.fromkeys(names), weigher, level, careful)
+
+        parts.append(safely(run, wide="deviation" in names))
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def absorb(engine: Engine, part: Digest, slots: Ints) -> None:
+    """Move `engine` on past a part that `digest` has folded: what `update` of its rows would do.
+
+    slots: for good, of the part's keys. Raises BackwardsTimeError, before anything is folded in.
+    """
+    if not len(slots):
+        return
+    state, columns = engine.state, engine.columns
+    state.grow(int(slots.max()) + 1)
+    _move_clock(engine, part, slots)
+    head = _placed(part.head, slots, columns)
+    head = _move_gaps(engine, part, head, slots)
+    _absorb_rows(engine, head)
+    if len(part.middle.series):
+        _absorb_middle(engine, part.middle, slots)
+    _absorb_rows(engine, _placed(part.tail, slots, columns))
+
+
+def _placed(rows: Rows, slots: Ints, columns: int) -> Rows:
+    segments = rows.segments
+    return replace(rows, segments=replace(segments, series=place(segments.series, slots, columns)))
+
+
+def _move_clock(engine: Engine, part: Digest, slots: Ints) -> None:
+    if part.began is None or part.ended is None:
+        return
+    clock, started = engine.state.load_keys(("clock", "started"), slots)
+    wrong = (started > 0) & (part.began < clock)
+    if wrong.any():
+        raise BackwardsTimeError(int(part.at[wrong].min()))
+    engine.state.store({"clock": part.ended, "started": np.ones_like(slots)}, slots)
+
+
+def _move_gaps(engine: Engine, part: Digest, head: Rows, slots: Ints) -> Rows:
+    """Rows without a value at the end of the part before count for the first value of this one."""
+    if "gap" not in engine.state.arrays:
+        return head
+    gap = engine.state.arrays["gap"]
+    if head.gaps is not None and len(head.values):
+        gaps = head.gaps.copy()
+        gaps[head.segments.first] += gap[head.segments.series]
+        head = replace(head, gaps=gaps)
+    series = place(part.series, slots, engine.columns)
+    gap[series] = np.where(part.unseen, gap[series], 0) + part.behind
+    return head
+
+
+def _absorb_rows(engine: Engine, rows: Rows) -> None:
+    """Fold rows as ever; what is printed at the last one is what is held."""
+    if not len(rows.values):
+        return
+    average, held = engine.average, engine.state.arrays
+    out = {name: np.empty((len(average.decays), len(rows.values))) for name in engine.moments}
+    engine.fold_rows(rows, out)
+    if average.fill:
+        segments = rows.segments
+        series, last = segments.series[segments.final], segments.last[segments.final]
+        for name, array in out.items():
+            held[f"held_{name}"][:, series] = array[:, last]
+
+
+def _absorb_middle(engine: Engine, middle: Middle, slots: Ints) -> None:
+    state, columns = engine.state, engine.columns
+    for run in middle.runs:
+        _absorb_run(engine, run, place(run.series, slots, columns))
+    series = place(middle.series, slots, columns)
+    state.arrays["seen"][series] += middle.rows
+    if engine.average.joins_ties:
+        # The newest observation has been folded; none is pending until the tail begins one.
+        state.arrays["groups"][series] += middle.observations
+        state.store({"tie_time": middle.last, "ties": np.zeros_like(series)}, series)
+    state.store({"last_time": middle.last}, series)
+
+
+def _absorb_run(engine: Engine, run: Run, series: Ints) -> None:
+    known = np.zeros(len(series), bool)
+    for weight, (decay, elements) in enumerate(zip(engine.average.decays, run.elements, strict=True)):
+        weigher = engine.weigher(decay)
+        levels = make_levels(run.counts, run.before, engine.scratch, run.level)
+
+        def fold(careful: bool, weight: int = weight, weigher: Any = weigher, elements: Moments = elements,
+                 levels: Levels = levels) -> None:  # fmt: skip
+            memory = engine.state.load_memory(series, known, weight)
+            Scan(levels, memory, weigher, careful).totals(elements, run.level, {})
+            engine.state.store_memory(memory, series, weight, ~known)
+
+        safely(fold, wide="deviation" in engine.moments)
+        engine.scratch.release()

@@ -1,0 +1,246 @@
+"""How each row weighs: the modes of the average, as one pair a row.
+
+    decay    what is left of everything before the row
+    gain     the weight that its value enters with
+
+    mode                     decay                          gain                   before the first row
+    adjusted                 1 − α                          1                      nothing
+    recursive                1 − α                          α                      an average: the first value
+    init zero, NUMBER        1 − α                          α                      an average: that number
+    init sma:N               1; then (1−α)/N; then 1 − α    1; then α              nothing
+    missing decay, adjusted  (1−α)^k, k rows after the      1                      nothing
+                             value before
+    missing decay, recursive (1−α)^k / ((1−α)^k + α)        α / ((1−α)^k + α)      nothing
+    by time, adjusted        2^(−Δt/halflife)               1                      nothing
+    by time, recursive       2^(−Δt/halflife)               1 − decay              nothing
+    weights                  as above                       as above, times the row's weight
+
+Where nothing is before the first row, it decays to 0 what is not there and enters with its full weight.
+Formulas: pandas' `ewm`; by time polars' `ewm_mean_by` and pandas' `times=`; sma TA-Lib's EMA. See
+docs/semantics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.decay import Decay
+from ema_cli.engine.arithmetic import LEAST_SHARE, Bools, Floats, Ints, Mix, Moments, halve, mix
+from ema_cli.engine.scan import BLOCK, LEVELS, Before
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Where all rows decay alike: what elements weigh depends on their place in the series alone.
+
+    inner: by level and place, how a block so far and its next element are joined. outer: by level, how all
+    before an element and the element are, once the beginning has faded. decays, losses: of one element, by
+    level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², when that has faded.
+    """
+
+    adjusted: bool
+    inner: list[list[Mix]]
+    outer: list[Mix]
+    decays: list[float]
+    losses: list[float]
+    bits: float
+    bias: float
+
+    def block(self, level: int, _cells: Moments, /) -> Callable[[int, Moments], Mix]:
+        inner = self.inner[level]
+        return lambda j, _: inner[j]
+
+    def total(self, level: int, _cells: Moments, before: Before, /) -> Callable[[int, Moments], Mix]:
+        outer, rows = self.outer[level], BLOCK**level
+        if not self.adjusted or (faded := self._faded((begin := before()) * rows)).all():
+            return lambda *_: outer
+        if not self.bits:  # a plain mean
+            return lambda j, _: mix(begin + j, np.ones(len(begin)), begin + (j + 1.0))
+        decay, newer = self.decays[level], self.losses[level]
+        weight = self.lost(begin * rows)
+
+        def how(j: int, _: Moments) -> Mix:
+            nonlocal weight
+            if level == LEVELS:  # may begin anywhere, so it is not worked out step by step
+                weight = self.lost((begin + j) * rows)
+            older = weight * decay
+            weight = older + newer
+            pull, leans = mix(older, newer, weight)
+            leans = np.full(len(faded), leans) if isinstance(leans, bool) else leans
+            return Mix(np.where(faded, outer.pull, pull), np.where(faded, outer.newer, leans))
+
+        return how
+
+    def least(self, _before: Before | None, /) -> None:
+        return None
+
+    def _faded(self, rows: Ints) -> Bools:
+        """Whether what the first row is worth after so many is lost in rounding."""
+        return np.asarray(rows * self.bits > 60.0)
+
+    def lost(self, rows: Ints) -> Floats:
+        """1 − (1−α)^rows."""
+        return halve(rows, 1.0 / self.bits)[1]
+
+    def biases(self, rows: Ints, started: bool) -> Floats | float:
+        """1 − Σ shares² after so many rows (1, 2, …). started: there is an average before the first one.
+
+        Adjusted 2·(d − dⁿ)/((1 + d)·(1 − dⁿ)), recursive (1 − d²⁽ⁿ⁻¹⁾)·2·d/(1 + d), with d = 1 − α.
+        """
+        rows = rows + started
+        if not self.bits:
+            return 1.0 - 1.0 / rows if self.adjusted else np.zeros(len(rows))
+        if self._faded(rows.min(initial=1)).all():
+            return self.bias
+        if self.adjusted:
+            return np.asarray(self.bias * (self.lost(rows - 1) / self.lost(rows)))
+        return self.bias * self.lost(2 * (rows - 1))
+
+
+@lru_cache(maxsize=512)
+def make_steady(alpha: float, adjusted: bool) -> Steady:
+    """The weights of one α, in decimal arithmetic: every number is right to its last bit."""
+    inner: list[list[Mix]] = []
+    outer, decays, losses = [], [], []
+    with localcontext(prec=40):
+        exact = Decimal(alpha)
+        rest, rows = 1 - exact, 1
+        one = rest  # what is left after an element of the level
+        for _ in range(LEVELS + 1):
+            outer.append(_mix(one, 1 - one))
+            decays.append(float(one))
+            losses.append(float(1 - one))
+            inner.append([])
+            power = Decimal(1)
+            for _ in range(BLOCK):
+                power *= one
+                # The newest element of so many weighs (1 − one)/(1 − power) of them all.
+                newer = (1 - one) / (1 - power) if exact else 1 / Decimal(len(inner[-1]) + 1)
+                inner[-1].append(_mix(1 - newer, newer))
+            one, rows = power, rows * BLOCK
+        bits = float(-rest.ln() / Decimal(2).ln()) if 0 < exact < 1 else 0.0 if not exact else 1100.0
+        return Steady(adjusted, inner, outer, decays, losses, bits, float(2 * rest / (1 + rest)))
+
+
+def _mix(older: Decimal, newer: Decimal) -> Mix:
+    return Mix(-float(older), True) if newer >= older else Mix(float(newer), False)
+
+
+@dataclass(frozen=True)
+class Varying:
+    """Where each element says how it weighs. started: there is an average before the first row.
+
+    floor: however little is left of all before a row, it is something that the row has a deviation from.
+    """
+
+    started: bool
+    floor: bool
+
+    def block(self, _level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
+        name = "weight" if "weight" in cells else "loss"
+        decays, loss = cells["decay"], cells["loss"]
+
+        def how(j: int, run: Moments) -> Mix:
+            older, newer = run[name] * decays[j], cells[name][j]
+            run[name], total = older + newer, older + newer
+            if name != "loss":
+                run["loss"] = run["loss"] * decays[j] + loss[j]
+            # 1 − loss has more digits than a product of numbers close to 1.
+            run["decay"] = np.where(run["loss"] <= 0.5, 1.0 - run["loss"], run["decay"] * decays[j])
+            return mix(older, newer, total)
+
+        return how
+
+    def total(self, _level: int, cells: Moments, _before: Before, /) -> Callable[[int, Moments], Mix]:
+        decays, newer = cells["decay"], cells.get("weight")
+        if newer is None:
+            return lambda j, _: mix(decays[j], cells["loss"][j])
+
+        def how(j: int, run: Moments) -> Mix:
+            older = run["weight"] * decays[j]
+            run["weight"] = older + newer[j]
+            return mix(older, newer[j], run["weight"])
+
+        return how
+
+    def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
+        if not self.floor:
+            return None
+        if before is None or self.started:
+            return lambda _: LEAST_SHARE
+        begin = before()
+        return lambda j: LEAST_SHARE * (begin + j > 0)
+
+
+@lru_cache(maxsize=4096)
+def faded(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
+    """Decay and loss of a value so many rows after the one before it (pandas' ignore_na=False)."""
+    with localcontext(prec=40):
+        new = Decimal(alpha)
+        old = (1 - new) ** rows
+        if adjusted:
+            return float(old), float(1 - old)
+        return float(old / (old + new)), float(new / (old + new))
+
+
+@dataclass(frozen=True)
+class RowInfo:
+    """What there is to know of rows besides their values, one each.
+
+    first: those that begin a series. order: how many of the series are before. gaps: rows since the value
+    before. elapsed: nanoseconds since the observation before. weights: of the rows themselves.
+    """
+
+    first: Bools
+    order: Ints | None = None
+    gaps: Ints | None = None
+    elapsed: Ints | None = None
+    weights: Floats | None = None
+
+
+def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
+    """decay, loss and, where it is not the loss, weight of each row."""
+    if rows.elapsed is not None:
+        assert decay.halflife_ns is not None
+        fade, loss = halve(rows.elapsed, decay.halflife_ns)
+    else:
+        fade, loss = _by_rows(average, decay.alpha, rows)
+    if not average.has_first:
+        fade[rows.first], loss[rows.first] = 0.0, 1.0
+    weight = np.ones(len(fade)) if average.adjust else None
+    if average.seed_rows and rows.order is not None:
+        weight = _seed(average.seed_rows, fade, loss, rows.order)
+    if rows.weights is not None:
+        weight = rows.weights * (loss if weight is None else weight)
+    out = {"decay": fade, "loss": loss}
+    return out if weight is None else out | {"weight": weight}
+
+
+def _by_rows(average: Average, alpha: float, rows: RowInfo) -> tuple[Floats, Floats]:
+    fade, loss = np.full(len(rows.first), 1.0 - alpha), np.full(len(rows.first), alpha)
+    if rows.gaps is not None:
+        odd = np.flatnonzero(
+            (rows.gaps != 1) & ~rows.first
+        )  # before the first value there is nothing to fade
+        lengths, which = np.unique(rows.gaps[odd], return_inverse=True)
+        if lengths.size:
+            pairs = np.array([faded(alpha, gap, average.adjust) for gap in lengths.tolist()])
+            fade[odd], loss[odd] = pairs[which].T
+    return fade, loss
+
+
+def _seed(seed: int, fade: Floats, loss: Floats, order: Ints) -> Floats:
+    """Make the first rows a plain mean, and that the average that the recursion sets out from."""
+    weight = loss.copy()
+    early, then = order < seed, order == seed
+    fade[early], loss[early], weight[early] = 1.0, 0.0, 1.0
+    fade[then] /= seed
+    loss[then] = 1.0 - fade[then]
+    return weight

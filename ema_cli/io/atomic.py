@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,11 +46,11 @@ def is_special(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(name: str | os.PathLike[str], mode: int = 0o666) -> Iterator[BinaryIO]:
     """A binary file to write to; at the end of the block it becomes `name`, or nothing changes.
 
     The temporary file lies in the same folder and is synced to the disk before it is renamed. A replaced
-    file keeps its mode bits and owner, a new one gets 666 less the umask. A symlink's target is replaced.
+    file keeps its mode bits and owner, a new one gets `mode` less the umask. A symlink's target is replaced.
     Devices and fifos are written through. Raises FileTrouble where the folder or file can't be written;
     an exception inside the block leaves everything as it was and removes the temporary file.
     """
@@ -70,7 +70,7 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with removed_afterwards(temporary):
         with wording(name, hint):
             # Nobody else may look into it before it has the mode of the file that it is to replace.
-            out = io.FileIO(temporary, "xb", opener=None if old is None else _private)
+            out = io.FileIO(temporary, "xb", opener=_opener(mode if old is None else 0o600))
         with out:
             if old is not None:
                 _be_like(out.fileno(), old)
@@ -82,8 +82,20 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def shared_mode(inputs: Iterable[str]) -> int:
+    """The mode of a new file that is made of these: whoever may not read all of them may not read it."""
+    mode = 0o666
+    for name in inputs:
+        with contextlib.suppress(OSError):
+            status = os.fstat(0) if name == "-" else os.stat(name)  # noqa: PTH116 - stdin beside it
+            if stat.S_ISREG(status.st_mode):
+                unreadable = 0o044 & ~status.st_mode
+                mode &= ~(unreadable | unreadable >> 1)  # nor write to it
+    return mode
+
+
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda path, flags: os.open(path, flags, mode)
 
 
 def _be_like(file: int, old: os.stat_result) -> None:

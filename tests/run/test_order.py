@@ -244,3 +244,23 @@ def test_options_that_do_not_fit_together(shop: Workshop, options: list[str], sa
     done = shop.run("m.csv", *weight, *options, code=2)
     assert says in done.err
     assert done.out == b""
+
+
+def test_times_of_a_text_keep_their_kind_in_parquet(shop: Workshop) -> None:
+    """Without a zone they are a wall clock's, as they stand; one column can't hold both kinds."""
+    options = ["-c", "v", "--time", "t", "--halflife", "1h", "-o", "o.parquet"]
+    shop.write("m.csv", "t,v\n,\n2021-10-31 02:30,1\n2021-10-31 02:30,2\nx,3\n")
+    shop.run("m.csv", *options, "--time-zone", "Europe/Berlin", "--invalid", "missing")
+    found = pq.read_table(shop.folder / "o.parquet")
+    assert found.schema.field("t").type == pa.timestamp("ns")
+    assert found["t"].cast(pa.string()).to_pylist() == [None, *["2021-10-31 02:30:00.000000000"] * 2, None]
+    assert found["v_ema"].to_pylist() == [None, 1.0, 1.5, None]
+    shop.write("z.csv", "t,v\n2021-10-31T02:30Z,1\n2021-10-31T03:30+00:00,2\n")
+    shop.run("z.csv", *options)
+    assert pq.read_table(shop.folder / "o.parquet").schema.field("t").type == pa.timestamp("ns", "UTC")
+    shop.write("b.csv", "t,v\n2021-10-31 02:30,1\n2021-10-31T03:30Z,2\n")
+    failed = shop.run("b.csv", *options, code=1)
+    assert "b.csv, line 3, column 't': '2021-10-31T03:30Z' names its zone" in failed.err
+    shop.write("d.csv", "d,t,v\n2021-10-31,02:30,1\n")
+    shop.run("d.csv", "--time", "d", *options)
+    assert pq.read_table(shop.folder / "o.parquet").schema.field("d").type == pa.string()

@@ -29,13 +29,16 @@ from ema_cli.formats.base import (
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
+from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
+from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
+# Blocks within which the first time has to be found.
+SAMPLE_BLOCKS = 16
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
 LONG = 64
 # Records within which the widest one is looked for, where they may differ.
@@ -90,14 +93,15 @@ class TextSource(Source):
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         head, dialect = self.head, layout
         if not isinstance(dialect, Dialect):
-            return layout.heading([self.columns[k] for k in kept_columns(self.columns, wanted)])
+            return layout.heading(kept_names(self.columns, wanted))
         if not self.dialect.header or not head.fields:
             return head.lead, b""
         if wanted.keep is None and dialect.separates_like(self.dialect):
             nameless = len(head.fields) - head.named
             return head.lead + head.text + nameless * dialect.delimiter, head.ending
         kept = kept_columns(self.columns, wanted)
-        names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
+        names = [] if wanted.file is None else [fields.quoted(wanted.file.encode(), dialect)]
+        names += [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
         return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Projection) -> pa.Schema:
@@ -110,7 +114,7 @@ class TextSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         nothing = empty_records(b"\n", len(self.columns))
-        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times, Clock()), self.name)
         keys = [np.empty(0, object) for _ in wanted.keys]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
@@ -286,6 +290,22 @@ class TextSource(Source):
         causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
         return Advice(causes, tuple(part for each in options.values() for part in each.options))
 
+    def has_naive_times(self, wanted: Projection) -> bool:
+        if wanted.time is None or wanted.time_of_day is not None or wanted.time_form.unit is not None:
+            return False
+        for k in range(SAMPLE_BLOCKS):
+            if k == len(self.waiting):
+                block = self._next_block()
+                if block is None:
+                    break
+                self.waiting.append(block)
+            records = self._without_header(self.waiting[k].records)
+            times = read_times([fields.contents(records, wanted.time)], wanted.time_form, "missing")
+            there = np.ones(len(records), bool) if times.unread is None else ~times.unread
+            if there.any():
+                return bool(np.broadcast_to(times.local, len(records))[there.argmax()])
+        return True
+
     def _without_header(self, records: Records) -> Records:
         """The records but for those that are the header once more."""
         if self.again is None or self.again not in records.data:
@@ -328,10 +348,22 @@ class TextSource(Source):
         values, oddities = reader.read(records)
         times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
-        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times, clock), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
-        where = partial(place, records)
-        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+        where, cells_of = partial(place, records), partial(fields.contents, records)
+        return Batch(
+            len(records),
+            values,
+            times,
+            keys,
+            body,
+            where,
+            oddities,
+            self.taken(),
+            extra,
+            clock,
+            cells=cells_of,
+        )
 
     def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:
         def numbers(column: int) -> Floats:

@@ -54,3 +54,16 @@ def test_torch_loop_agrees_with_averaged_model(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is optional, and 200 MB")
     out = run(tmp_path, str(ROOT / "examples" / "torch_loop.py"), "--steps", "400")
     assert float(out.split()[-1]) <= 1e-6
+
+
+def test_digits_averages_do_better_and_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is optional, and 200 MB")
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
+    pytest.importorskip("matplotlib", reason="pictures are of the extra [plot]")
+    arguments = ["--seeds", "1", "--steps", "400", "--plot", "digits.png"]
+    out = run(tmp_path, str(ROOT / "examples" / "digits.py"), *arguments)
+    _, raw, averaged, *_ = next(line for line in out.splitlines() if line.startswith("mean")).split()
+    assert float(averaged) < float(raw)
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "digits.trend.csv").open(newline="") as file:
+        assert set(next(csv.reader(file))) >= {"loss_ema", "loss_averaged_ema"}

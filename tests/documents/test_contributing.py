@@ -59,8 +59,10 @@ def test_lowest_versions_are_those_that_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
-    extras = project["project"]["optional-dependencies"].values()
-    for wanted in [*project["project"]["dependencies"], *(one for extra in extras for one in extra)]:
+    extras = project["project"]["optional-dependencies"]
+    # The other extras are large training libraries, which .ci/run installs at one version.
+    tested = [one for extra in ("weights", "plot", "dask") for one in extras[extra]]
+    for wanted in [*project["project"]["dependencies"], *tested]:
         name, bound = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", wanted).groups()  # type: ignore[union-attr]
         assert f"{pinned[name]}.".startswith(f"{bound}."), wanted
 

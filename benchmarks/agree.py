@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 
 
 def new_columns(path: Path, names: list[str]) -> list[np.ndarray]:
     """The new columns of an output, by name or, for Miller's names, by place."""
-    table = pq.read_table(path) if path.suffix == ".parquet" else pa.csv.read_csv(path)
+    readers = {".parquet": pq.read_table, ".jsonl": pa.json.read_json}
+    table = readers.get(path.suffix, pa.csv.read_csv)(path)
     present = [name for name in names if name in table.column_names] or table.column_names[-len(names) :]
     return [table[name].cast(pa.float64()).to_numpy() for name in present]
 

@@ -57,6 +57,16 @@ def timed(path: Path) -> None:
     write(pa.table({"time": times, "value": np.round(rng.normal(20, 3, 1_000_000), 3)}), path)
 
 
+def lines(path: Path) -> None:
+    """A million objects, one a line, as a trainer logs them."""
+    rng = np.random.default_rng(6)
+    loss = np.round(np.exp(-np.arange(1_000_000) / 3e5) + rng.normal(0, 0.05, 1_000_000), 6).tolist()
+    grad = np.round(rng.gamma(2, 0.5, 1_000_000), 6).tolist()
+    with path.open("w") as out:
+        for step, (x, y) in enumerate(zip(loss, grad, strict=True)):
+            out.write(f'{{"step": {step}, "loss": {x}, "grad_norm": {y}, "phase": "train"}}\n')
+
+
 def write(table: pa.Table, path: Path) -> None:
     if path.suffix == ".parquet":
         pq.write_table(table, path, compression="zstd")
@@ -82,6 +92,7 @@ MAKERS = {
     "many-500": many,
     "keys-2M.csv": keyed,
     "times-1M.csv": timed,
+    "lines-1M.jsonl": lines,
 }
 
 

@@ -52,7 +52,7 @@ def peer(script: str, source: str, *arguments: str) -> list[str]:
 def cases() -> list[Case]:
     plain = str(FOLDER / "narrow-5M.csv")
     wide, keys, times = (str(FOLDER / name) for name in ("wide-1M.csv", "keys-2M.csv", "times-1M.csv"))
-    many = str(FOLDER / "many-500")
+    many, lines = str(FOLDER / "many-500"), str(FOLDER / "lines-1M.jsonl")
     parquet, small = str(FOLDER / "narrow-5M.parquet"), str(FOLDER / "narrow-100.csv")
     chosen = ["-c", "b", "-c", "c", "--alpha", "0.1", "-o", "OUT"]
     miller = ["sh", "-c", f"mlr --csv step -a ewma -d 0.1 -f b,c {plain} > OUT"]
@@ -76,6 +76,11 @@ def cases() -> list[Case]:
             "ema-smooth": [*EMA, times, "-c", "value", "--time", "time", "--halflife", "1h", "-o", "OUT"],
             "polars": peer("polars_times.py", times, "time", "value"),
             "pandas": peer("pandas_times.py", times, "time", "value")}, ["value_ema"], differ=("pandas",)),
+        Case("1M JSON lines", lines, {
+            "ema-smooth": [*EMA, lines, "-c", "loss", "-c", "grad_norm", "--alpha", "0.1", "-o", "OUT"],
+            "polars": peer("polars_jsonl.py", lines, "loss", "grad_norm"),
+            "a loop": peer("json_loop.py", lines, "loss", "grad_norm")},
+            ["loss_ema", "grad_norm_ema"], ".jsonl"),
         Case("100 rows", small, {
             "ema-smooth": [*EMA, small, *chosen], "polars": peer("polars_plain.py", small, "b", "c"),
             "import numpy": [PYTHON, "-c", "import numpy"]}, b_c, differ=("import numpy",)),

@@ -6,9 +6,13 @@ its `exit_code`; Python callers catch it as the `ValueError` it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
+
+# What needs no quotes in a shell, nor in a sentence.
+_PLAIN = re.compile(r"[\w%+=@/.-]+|,")
 
 
 class EmaError(ValueError):
@@ -77,12 +81,27 @@ class DataError(EmaError):
         self.place = place
 
 
-def delimiter_hint(columns: Sequence[str]) -> str:
-    """What to try where a whole header has been read as one column: its likely delimiter."""
-    for mark, typed in {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}.items():
-        if len(columns) == 1 and mark in columns[0]:
-            return f"-d {typed}: the header looks delimited by that"
-    return ""
+def typeable(text: str) -> str:
+    """A text as it can be typed in a shell, and told from the sentence that it stands in."""
+    return text if _PLAIN.fullmatch(text) else shlex.quote(text + " ")[:-2] + "'"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Why something in the input is not read, and the options with which it is; none if not sure."""
+
+    cause: str
+    options: tuple[str, ...]
+
+    @property
+    def is_of_lines(self) -> bool:
+        """Whether the lines are to be taken otherwise, not only the cells in them."""
+        return not {"-d", "--skip-lines", "--comment", "--ragged"}.isdisjoint(self.options)
+
+    def __str__(self) -> str:
+        """As a hint: what to type, then why."""
+        typed = " ".join(map(typeable, self.options))
+        return ": ".join(part for part in (typed, self.cause) if part)
 
 
 class FileTrouble(EmaError):

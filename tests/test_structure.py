@@ -22,7 +22,7 @@ FLOORS = [
     ["job", "engine"],
     ["formats", "times", "keys", "trends", "auto"],
     ["api", "run", "parameters"],
-    ["plotting", "cluster"],
+    ["plotting", "cluster", "integrations"],
     ["observing", "completion", "manual", "console", "dask"],
     ["cli", "weights_cli"],
     ["__init__", "__main__"],

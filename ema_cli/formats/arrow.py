@@ -48,7 +48,10 @@ def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names
     name = job.output or "-"
     streamed = name == "-" or name.lower().endswith(".arrows") or is_special(Path(os.path.realpath(name)))
     return ArrowSink(
-        out, adding(source.schema(wanted), names), source.original("arrow", len(names)), streamed=streamed
+        out,
+        adding(source.schema(wanted), names),
+        source.original("arrow", wanted, len(names)),
+        streamed=streamed,
     )
 
 
@@ -61,7 +64,7 @@ class ArrowSource(ColumnarSource):
         self.name = name
         self._cuts: Cuts | None = None
 
-    def original(self, sink: str, new: int) -> Cuts | None:  # noqa: ARG002 - any number of columns
+    def original(self, sink: str, wanted: Projection, new: int) -> Cuts | None:  # noqa: ARG002 - any
         if sink == self.kind:
             self._cuts = deque()
         return self._cuts
@@ -98,6 +101,11 @@ class ArrowFile(ArrowSource):
             raise
         self.arrow_schema = reader.schema
         self.columns = list(self.arrow_schema.names)
+
+    def first_rows(self, columns: Sequence[int], most: int) -> Any | None:
+        batch = next(self._record_batches(columns), None)
+        self._read = 0
+        return None if batch is None else batch.slice(0, most)
 
     def size_after(self, rows: int) -> int:  # noqa: ARG002 - a file does not say how many there will be
         return int(self._bytes * self._read // max(1, self._batches))

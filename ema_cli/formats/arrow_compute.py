@@ -38,6 +38,11 @@ def lengths(texts: Any) -> Any:
     return _compute.call_function("binary_length", [texts])
 
 
+def join_same(texts: Any, text: bytes) -> Any:
+    """Each of the texts with the same one behind it."""
+    return join(texts, pa.scalar(text, pa.binary()))
+
+
 def take(array: Any, indices: Any) -> Any:
     """`pyarrow.compute.take`. indices: a NumPy array."""
     return _compute.call_function("take", [array, pa.array(indices)], _compute.TakeOptions())

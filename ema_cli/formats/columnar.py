@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +32,9 @@ from ema_cli.formats.base import (
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
 from ema_cli.formats.settle import InexactError, exactly
-from ema_cli.formats.text_column import BadCellError, holds_text, read_numbers
+from ema_cli.formats.text_column import NotANumberError, holds_text, other_cells_hint, read_numbers
 from ema_cli.io.atomic import system_words
+from ema_cli.notation import PLAIN
 
 # Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
 BATCH_CELLS = BATCH_ROWS * 64
@@ -103,6 +105,7 @@ class ColumnarSource(Source):
     arrow_schema: Any
     settled: Any = None
     _further: Sequence[Further] = ()
+    _texts: Sequence[int] = ()
 
     def types(self) -> Any:
         return self.arrow_schema
@@ -155,8 +158,29 @@ class ColumnarSource(Source):
         own = len(self.columns)
         return column if column < own else self._further[column - own].top
 
-    def sample(self, candidates: Sequence[int], most: int) -> Sample:  # noqa: ARG002 - types need no rows
+    def first_rows(self, columns: Sequence[int], most: int) -> Any | None:  # noqa: ARG002 - or none
+        """The first rows of these columns as a record batch, where they can be read again afterwards."""
+        return None
+
+    def notes(self) -> list[str]:
+        return [
+            f"{self.name}: column {self.label(k)!r} holds numbers as text and was left out: "
+            f"-c {shlex.quote(self.label(k))}"
+            for k in self._texts
+        ]
+
+    def _numbers_as_text(self, candidates: Sequence[int], most: int) -> list[int]:
+        """Those columns of text whose first value is a number."""
+        texts = [k for k in candidates if holds_text(self._field(k).type)]
+        batch = self.first_rows(texts, most) if texts else None
+        if batch is None:
+            return []
+        first = [next(filter(None, column.slice(0, most).to_pylist()), "") for column in batch.columns]
+        return [k for k, text in zip(texts, first, strict=True) if _is_number(text)]
+
+    def sample(self, candidates: Sequence[int], most: int) -> Sample:
         """Those candidates whose type is a number's; pandas' index is no column of the table."""
+        self._texts = self._numbers_as_text(candidates, most)
         index = index_columns(self.given)
         found = [k for k in candidates if is_number(self._field(k).type) and self.label(k) not in index]
         return Sample(found, [])
@@ -166,10 +190,12 @@ class ColumnarSource(Source):
         schema = self.given
         if wanted.keep is None:
             return schema
-        return keeping(pa.schema([self._field(k) for k in wanted.keep], schema.metadata))
+        first = [] if wanted.file is None else [pa.field(wanted.file, pa.string())]
+        return keeping(pa.schema(first + [self._field(k) for k in wanted.keep], schema.metadata))
 
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
-        return layout.heading([self.label(k) for k in self._kept(wanted)])
+        first = [] if wanted.file is None else [wanted.file]
+        return layout.heading(first + [self.label(k) for k in self._kept(wanted)])
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows. Raises DataError for a column that is no number's, an infinity, or a bad time."""
@@ -178,6 +204,7 @@ class ColumnarSource(Source):
         read = sorted({*kept, *wanted.values, *wanted.keys, *wanted.clocks, *wanted.extra})
         tops = sorted({self._top(k) for k in read})
         places = tuple(Place(self.name, column=self.label(k)) for k in kept)
+        places = places if wanted.file is None else (Place(self.name), *places)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
         schema = self.schema(wanted)
         first = 0
@@ -190,7 +217,8 @@ class ColumnarSource(Source):
             count = part.num_rows
             values, oddities = _values([columns[k] for k in wanted.values], count, wanted, rows)
             times, clock = _clock(columns, wanted, (values, rows))
-            batch = pa.RecordBatch.from_arrays([columns[k] for k in kept], schema=schema)
+            first_column = [] if wanted.file is None else [pa.repeat(self.name, count)]
+            batch = pa.RecordBatch.from_arrays(first_column + [columns[k] for k in kept], schema=schema)
             first += count
             yield Batch(
                 count,
@@ -203,6 +231,7 @@ class ColumnarSource(Source):
                 self.size_after(first),
                 [arrow_text.texts(columns[k], rows(0, k)) for k in wanted.extra],
                 clock,
+                cells=columns.get,
             )
 
     def _check_values(self, wanted: Projection) -> None:
@@ -237,6 +266,11 @@ class ColumnarSource(Source):
 
     def _kept(self, wanted: Projection) -> Sequence[int]:
         return range(len(self.columns)) if wanted.keep is None else wanted.keep
+
+
+def _is_number(text: str) -> bool:
+    number = PLAIN.read(text.encode("utf-8", "surrogatepass"))
+    return number is not None and not math.isnan(number)
 
 
 def rows_at_once(columns: int) -> int:
@@ -296,10 +330,9 @@ def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tu
     """As `_values`, for one column of text."""
     try:
         values, oddities = read_numbers(column, wanted.notation, wanted.invalid)
-    except BadCellError as error:
-        text = error.text.decode("utf-8", "replace")
-        hint = "-c COLUMN to choose other columns"
-        raise DataError(f"not a number: {text[:60]!r}", rows(error.row, at), hint) from None
+    except NotANumberError as error:
+        place, hint = rows(error.row, at), other_cells_hint(error.text)
+        raise DataError(f"not a number: {error.text[:60]!r}", place, hint) from None
     return values, [replace(oddity, column=at) for oddity in oddities]
 
 

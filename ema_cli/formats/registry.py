@@ -112,6 +112,7 @@ def split_suffix(base: str) -> tuple[str, str, str]:
 def open_source(job: Job, name: str) -> Source:
     """The rows of one input. Raises FileTrouble where it can't be read, DataError where it is no table."""
     from ema_cli.formats.opened import Opened
+    from ema_cli.formats.path_keys import KeyedSource, path_keys
 
     opened = Opened(name)
     try:
@@ -119,13 +120,19 @@ def open_source(job: Job, name: str) -> Source:
         if found is None:
             magics = {magic: each.name for each in FORMATS.values() for magic in each.magic}
             found = magics.get(opened.magic(magics) or b"", "csv")
-        return module_of(found).open_source(job, name, opened)
+        source = module_of(found).open_source(job, name, opened)
     except BaseException:
         opened.close()
         raise
+    keys = path_keys(name)
+    return KeyedSource(source, keys) if keys else source
 
 
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]) -> Sink:
     """Where the rows of `source` go, with new columns of these names."""
-    target = job.target or format_of_name(job.output) or source.text_format
-    return module_of(target).open_sink(job, out, source, wanted, names)
+    return module_of(target_of(job, source)).open_sink(job, out, source, wanted, names)
+
+
+def target_of(job: Job, source: Source) -> str:
+    """The format that the rows of `source` are written in."""
+    return job.target or format_of_name(job.output) or source.text_format

@@ -9,11 +9,15 @@ import pyarrow as pa
 
 from ema_cli.formats.arrow_types import offsets_and_bytes
 from ema_cli.formats.base import Floats, Oddity
-from ema_cli.formats.text.cells import BadCellError, NumberReader
-from ema_cli.formats.text.records import Records
 from ema_cli.notation import Notation
 
-__all__ = ["BadCellError", "holds_text", "read_numbers"]
+
+class NotANumberError(ValueError):
+    """A cell that is no finite number; row counts from 0."""
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(f"not a number: {text!r}")
+        self.row, self.text = row, text
 
 
 def holds_text(kind: Any) -> bool:
@@ -22,11 +26,23 @@ def holds_text(kind: Any) -> bool:
     return str(kind) in ("string", "large_string", "string_view")
 
 
+def other_cells_hint(text: str) -> str:
+    """What to try for a cell that is no number: to leave it out only where it is none in any notation."""
+    others = "-c COLUMN to choose other columns"
+    if any(letter.isdigit() for letter in text):
+        return f"{others}, or say how numbers are written: --decimal, --thousands, --strip, --na"
+    return f"--invalid missing to leave such cells out, or {others}"
+
+
 def read_numbers(column: Any, notation: Notation, invalid: str) -> tuple[Floats, list[Oddity]]:
     """(n,) float64 with NaN where missing, and the cells that were no number (of column 0, if any).
 
-    Raises BadCellError for the first of those unless `invalid` is 'missing'.
+    Raises NotANumberError for the first of those unless `invalid` is 'missing'.
     """
+    # Which most tables that are no text never need.
+    from ema_cli.formats.text.cells import BadCellError, NumberReader
+    from ema_cli.formats.text.records import Records
+
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     valid = column.is_valid().to_numpy(zero_copy_only=False)
@@ -36,5 +52,8 @@ def read_numbers(column: Any, notation: Notation, invalid: str) -> tuple[Floats,
     if not ends.any():
         return np.full(len(column), np.nan), []
     records = Records(bytes_.tobytes(), starts, ends, ends[:, np.newaxis], len(bytes_))
-    values, oddities = NumberReader((0,), notation, invalid).read(records)
+    try:
+        values, oddities = NumberReader((0,), notation, invalid).read(records)
+    except BadCellError as error:
+        raise NotANumberError(error.row, error.text.decode("utf-8", "replace")) from None
     return values[:, 0], oddities

@@ -26,6 +26,8 @@ from ema_cli.io.xz import Xz
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 20
+# And what is looked at to find out what an input is.
+PEEK_BYTES = 1 << 16
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 
@@ -99,7 +101,7 @@ class Pushback(io.RawIOBase):
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
 
     def peek_more(self) -> bool:
-        more = self._fetch(6)
+        more = self._fetch(PEEK_BYTES)
         self.peeked += more
         return bool(more)
 
@@ -250,13 +252,16 @@ def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
 
 
 @contextmanager
-def open_output(name: str | None) -> Iterator[BinaryIO]:
-    """Where a table goes: stdout, or a file that is complete at the end of the block or not there."""
+def open_output(name: str | None, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Where a table goes: stdout, or a file that is complete at the end of the block or not there.
+
+    mode: of a new file, less the umask.
+    """
     if name is None or name == "-":
         stdout = open(1, "wb", buffering=0, closefd=False)
         yield cast(BinaryIO, Output(stdout, "stdout"))
         return
-    with atomic_write(name) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
+    with atomic_write(name, mode) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
         yield out
 
 

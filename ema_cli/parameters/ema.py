@@ -142,6 +142,16 @@ class ParameterEMA:
         self._reset(dtype, device)
         self._start(model)
 
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        """Raise OptionError for options that make no sense, before there is a model."""
+        of_modules = {"params": options.pop("params", "all"), "buffers": options.pop("buffers", None)}
+        if not callable(of_modules["params"]):
+            choice("params", of_modules["params"], ("all", "trainable"))
+        if of_modules["buffers"] is not None:
+            choice("buffers", of_modules["buffers"], ("copy", "average"))
+        cls({"w": 0.0}, **options)
+
     def _reset(self, dtype: Any, device: Any) -> None:
         """As it is before there are any parameters."""
         self._dtype = _precision(dtype)
@@ -226,6 +236,11 @@ class ParameterEMA:
     def _from_zeros(self) -> bool:
         """True if the zeros show. Corrected, the average before its first update is the parameters."""
         return self._schedule.init == "zeros" and not self._schedule.bias_correction
+
+    @property
+    def several(self) -> bool:
+        """True where more than one average is kept."""
+        return len(self._schedule.labels) > 1
 
     @property
     def num_updates(self) -> int:

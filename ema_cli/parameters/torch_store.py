@@ -1,10 +1,11 @@
 """Averages in torch tensors, where the parameters are: on any device, and of the local shards of DTensors.
 
-An update goes through the parameters twice, in pieces that stay in the cache: one test for finite values,
-then the fold. The fold is a handful of plain operations, each rounded by itself, never a fused one: so its
-bytes depend neither on the number of threads nor on where a piece ends. They are written once and run in
-two ways: on one large piece by tensor methods, on many small pieces by `torch._foreach_*`, which on an
-accelerator is one kernel for all of them.
+An update goes through the parameters twice: one test for finite values, then the fold. Where parameter and
+average are of one dtype the fold is `torch._foreach_lerp_` on whole tensors, as torch's own is. Else it goes
+piece by piece through buffers that stay in the cache: a handful of operations on single elements, so that
+bytes depend neither on the number of threads nor on where a piece ends. They are written once and run in two
+ways: on one large piece by tensor methods, on many small ones by `torch._foreach_*`, which on an accelerator
+is one kernel for all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -54,14 +55,7 @@ class _One:
     copy = staticmethod(torch.Tensor.copy_)
     add = staticmethod(torch.Tensor.add_)
     sub = staticmethod(torch.Tensor.sub_)
-    mul = staticmethod(torch.Tensor.mul_)
-
-    @staticmethod
-    def minus(out: Any, left: Any, right: Any) -> None:
-        if left.dtype == out.dtype:
-            torch.sub(left, right, out=out)
-        else:
-            out.copy_(left).sub_(right)
+    lerp = staticmethod(torch.Tensor.lerp_)
 
 
 class _Many:
@@ -70,41 +64,51 @@ class _Many:
     copy = staticmethod(torch._foreach_copy_)
     add = staticmethod(torch._foreach_add_)
     sub = staticmethod(torch._foreach_sub_)
-    mul = staticmethod(torch._foreach_mul_)
-
-    @staticmethod
-    def minus(out: Any, left: Any, right: Any) -> None:
-        torch._foreach_copy_(out, left)
-        torch._foreach_sub_(out, right)
+    lerp = staticmethod(torch._foreach_lerp_)
 
 
-def _fold_one_part(ops: Any, parts: Sequence[Any], values: Any, gain: float, buffers: Sequence[Any]) -> None:
+def _fold_one_part(ops: Any, parts: Sequence[Any], values: Any, gain: float, step: Any, _: Any) -> None:
     """average += gain · (values − average), for an average of one part."""
-    (average,), (step, _) = parts, buffers
+    (average,) = parts
     if gain == 1.0:
         ops.copy(average, values)
-        return
-    ops.minus(step, values, average)
-    ops.mul(step, gain)
-    ops.add(average, step)
+    else:
+        ops.copy(step, values)
+        ops.lerp(average, step, gain)
 
 
-def _fold_pair(ops: Any, parts: Sequence[Any], values: Any, gain: float, buffers: Sequence[Any]) -> None:
+def _fold_pair(ops: Any, parts: Sequence[Any], values: Any, gain: float, step: Any, wide: Any) -> None:
     """The same for a pair of float32, whose sum and its step float64 holds; rounded to a pair again."""
-    (high, low), (step, wide) = parts, buffers
+    high, low = parts
     if gain == 1.0:
         ops.copy(wide, values)
     else:
         ops.copy(wide, high)
         ops.copy(step, low)
         ops.add(wide, step)
-        ops.minus(step, values, wide)
-        ops.mul(step, gain)
-        ops.add(wide, step)
+        ops.copy(step, values)
+        ops.lerp(wide, step, gain)
     ops.copy(high, wide)
     ops.copy(step, high)
     ops.sub(wide, step)
     ops.copy(low, wide)
+
+
+def _is_alike(average: _Average, values: Any) -> bool:
+    kept = average.parts[0][0]
+    same = len(average.parts[0]) == 1 and kept.dtype == values.dtype and kept.device == values.device
+    return bool(same and values.is_contiguous())
+
+
+def _fold_alike(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
+    """Fold whole tensors whose averages are of their own dtype, in one pass without buffers."""
+    values = [value.reshape(-1) for _, value in pairs]
+    for which, gain in enumerate(gains):
+        averages = [average.parts[which][0] for average, _ in pairs]
+        if gain == 1.0:
+            torch._foreach_copy_(averages, values)
+        elif gain != 0.0:
+            torch._foreach_lerp_(averages, values, gain)
 
 
 def _fold_infinities(parts: Sequence[Any], values: Any, gain: float, spreading: bool) -> None:
@@ -122,14 +126,23 @@ def _fold_infinities(parts: Sequence[Any], values: Any, gain: float, spreading: 
         parts[1].copy_(torch.where(parts[0].isfinite(), new - parts[0].double(), 0.0))
 
 
-@dataclass
+@dataclass(slots=True)
 class _Group:
-    """Pieces that are folded together: `parts[k][j]` are part j of average k, one a value."""
+    """What is folded at once: one large piece, or a list of small ones (`is_many`).
+
+    `parts[k][j]` is part j of average k, a tensor or a list of them as `values` is; `size` counts elements.
+    """
 
     precision: str
-    parts: list[list[list[Any]]]
-    values: list[Any] = field(default_factory=list)
-    size: int = 0
+    parts: list[list[Any]]
+    values: Any
+    size: int
+    is_many: bool = False
+
+    @classmethod
+    def empty(cls, precision: str, parts: Sequence[Sequence[Any]]) -> _Group:
+        """For pieces to be added, of averages with so many parts."""
+        return cls(precision, [[[] for _ in one] for one in parts], [], 0, is_many=True)
 
     def add(self, parts: Sequence[Sequence[Any]], values: Any) -> None:
         for ours, given in zip(self.parts, parts, strict=True):
@@ -151,8 +164,9 @@ class _Average:
 
     @functools.cached_property
     def pieces(self) -> list[list[list[Any]]]:
-        """`parts`, each cut into pieces: views that stay good as long as the tensors are the same."""
-        return [[list(part.split(_PIECE)) for part in one] for one in self.parts]
+        """`parts` of each piece: views that stay good as long as the tensors are the same."""
+        cut = [[part.split(_PIECE) for part in one] for one in self.parts]
+        return [[[part[index] for part in one] for one in cut] for index in range(len(cut[0][0]))]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without `pieces`: pickled, they would be other tensors than `parts`."""
@@ -281,7 +295,13 @@ class TorchStore:
                 self._fold_carefully(average, value, gains)
             elif value.numel():
                 simple.append((average, value))
-        for (device, source), some in _grouped(simple, lambda pair: (pair[0].device, pair[1].device)).items():
+        alike = [pair for pair in simple if _is_alike(*pair)]
+        for some in _grouped(alike, lambda pair: (pair[1].device, pair[1].dtype)).values():
+            _fold_alike(some, gains)
+        self._fold_in_pieces([pair for pair in simple if not _is_alike(*pair)], gains)
+
+    def _fold_in_pieces(self, pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
+        for (device, source), some in _grouped(pairs, lambda pair: (pair[0].device, pair[1].device)).items():
             if device.type != "cpu":
                 _fold_groups(_groups(some, _GROUP), gains, device, _GROUP)
             elif source.type == "cpu":
@@ -470,9 +490,19 @@ def _sums(leaves: Sequence[Leaf], device: Any) -> list[Any]:
     tensors = [tensor for tensor in (_local(leaf.value) for leaf in leaves) if tensor.numel()]
     if device.type != "cpu":
         return _norms(tensors)
-    pieces = [piece for tensor in tensors for _, piece in _pieces(tensor, _PIECE)]
-    total = sum(tensor.numel() for tensor in tensors)
-    return _on_threads(pieces, lambda some: [_sum(piece) for piece in some], total)
+    quick = [tensor for tensor in tensors if tensor.is_contiguous() and tensor.dtype.itemsize >= 4]
+    found = [_product(tensor.view(-1)) for tensor in quick]
+    rest = [tensor for tensor in tensors if not (tensor.is_contiguous() and tensor.dtype.itemsize >= 4)]
+    pieces = [piece for tensor in rest for _, piece in _pieces(tensor, _PIECE)]
+    total = sum(tensor.numel() for tensor in rest)
+    return [*found, *_on_threads(pieces, lambda some: [_sum(piece) for piece in some], total)]
+
+
+def _product(flat: Any) -> Any:
+    """The product of a tensor's halves: the quickest way through it, and finite only where all values are."""
+    half = flat.numel() // 2
+    product = torch.dot(flat[:half], flat[half : 2 * half])
+    return (product + flat[-1] if flat.numel() % 2 else product).float()
 
 
 def _sum(piece: Any) -> Any:
@@ -490,24 +520,28 @@ def _norms(tensors: Sequence[Any]) -> list[Any]:
 
 
 def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Group]:
-    """The pieces of averages and their values, put together to groups of at most `limit` elements."""
-    open_groups: dict[str, _Group] = {}
+    """The pieces of averages and their values, small ones in groups of at most `limit` elements."""
+    filling: dict[str, _Group] = {}
     for average, value in pairs:
-        whole = limit == _PIECE and value.is_contiguous()
+        precision = average.precision
+        is_cut = limit == _PIECE and value.is_contiguous()
         for index, (start, piece) in enumerate(_pieces(value, limit)):
-            if whole:
-                parts = [[part[index] for part in one] for one in average.pieces]
+            size = piece.numel()
+            if is_cut:
+                parts = average.pieces[index]
             else:
-                parts = [[part[start : start + piece.numel()] for part in one] for one in average.parts]
-            group = open_groups.get(average.precision)
-            if group is not None and group.size + piece.numel() > limit:
-                yield open_groups.pop(average.precision)
+                parts = [[part[start : start + size] for part in one] for one in average.parts]
+            if size > limit // 2:
+                yield _Group(precision, parts, piece, size)
+                continue
+            group = filling.get(precision)
+            if group is not None and group.size + size > limit:
+                yield filling.pop(precision)
                 group = None
             if group is None:
-                empty: list[list[list[Any]]] = [[[] for _ in one] for one in average.parts]
-                group = open_groups[average.precision] = _Group(average.precision, empty)
+                group = filling[precision] = _Group.empty(precision, parts)
             group.add(parts, piece)
-    yield from open_groups.values()
+    yield from filling.values()
 
 
 def _fold_on_threads(groups: list[_Group], gains: Sequence[float]) -> None:
@@ -536,18 +570,16 @@ def _fold_groups(groups: Iterable[_Group], gains: Sequence[float], device: Any, 
     doubles = [torch.empty(limit, dtype=torch.float64, device=device) for _ in range(2)]
     singles = [buffer.view(torch.float32) for buffer in doubles]
     for group in groups:
-        ops = _One if len(group.values) == 1 else _Many
-        sizes = [values.numel() for values in group.values]
-        from_ = singles if group.precision == "float32" else doubles
-        cut = [list(buffer[: group.size].split(sizes)) for buffer in from_]
+        buffers = singles if group.precision == "float32" else doubles
+        step, wide = (buffer[: group.size] for buffer in buffers)
+        ops: Any = _One
+        if group.is_many:
+            ops, sizes = _Many, [values.numel() for values in group.values]
+            step, wide = list(step.split(sizes)), list(wide.split(sizes))
         fold = _fold_pair if group.precision == "float32x2" else _fold_one_part
         for parts, gain in zip(group.parts, gains, strict=True):
-            if gain == 0.0:
-                continue
-            if ops is _One:
-                fold(ops, [part[0] for part in parts], group.values[0], gain, [cut[0][0], cut[1][0]])
-            else:
-                fold(ops, parts, group.values, gain, cut)
+            if gain != 0.0:
+                fold(ops, parts, group.values, gain, step, wide)
 
 
 def _staged(pairs: Sequence[tuple[_Average, Any]], source: Any) -> Iterator[list[tuple[_Average, Any]]]:

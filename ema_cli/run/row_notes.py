@@ -1,4 +1,4 @@
-"""What is said of rows that were left out or begin their series afresh, and of one that stops the run."""
+"""What is said of what was left out: columns, cells, rows; and of a row that stops the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class RowNotes:
     def __init__(self, job: Job, chosen: Selection) -> None:
         self.job, self.chosen = job, chosen
         self.unread: dict[int, tuple[int, Place, str]] = {}
+        self.invalid: dict[int, tuple[int, Place, str]] = {}
         self.late = 0
+        self.file = ""
         self.first_late = ""
 
     @property
@@ -30,8 +32,11 @@ class RowNotes:
 
     def saw(self, batch: Batch, late: NDArray[np.int64] | None) -> None:
         """A batch has been folded. late: which rows of it, in order, go back."""
+        self.file = batch.file if batch.rows else self.file
         for oddity in batch.clock.unread:
-            self._count(oddity, batch)
+            _count(self.unread, oddity, batch)
+        for oddity in batch.oddities:
+            _count(self.invalid, oddity, batch)
         if late is None:
             return
         if not self.late:
@@ -39,15 +44,19 @@ class RowNotes:
             self.first_late = f"{batch.place(row, self.column)}: {batch.clock.text(row)!r}"
         self.late += len(late)
 
-    def _count(self, oddity: Oddity, batch: Batch) -> None:
-        before = self.unread.get(oddity.column)
-        if before is None:
-            before = 0, batch.place(oddity.row, oddity.column), oddity.text
-        self.unread[oddity.column] = before[0] + oddity.count, *before[1:]
-
     def notes(self) -> list[str]:
         """What there is to say at the end."""
         out = []
+        for name, advice in self.chosen.left_out:
+            what = f"column {name!r} looks like numbers and was left out"
+            out.append(f"{what}\n  try: {advice}")
+        for count, place, text in self.invalid.values():
+            many = (
+                f"{count:,} cells that are no numbers count"
+                if count > 1
+                else "a cell that is no number counts"
+            )
+            out.append(f"{many} as missing; the first: {place}: {text!r}")
         for count, place, text in self.unread.values():
             what = f"{text!r}" if text else "missing"
             out.append(f"{_rows(count)} without a time left out; the first: {place}: {what}")
@@ -67,10 +76,24 @@ class RowNotes:
             if self.job.newest_first:
                 hint = "no --newest-first: the rows stand in rising order"
             return DataError(f"{what} backwards", batch.place(row, column), hint)
+        if row == 0 and batch.file != self.file:
+            hint = "--by-file, if each file is a series of its own"
+            return DataError(f"{what} backwards", batch.place(row, column), hint)
         name = self.chosen.order or self.job.time
+        if wanted.order is not None:
+            hint = "--late restart if the series begins afresh there, --late skip to leave late rows out, or "
+            return DataError(f"{what} backwards", batch.place(row, column), f"{hint}sort the rows by {name}")
         hint = f"sort the rows by {name}"
         hint += "" if wanted.keys else ", or name the key column with --by where several series interleave"
         return DataError(f"{what} backwards", batch.place(row, column), hint)
+
+
+def _count(found: dict[int, tuple[int, Place, str]], oddity: Oddity, batch: Batch) -> None:
+    """Count the cells of a batch; of the first, remember where it stands."""
+    before = found.get(oddity.column)
+    if before is None:
+        before = 0, batch.place(oddity.row, oddity.column), oddity.text
+    found[oddity.column] = before[0] + oddity.count, *before[1:]
 
 
 def _rows(count: int) -> str:

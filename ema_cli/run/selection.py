@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import wraps
+from typing import Any
 
-from ema_cli.errors import DataError, OptionError, Place, delimiter_hint, readable
+from ema_cli.errors import Advice, DataError, OptionError, Place, readable
 from ema_cli.formats.base import Projection, Sample, Source
 from ema_cli.job import Job
 from ema_cli.times.form import TimeForm
 
 SHOWN = 20  # columns listed in a message
+FILE = "file"  # what the input's name is called as a key
 SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
 
 
@@ -21,7 +24,9 @@ class Selection:
     """The columns of one run: what to read, what they are called, and the new ones' names.
 
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
+    left_out: columns that look like numbers, but are not read as such.
     further: names of columns beside the table's own, and whether they are keys, by their places.
+    columns: all of the table's.
     """
 
     wanted: Projection
@@ -33,6 +38,15 @@ class Selection:
     time_of_day: str | None = None
     order: str | None = None
     further: tuple[tuple[str, bool], ...] = ()
+    left_out: tuple[tuple[str, Advice], ...] = ()
+    columns: Sequence[str] = ()
+
+
+Select = Callable[..., "Selection | None"]
+
+
+class NoColumnError(OptionError):
+    """There is no column of that name."""
 
 
 def find_column(name: str, columns: Sequence[str], option: str, file: str) -> int:
@@ -56,7 +70,26 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    raise OptionError(f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}")
+    raise NoColumnError(
+        f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}"
+    )
+
+
+def advised(select: Select) -> Select:
+    """`select`, saying how else the input may be meant where it has not the columns asked for."""
+
+    @wraps(select)
+    def selected(source: Source, job: Job, *rest: Any) -> Selection | None:
+        try:
+            return select(source, job, *rest)
+        except NoColumnError as error:
+            times = [] if job.time is None else [job.time]
+            advice = source.advice([*job.columns, *job.by, *times])
+            if advice is not None and advice.is_of_lines:
+                error.hint = str(advice)
+            raise
+
+    return selected
 
 
 def _shell(name: str) -> str:
@@ -65,6 +98,7 @@ def _shell(name: str) -> str:
     return name if plain else "'" + name.replace("'", "'\\''") + "'"
 
 
+@advised
 def select(
     source: Source, job: Job, before: Sequence[int] | None, order_is_time: bool | None = None
 ) -> Selection | None:
@@ -83,7 +117,8 @@ def select(
         values = sorted({_place(source, name, "-c") for name in job.columns})
     if job.time_format is not None or job.time_zone is not None:
         order_is_time = True
-    values, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
+    sample, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
+    values = sorted(values or [k for k in sample.numeric if k != order])
     if not values:
         return None
     form = TimeForm(job.time_unit, job.time_format, job.time_zone)
@@ -91,16 +126,19 @@ def select(
     keep, extra = kept if job.only else None, () if x is None else (x,)
     order_form = form if order_is_time else None
     wanted = Projection(
-        tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form
+        *(tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form),
+        file=FILE if job.only and job.by_file else None,
     )
     smoothed = [source.label(k) for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
-    _check_new(new, columns if keep is None else [source.label(k) for k in keep], source.name)
+    others = columns if keep is None else [source.label(k) for k in keep]
+    _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
+    alike = tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items())
     at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
     used = sorted({*values, *keys, *wanted.clocks, *extra})
     further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
-    by = [source.label(k) for k in keys]
-    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further)
+    by = [*([FILE] * job.by_file), *(source.label(k) for k in keys)]
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike, columns)
 
 
 def _places(
@@ -125,9 +163,9 @@ def _sampled(
     apart: Collection[int | None],
     values: Sequence[int] | None,
     order: tuple[int | None, bool | None],
-) -> tuple[list[int], bool | None]:
-    """What the first rows have to tell, where that is not known: the columns that are smoothed, which are the
-    numeric ones but for those apart, and whether the order (a column, and that, if known) is of times."""
+) -> tuple[Sample, bool | None]:
+    """What the first rows have to tell, where that is not known: which columns but those apart are numeric,
+    and whether the order (a column, and that, if known) is of times."""
     column, is_time = order
     candidates = set() if values is not None else {*range(len(source.columns))} - {*apart, column}
     if column is not None and is_time is None:
@@ -136,7 +174,7 @@ def _sampled(
     sample = source.sample(sorted(candidates), SAMPLE) if candidates else Sample([], [])
     if column in candidates:
         is_time = column not in (*sample.numeric, *sample.undecided)
-    return sorted(values or [k for k in sample.numeric if k != column]), is_time
+    return sample, is_time
 
 
 def _place(source: Source, name: str, option: str) -> int:
@@ -174,4 +212,4 @@ def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
 def nothing_to_smooth(source: Source) -> DataError:
     """For a table with rows and no numeric column."""
     problem = "no column holds numbers (the first value of each within 1,000 rows decides)"
-    return DataError(problem, Place(source.name), delimiter_hint(source.columns) or "name one: -c COLUMN")
+    return DataError(problem, Place(source.name), str(source.advice() or "name one: -c COLUMN"))

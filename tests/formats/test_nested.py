@@ -99,3 +99,14 @@ def test_text_that_is_no_number(shop: Workshop) -> None:
 def test_a_column_of_nothing_is_missing(shop: Workshop) -> None:
     save(shop, "in.parquet", pa.table({"v": pa.nulls(2), "x": [1.0, 2.0]}))
     assert shop.run("in.parquet", "-c", "v", "--alpha", "1", "--only").out == b"v_ema\n\n\n"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_numbers_as_text_that_are_left_out_are_said(shop: Workshop, suffix: str) -> None:
+    table = pa.table({"i": [1, 2], "v": [None, "1.5"], "id": ["a1", "b2"], "k": ["3", "x"]})
+    save(shop, f"in.{suffix}", table)
+    done = shop.run(f"in.{suffix}", "--alpha", "1", "--by", "k")
+    assert done.out == b"i,v,id,k,i_ema\n1,,a1,3,1.0\n2,1.5,b2,x,2.0\n"
+    assert done.err.count("\n") == 1
+    assert "column 'v' holds numbers as text and was left out: -c v" in done.err
+    assert shop.run(f"in.{suffix}", "--alpha", "1", "-c", "i").err == ""

@@ -43,7 +43,7 @@ def chunk_bytes(data: bytes, column: int) -> list[bytes]:
 
 
 def is_copied(source: ParquetSource, new: int = 1) -> bool:
-    return source.original("parquet", new) is not None
+    return source.original("parquet", Projection(()), new) is not None
 
 
 @pytest.mark.parametrize("options", [

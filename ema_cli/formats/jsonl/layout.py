@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -28,6 +28,13 @@ class JsonLayout(Layout):
 
     def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:  # noqa: ARG002 - lines have no header
         return b"", b""
+
+    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:  # noqa: ARG002
+        return text
+
+    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+        texts = [orjson.dumps(name) + b":" + orjson.dumps(value) for name, value in values.items()]
+        return pc.join_same(own, b"," * (not alone) + b",".join(texts))
 
     def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
         if not count:

@@ -21,6 +21,7 @@ from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
+from ema_cli.formats.text_column import other_cells_hint
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.notation import Notation
 
@@ -248,8 +249,7 @@ class JsonSource(Source):
             yield self._batch(lines, records, begin, how)
             return
         except members.NotANumberError as error:
-            hint = "--invalid missing to leave such values out, or -c MEMBER to choose other ones"
-            where = place(lines, error.row, error.column)
+            where, hint = place(lines, error.row, error.column), other_cells_hint(error.text)
             row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
         except BadClockError as error:
             row = error.row

@@ -27,7 +27,7 @@ def open_sink(
 ) -> Sink:
     """From Parquet, the chunks of the columns kept are copied where that can be done."""
     schema = source.schema(wanted)
-    if (original := source.original("parquet", len(names))) is not None:
+    if (original := source.original("parquet", wanted, len(names))) is not None:
         kept = range(len(source.columns)) if wanted.keep is None else wanted.keep
         return ParquetCopySink(out, original, adding(schema, names), kept, names)
     return ParquetSink(out, schema, names, source.compression)

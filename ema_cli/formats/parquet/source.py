@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ema_cli.errors import FileTrouble
 from ema_cli.formats.arrow_types import leaves, nests_dictionary
+from ema_cli.formats.base import Projection
 from ema_cli.formats.columnar import BATCH_BYTES, ColumnarSource, rows_at_once, trouble
 from ema_cli.formats.parquet.copy import Original, original_of
 from ema_cli.formats.parquet.footer import first_codec
@@ -20,7 +21,7 @@ from ema_cli.io.streams import arrow_file
 # Read ahead in each column chunk, and in all of them together.
 COLUMN_BUFFER, ALL_BUFFERS = 1 << 20, 1 << 26
 # Rows decoded at first, and at most, where they may be of any length.
-FEW_ROWS, MORE_ROWS = 1024, 8192
+FEW_ROWS, MORE_ROWS = 1024, 16_384
 WHAT = "Parquet file"
 
 
@@ -50,8 +51,9 @@ class ParquetSource(ColumnarSource):
         self._leaves = leaves(self.arrow_schema)
         self._lent = False
 
-    def original(self, sink: str, new: int) -> Original | None:
-        if sink != self.kind:
+    def original(self, sink: str, wanted: Projection, new: int) -> Original | None:
+        # A member of a record has no chunk of its own in the schema's sense.
+        if sink != self.kind or any(k >= len(self.columns) for k in wanted.keep or ()):
             return None
         original = original_of(self._handle, self.name, self._leaves, self.compression, self._footer, new)
         self._lent = original is not None
@@ -60,6 +62,9 @@ class ParquetSource(ColumnarSource):
     def close(self) -> None:
         if not self._lent:
             self._handle.close()
+
+    def first_rows(self, columns: Sequence[int], most: int) -> Any | None:
+        return next(self._record_batches(columns, most), None)
 
     def size_after(self, rows: int) -> int:
         return int(self._bytes * rows // max(1, self._file.metadata.num_rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,27 @@ class Dialect(Layout):
 
         return (arrow_text.header(names, self.delimiter), b"\n") if self.header else (b"", b"")
 
+    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:
+        if not self.header:
+            return text
+        return text + self._fields([name.encode("utf-8", "surrogateescape") for name in names], alone)
+
+    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+        from ema_cli.formats import arrow_compute as pc
+
+        return pc.join_same(own, self._fields([(value or "").encode() for value in values.values()], alone))
+
+    def _fields(self, texts: Sequence[bytes], alone: bool) -> bytes:
+        """Fields that say these texts, each after a delimiter; alone: but for the first."""
+        return self.delimiter * (not alone) + self.delimiter.join(self.quoted(text) for text in texts)
+
+    def quoted(self, text: bytes) -> bytes:
+        """A field that says `text`: in quotes only where it has to be."""
+        marks = (b" ", b"\t") if self.spaces else (self.delimiter,)
+        if any(mark in text for mark in (*marks, b'"', b"\n", b"\r")) or (self.spaces and not text):
+            return b'"' + text.replace(b'"', b'""') + b'"'
+        return text
+
     def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
         from ema_cli.formats import arrow_text
 
@@ -74,6 +95,8 @@ def output_dialect(job: Job, delimiter: bytes | None) -> Dialect:
     kind, came_as = job.target or format_of_name(job.output), job.source or format_of_name(job.inputs[0])
     if kind == "tsv":
         return replace(own, delimiter=b"\t", spaces=False)
-    if kind == "csv" and (own.spaces or (came_as == "tsv" and own.delimiter == b"\t")):
+    if kind == "csv" and (
+        (own.spaces and job.target == "csv") or (came_as == "tsv" and own.delimiter == b"\t")
+    ):
         return replace(own, delimiter=b",", spaces=False)
     return own

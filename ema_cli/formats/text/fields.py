@@ -63,10 +63,7 @@ def _closing_quote(cell: bytes) -> int:
 
 def quoted(text: bytes, dialect: Dialect) -> bytes:
     """A field that says `text`: in quotes only where it has to be."""
-    marks = (b" ", b"\t") if dialect.spaces else (dialect.delimiter,)
-    if any(mark in text for mark in (*marks, b'"', b"\n", b"\r")) or (dialect.spaces and not text):
-        return b'"' + text.replace(b'"', b'""') + b'"'
-    return text
+    return dialect.quoted(text)
 
 
 def quoted_for(field: bytes, own: Dialect, other: Dialect) -> bytes:

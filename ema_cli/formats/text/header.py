@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from math import isnan
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.fields import unquote
 from ema_cli.notation import Notation
 
-BOM, NUL = b"\xef\xbb\xbf", b"\0"
-# What a file of another kind begins with: what it is, and what to try.
-FOREIGN = {
-    b"PAR1": ("a Parquet file", "--from parquet"),
-    b"PK\x03\x04": ("a zip archive or an Excel workbook", "save the sheet as CSV, or unpack the archive"),
-    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV"),
-    b"\xff\xfe\0\0": ("UTF-32 text", "iconv -f UTF-32 -t UTF-8 FILE | ema-smooth ..."),
-    b"\xff\xfe": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
-    b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE | ema-smooth ..."),
-    b"ARROW1": ("an Arrow IPC file", "--from arrow"),
-    b"SQLite format 3": ("an SQLite database", "sqlite3 -csv -header FILE 'select ...' | ema-smooth ..."),
-    b"%PDF": ("a PDF document", "a CSV, TSV or Parquet file"),
-}
-
-
+BOM = b"\xef\xbb\xbf"
 # Excel's own way to name the delimiter, in the first line.
 _SEP_LINE = re.compile(rb'"?sep=([^"\r\n0-9A-Za-z])"?(?:\r?\n|\Z)', re.IGNORECASE)
 
@@ -53,9 +40,9 @@ class Header:
 
     def again(self, notation: Notation) -> bytes | None:
         """What a record says that is this header once more; None where one may say so by chance."""
-        if not self.text or any(notation.read(field) is not None for field in self.fields):
-            return None
-        return self.text
+        numbers = [notation.read(field) for field in self.fields]
+        by_chance = any(number is not None and not isnan(number) for number in numbers)
+        return None if by_chance or not self.text else self.text
 
     def padded(self, width: int) -> Header:
         """The same with that many fields at least, the further ones nameless."""
@@ -150,23 +137,6 @@ def _said(fields: list[bytes], dialect: Dialect) -> list[bytes]:
     """The fields of a line: without the return at its end, and without what spaces in a row make."""
     fields = [*fields[:-1], fields[-1].removesuffix(b"\r")]
     return [field for field in fields if field] if dialect.spaces else fields
-
-
-def refuse_foreign(head: bytes, name: str) -> None:
-    """Raise DataError where the first bytes are not those of a text table."""
-    for magic, (what, hint) in FOREIGN.items():
-        if head.startswith(magic):
-            raise DataError(f"this is {what}, not CSV", Place(name), hint)
-    # In the first line alone, of which all is here whatever else has arrived.
-    line = head.partition(b"\n")[0]
-    if nuls := line.count(b"\0"):
-        # ASCII in a wide encoding is at least half NULs; the newline's own may be on either side of it.
-        wide = "UTF-32" if 4 * nuls >= 3 * len(line) else "UTF-16" if 2 * nuls >= len(line) - 1 else None
-        what = "binary data (a NUL byte)" if wide is None else f"{wide} text"
-        code = f"{wide}{'BE' if line.startswith(NUL) else 'LE'}"
-        hint = f"iconv -f {code} -t UTF-8 FILE | ema-smooth ..."
-        hint = hint if wide else "a CSV, TSV or Parquet file"
-        raise DataError(f"this is {what}, not CSV", Place(name, 1), hint)
 
 
 def refuse_bare_returns(header: Header, name: str) -> None:

@@ -43,6 +43,11 @@ class Shape:
     pad: bool = False
     named: int | None = None
 
+    @property
+    def has_nameless(self) -> bool:
+        """Whether there are fields that must be empty."""
+        return self.named is not None and self.named < self.columns
+
 
 @dataclass(frozen=True)
 class Records:
@@ -115,8 +120,8 @@ class Lines:
     """The whole lines of a text, and their fields; a line end inside quotes is none.
 
     newlines: where they end; ends: the same, before a return. fields: how many each has, of which `first` is
-    the first one's place in `opens` and `closes`, which say where fields begin and end. none: lines that are
-    no records: blank ones and comments.
+    the first one's place in `closes`, where fields end, and `opens`, where they begin if that is not
+    just after the one before. none: lines that are no records: blank ones and comments.
     """
 
     starts: Ints
@@ -124,7 +129,7 @@ class Lines:
     ends: Ints
     fields: Ints
     first: Ints
-    opens: Ints
+    opens: Ints | None
     closes: Ints
     none: Bools
 
@@ -147,7 +152,8 @@ def index_records(data: bytes, shape: Shape, final: bool) -> Records:
         newline = None
         lines = int(np.count_nonzero(bytes_ == NEWLINE))
     # The common case: every record has just its fields, so the separators form a table.
-    if shape.delimiter is not None and not len(passed) and lines * columns == len(separators):
+    even = shape.delimiter is not None and not len(passed) and not shape.has_nameless
+    if even and lines * columns == len(separators):
         table = separators.reshape(-1, columns)
         if (bytes_[table[:, -1]] == NEWLINE).all():
             records = _make(data, bytes_, table, np.append(0, table[:-1, -1] + 1), len(data))
@@ -217,9 +223,9 @@ def _delimited_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: In
     starts = np.append(0, newlines[:-1] + 1)[: len(newlines)]
     ends = _before_return(bytes_, starts, newlines)
     none = (fields == 1) & (ends == starts) & blanks
-    opens = np.append(0, separators[:-1] + 1)[: len(separators)]
-    first = last - fields + 1
-    return Lines(starts, newlines, ends, fields, first, opens, separators, none | _among(starts, passed))
+    if len(passed):
+        none |= _among(starts, passed)
+    return Lines(starts, newlines, ends, fields, last - fields + 1, None, separators, none)
 
 
 def _spaced_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints, _: bool) -> Lines:
@@ -269,7 +275,8 @@ def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool)
     there = np.arange(columns) < fields[:, np.newaxis]
     place = np.minimum(place, max(len(lines.closes) - 1, 0))
     end = np.broadcast_to(ends[:, np.newaxis], place.shape)
-    opens = np.where(there, lines.opens[place], end)
+    begins = np.append(0, lines.closes[:-1] + 1) if lines.opens is None else lines.opens
+    opens = np.where(there, begins[place], end)
     # The last field of a record ends before the return, not at the newline.
     closes = np.where(there, np.minimum(lines.closes[place], end), end)
     return Records(data, starts, ends, closes, 0, None, opens, lacking if lacking.any() else None)
@@ -278,7 +285,7 @@ def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool)
 def _too_wide(lines: Lines, shape: Shape) -> Bools:
     """Lines with more fields than there may be, or with something in those that have no name."""
     wide = lines.fields > shape.columns
-    if shape.named is not None and shape.named < shape.columns:
+    if shape.named is not None and shape.has_nameless:
         surplus = np.flatnonzero((lines.fields > shape.named) & ~wide & ~lines.none)
         after = lines.closes[lines.first[surplus] + shape.named - 1]
         wide[surplus] = lines.ends[surplus] - after != lines.fields[surplus] - shape.named
@@ -316,19 +323,18 @@ def _outside_quotes(bytes_: Bytes, shape: Shape) -> Ints | None:
     A separator is inside quotes if an odd number of quotes comes before it, provided every quote opens a
     field, closes one or is doubled inside one. That is checked.
     """
-    separator = _is_separator(bytes_, shape)
     quotes = np.flatnonzero(bytes_ == QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
     before, after = np.maximum(opening - 1, 0), np.minimum(closing + 1, len(bytes_) - 1)
-    opens = separator[before] | (bytes_[before] == QUOTE) | (opening == 0)
-    closes = separator[after] | (bytes_[after] == QUOTE) | (closing == len(bytes_) - 1)
+    opens = _is_separator(bytes_[before], shape) | (bytes_[before] == QUOTE) | (opening == 0)
+    closes = _is_separator(bytes_[after], shape) | (bytes_[after] == QUOTE) | (closing == len(bytes_) - 1)
     returns = np.flatnonzero(bytes_[after] == RETURN)
     closes[returns] = bytes_[np.minimum(closing[returns] + 2, len(bytes_) - 1)] == NEWLINE
     if not (opens.all() and closes.all()):
         return None
     if len(quotes) % 2:  # all that follows is inside the field that is still open
-        separator = separator[: int(quotes[-1])]
-    separators = np.flatnonzero(separator)
+        bytes_ = bytes_[: int(quotes[-1])]
+    separators = np.flatnonzero(_is_separator(bytes_, shape))
     return np.asarray(separators[np.searchsorted(quotes, separators) % 2 == 0])
 
 

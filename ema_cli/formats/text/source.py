@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, Place, delimiter_hint
+from ema_cli.errors import Advice, DataError, Place, readable
 from ema_cli.formats.base import (
     BATCH_ROWS,
     Batch,
@@ -27,19 +27,26 @@ from ema_cli.formats.base import (
     Source,
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
+from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
+from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
-from ema_cli.formats.text.header import Header, preamble, refuse_bare_returns, refuse_foreign, split_first
+from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
-from ema_cli.notation import tidy as cells_tidy
+from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
+# Blocks within which the first time has to be found.
+SAMPLE_BLOCKS = 16
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
 LONG = 64
 # Records within which the widest one is looked for, where they may differ.
 PAD_SAMPLE = 1000
+# Bytes at the beginning that are kept, to say what may be wrong with the input.
+OPENING = 1 << 16
+# Records around a bad cell that are looked at to tell how numbers are written.
+LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -51,21 +58,33 @@ class Block:
 
 
 class TextSource(Source):
-    """A delimited text, block by block. taken: says how much of the input, packed as it may be, was read."""
+    """A delimited text, block by block.
+
+    taken: says how much of the input, packed as it may be, was read. waits: to read more may take long.
+    """
 
     kind = "text"
 
     def __init__(
-        self, reader: Reader, name: str, dialect: Dialect, taken: Callable[[], int] | None = None
+        self,
+        reader: Reader,
+        name: str,
+        dialect: Dialect,
+        taken: Callable[[], int] | None = None,
+        *,
+        waits: bool = True,
     ) -> None:
-        self.reader, self.name, self.dialect = reader, name, dialect
+        self.reader, self.name, self.dialect, self.given, self.waits = reader, name, dialect, dialect, waits
         self.rest = b""  # read, but not yet a whole record
+        self.opening = b""  # the first bytes, to be looked at again where something is wrong
         self.line = 1  # the physical line on which `rest` begins
         self.size, self.block = 0, BLOCK_BYTES
         # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
+        self.several = False  # columns are read
         self.waiting: list[Block] = []
+        self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
         self.columns = self.head.names
         self.again = self.head.again(self.dialect.notation)
@@ -75,14 +94,15 @@ class TextSource(Source):
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         head, dialect = self.head, layout
         if not isinstance(dialect, Dialect):
-            return layout.heading([self.columns[k] for k in kept_columns(self.columns, wanted)])
+            return layout.heading(kept_names(self.columns, wanted))
         if not self.dialect.header or not head.fields:
             return head.lead, b""
         if wanted.keep is None and dialect.separates_like(self.dialect):
             nameless = len(head.fields) - head.named
             return head.lead + head.text + nameless * dialect.delimiter, head.ending
         kept = kept_columns(self.columns, wanted)
-        names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
+        names = [] if wanted.file is None else [fields.quoted(wanted.file.encode(), dialect)]
+        names += [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
         return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Projection) -> pa.Schema:
@@ -95,7 +115,7 @@ class TextSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         nothing = empty_records(b"\n", len(self.columns))
-        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times, Clock()), self.name)
         keys = [np.empty(0, object) for _ in wanted.keys]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
@@ -117,6 +137,8 @@ class TextSource(Source):
             if self.ended:
                 raise self._never_closed()
             self._more()
+        before = len(lines_before(self.rest, self.dialect, self.ended))
+        refuse_documents(self.rest[before:].partition(b"\n")[0], self.opening, self.name)
         refuse_bare_returns(header, self.name)
         taken = len(header.lead) + len(header.text) + len(header.ending)
         self._consume(taken)
@@ -164,6 +186,8 @@ class TextSource(Source):
         chunk = self.reader.read(max(self.block, len(self.rest)))
         self.ended = not chunk
         self.size += len(chunk)
+        if len(self.opening) < OPENING:
+            self.opening += chunk[: OPENING - len(self.opening)]
         self.rest += chunk
 
     def _consume(self, taken: int, lines: int | None = None) -> None:
@@ -213,8 +237,7 @@ class TextSource(Source):
         line = self.line + self.rest.count(b"\n", 0, error.start)
         record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
         expected, found = len(self.columns), error.fields
-        hint = "quote fields that hold the delimiter, or name the delimiter: -d ';'"
-        hint = delimiter_hint(self.columns) or hint
+        hint = str(self.advice() or "quote fields that hold the delimiter, or correct that line")
         problem = (
             f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
         )
@@ -229,16 +252,60 @@ class TextSource(Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         undecided, found, seen = list(candidates), [], 0
+        notation = self.dialect.notation
         while undecided and seen < most and (block := self._next_block()) is not None:
             self.waiting.append(block)
             records = self._without_header(block.records).cut(0, most - seen)
             for column in list(undecided):
-                first = cells.first_value(records, column, self.dialect.notation)
-                if first is not None:
-                    undecided.remove(column)
-                    found += [column] * cells.is_number(first, self.dialect.notation)
+                first = cells.first_value(records, column, notation)
+                if first is None:
+                    continue
+                undecided.remove(column)
+                found += [column] * cells.is_number(first, notation)
+                if column not in found and not self._is_one_quoted():
+                    from ema_cli.formats.text.numerals import judge_cells
+
+                    judged = judge_cells(list(cells.cells_of(records, column)), notation)
+                    self.alike |= {column: judged} if judged is not None and judged.options else {}
             seen += len(records)
-        return Sample(sorted(found), undecided, seen)
+        return Sample(sorted(found), undecided, seen, self.alike)
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:
+        from ema_cli.formats.text.advice import advice_on_table
+
+        while not self.waits and not self.ended and len(self.opening) < OPENING:
+            self._more()
+        whole = self.ended and self.size <= OPENING
+        return advice_on_table(self.opening, whole, self.given, names) or self._advice_on_columns()
+
+    def _advice_on_columns(self) -> Advice | None:
+        """What would read the columns that look like numbers, as far as one table can be read so."""
+        options: dict[str, Advice] = {}
+        for column, advice in self.alike.items():
+            cause = f"column {readable(self.columns[column])!r}: {advice.cause}"
+            for option, value in zip(advice.options[::2], advice.options[1::2], strict=True):
+                single = option if option in ("--decimal", "--thousands") else f"{option} {value}"
+                options.setdefault(single, Advice(cause, (option, value)))
+        if not options:
+            return None
+        causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
+        return Advice(causes, tuple(part for each in options.values() for part in each.options))
+
+    def has_naive_times(self, wanted: Projection) -> bool:
+        if wanted.time is None or wanted.time_of_day is not None or wanted.time_form.unit is not None:
+            return False
+        for k in range(SAMPLE_BLOCKS):
+            if k == len(self.waiting):
+                block = self._next_block()
+                if block is None:
+                    break
+                self.waiting.append(block)
+            records = self._without_header(self.waiting[k].records)
+            times = read_times([fields.contents(records, wanted.time)], wanted.time_form, "missing")
+            there = np.ones(len(records), bool) if times.unread is None else ~times.unread
+            if there.any():
+                return bool(np.broadcast_to(times.local, len(records))[there.argmax()])
+        return True
 
     def _without_header(self, records: Records) -> Records:
         """The records but for those that are the header once more."""
@@ -249,6 +316,7 @@ class TextSource(Source):
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         reader = cells.NumberReader(wanted.values, self.dialect.notation, wanted.invalid, self.again)
+        self.several = len(wanted.values) > 1
         for block in self._blocks():
             for begin, piece in block.records.pieces(BATCH_ROWS):
                 place = partial(self._place, block)
@@ -282,10 +350,22 @@ class TextSource(Source):
         values, oddities = reader.read(records)
         times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
-        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times, clock), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
-        where = partial(place, records)
-        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+        where, cells_of = partial(place, records), partial(fields.contents, records)
+        return Batch(
+            len(records),
+            values,
+            times,
+            keys,
+            body,
+            where,
+            oddities,
+            self.taken(),
+            extra,
+            clock,
+            cells=cells_of,
+        )
 
     def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:
         def numbers(column: int) -> Floats:
@@ -299,18 +379,39 @@ class TextSource(Source):
 
     def _bad(self, error: cells.BadCellError, records: Records, place: Any) -> DataError:
         where = place(records, error.row, error.column)
-        return DataError(f"not a number: {fields.shown(error.text)}", where, self._number_hint(error.text))
+        return DataError(
+            f"not a number: {fields.shown(error.text)}", where, self._number_hint(records, error)
+        )
 
-    def _number_hint(self, text: bytes) -> str:
+    def _is_one_quoted(self) -> bool:
+        from ema_cli.formats.text.advice import is_one_quoted
+
+        return len(self.columns) == 1 and is_one_quoted(self.head.fields)
+
+    def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
-        tidy = cells_tidy(text)
-        if (
-            not self.dialect.decimal_comma
-            and tidy.count(b",") == 1
-            and cells.is_number(tidy, replace(self.dialect.notation, decimal_comma=True))
-        ):
-            return "--decimal , for numbers with a decimal comma"
-        return "--invalid missing to leave such cells out, or -c COLUMN to choose other columns"
+        from ema_cli.formats.text.advice import advice_on_comment
+        from ema_cli.formats.text.numerals import judge_cells
+
+        table = self.advice([self.columns[error.column]])
+        if table is not None and table.is_of_lines and "--ragged" not in table.options:
+            return str(table)
+        others = "correct it, or choose other columns: -c COLUMN"
+        around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
+        there = list(cells.cells_of(around, error.column))
+        if error.column == 0 and (comment := advice_on_comment(error.text, there)) is not None:
+            return str(comment)
+        if self._is_one_quoted():
+            return others
+        judged = judge_cells(there, self.dialect.notation)
+        # A word at the beginning of a line may say that the line is no row, with all that is in it.
+        whole_line = error.column == 0 and self.several and judged is not None and "--na" in judged.options
+        if whole_line:
+            return "correct that line, or take it out of the file"
+        if judged is not None and judged.options:
+            return str(judged)
+        cause = "" if judged is None else judged.cause
+        return f"{cause}; {others}" if cause else others
 
 
 def empty_records(data: bytes, columns: int) -> Records:

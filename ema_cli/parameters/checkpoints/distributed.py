@@ -259,8 +259,10 @@ def _metadata(name: str) -> tuple[dict[str, Any], dict[Any, _Part]]:
         for index, place in said.storage_data.items():
             if getattr(place, "transform_descriptors", None):
                 raise ValueError(f"{index.fqn} is stored compressed")
-            file = (folder / str(place.relative_path)).resolve()
-            if folder not in file.parents or not all(type(n) is int for n in (place.offset, place.length)):
+            file = Path(name) / str(place.relative_path)
+            if folder not in file.resolve().parents or not all(
+                type(n) is int for n in (place.offset, place.length)
+            ):
                 raise ValueError(f"{place.relative_path} lies outside the folder")
             offsets = tuple(getattr(index, "offset", None) or ())
             stored[index.fqn, offsets] = _Part(offsets, (), file, place.offset, place.length)

@@ -96,6 +96,9 @@ def check_target(target: Target, *, force: bool) -> None:
         there = [path for path in (target.single, target.index_file) if os.path.lexists(path)]
         if os.path.lexists(target.folder) and not target.folder.is_dir():
             raise FileTrouble(str(target.folder), "is no folder", "another name for -o")
+        needed = target.folder if target.index else target.folder.parent
+        if not needed.is_dir():
+            raise FileTrouble(target.name, "no such folder", f"make it first: mkdir -p {needed}")
     if there and not force:
         raise FileTrouble(str(there[0]), "exists", "--force writes over it")
 
@@ -116,9 +119,6 @@ def open_target(
     # Loaders of shards ask what wrote them.
     metadata = {"format": "pt", **metadata}
     new = not target.folder.exists()
-    if not target.folder.parent.is_dir():
-        make = f"make the folder first: mkdir -p {target.folder.parent}"
-        raise FileTrouble(target.name, "no such file or directory", make)
     temporary = temporary_path(target.folder) if new else temporary_path(target.folder / target.stem)
     with _removed_afterwards(temporary), wording(target.name):
         temporary.mkdir()

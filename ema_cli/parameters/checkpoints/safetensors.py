@@ -131,7 +131,7 @@ def _read_header(name: str) -> tuple[dict[str, Any], int, int]:
         text = raw.decode("utf-8")
         if not text.startswith("{"):
             raise ValueError("it does not begin with {")
-        header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_constant)
+        header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_number, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise FileTrouble(name, f"is no safetensors file, or its header is damaged: {error}") from error
     if not isinstance(header, dict):
@@ -143,8 +143,15 @@ def _no_safetensors(size: int) -> str:
     return "is empty" if size == 0 else "is no safetensors file, or is cut short within its header"
 
 
-def _no_constant(text: str) -> None:
+def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no JSON")
+
+
+def _whole(text: str) -> int:
+    """Sizes and places are counted from 0; −0, which Python takes for 0, is no count."""
+    if text.startswith("-"):
+        raise ValueError(f"{text} is an impossible shape or place")
+    return int(text)
 
 
 def _checked(pairs: list[tuple[str, Any]]) -> Any:

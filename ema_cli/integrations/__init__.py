@@ -1,0 +1,1 @@
+"""Callbacks for training frameworks, each imported where its framework is used."""

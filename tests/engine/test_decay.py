@@ -92,7 +92,8 @@ def test_fractions_wilder_and_time_constants() -> None:
     assert make_decay("alpha", "1/14").alpha == 1 / 14
     assert make_decay("wilder", 14).alpha == 1 / 14
     assert make_decay("tau", "1s").halflife_ns == 1e9 * math.log(2)
-    for family, given in (
+    for family, text in (
+        ("alpha", "1/0"),
         ("wilder", "2.5"),
         ("wilder", 0),
         ("tau", 5),

@@ -18,6 +18,7 @@ import numpy as np
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.clock import BadClockError, ClockReader
+from ema_cli.formats.foreign import document_error
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
@@ -30,7 +31,6 @@ LONGEST_LINE = 1 << 26
 # Objects within which one has to have members, and in which members are noticed that the first does not have.
 LOOKED_AT = 1000
 _LIST_OF_OBJECTS = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[\s*\{')
-AGAIN = "| ema-smooth --from jsonl ..."
 
 
 @dataclass(frozen=True)
@@ -166,16 +166,15 @@ class JsonSource(Source):
         """What is wrong with a line, and what the whole file may be where it is the first."""
         text = lines.text(error.row)
         line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
-        place, file = Place(self.name, line), "FILE" if self.name == "stdin" else shlex.quote(self.name)
+        place = Place(self.name, line)
         if self.waiting or self._is_later():
             return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
-        if text.startswith(b"["):
-            return DataError("this is a JSON array, not JSON lines", place, f"jq -c '.[]' {file} {AGAIN}")
+        if text.startswith(b"[") or _LIST_OF_OBJECTS.search(self.rest):
+            return document_error(self.rest, self.name)
         if text.startswith(b"{"):
-            inside = _LIST_OF_OBJECTS.search(self.rest)
-            path = f"'.{inside[1].decode()}[]'" if inside else "."
-            problem = "this is a JSON document over several lines, not JSON lines"
-            return DataError(problem, place, f"jq -c {path} {file} {AGAIN}")
+            file = "" if self.name == "stdin" else f" {shlex.quote(self.name)}"
+            problem = "this is a JSON document over several lines, not an object a line"
+            return DataError(problem, place, f"jq -c .{file} | ema-smooth --from jsonl ...")
         if text.startswith(b"<"):
             problem = "this is a page of HTML or XML, not JSON lines"
             return DataError(

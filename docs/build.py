@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,13 +86,16 @@ def draw_gallery() -> str:
     return DRAWN.sub(drawn, GALLERY.read_text())
 
 
+# What is done with a page before its picture is taken, by its name: the slider is moved as by hand.
+POSES = {"co2": 700, "runs": 480}
+
+
 def photograph(page: Path, picture: Path) -> None:
     """A picture of a page in a browser, if there is one."""
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.options import Options
         from selenium.webdriver.chrome.service import Service
-        from selenium.webdriver.common.action_chains import ActionChains
     except ImportError:
         return
     driver = shutil.which("chromedriver")
@@ -99,18 +103,32 @@ def photograph(page: Path, picture: Path) -> None:
         return
     options = Options()
     with tempfile.TemporaryDirectory() as profile:
-        for argument in (*QUIET, f"--user-data-dir={profile}", "--window-size=1000,760"):
+        for argument in (*QUIET, "--hide-scrollbars", f"--user-data-dir={profile}", "--window-size=1000,990"):
             options.add_argument(argument)
         browser = webdriver.Chrome(
             options=options, service=Service(driver)
         )  # named, or it would be downloaded
         try:
             browser.get(page.as_uri())
-            browser.implicitly_wait(10)
-            ActionChains(browser).move_by_offset(480, 320).pause(1).perform()
+            browser.execute_async_script("window.emaSmooth.ready.then(arguments[0])")
+            place = POSES.get(page.stem, 500)
+            browser.execute_script(
+                f"const slider = document.getElementById('slider'); slider.value = {place};"
+                "slider.dispatchEvent(new Event('input'))"
+            )
+            time.sleep(3)  # until the best weight is found
             browser.save_screenshot(str(picture))
+            shrink(picture)
         finally:
             browser.quit()
+
+
+def shrink(picture: Path) -> None:
+    """Store a screenshot with 128 colours, a third of its size."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(128).save(picture, optimize=True)
 
 
 # -- the reference

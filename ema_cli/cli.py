@@ -159,6 +159,7 @@ spacing, running = under("Keys and times"), under("Running")
 @spacing(
     "--newest-first", is_flag=True, help="The rows stand in falling order: smooth from the last to the first."
 )
+@spacing("--by-file", is_flag=True, help="Each input is a series of its own, in one output.")
 @spacing("--reset-gap", metavar="DURATION", help="Start afresh after a silence longer than this.")
 @running(
     "--state",
@@ -277,23 +278,10 @@ def _cluster() -> Callable[..., Tally]:
 def make_job(options: dict[str, Any]) -> Job:
     """The job that the options ask for. Raises OptionError where they don't fit together."""
     from ema_cli.average import make_average
-    from ema_cli.errors import OptionError
     from ema_cli.io.names import expanded
     from ema_cli.job import Job
 
-    if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
-        raise OptionError(
-            f"{'--chain' if options['chain'] else '--jobs'} needs --output-dir", "--output-dir DIR"
-        )
-    if options["dask"] is not None and (options["output_dir"] is None or options["jobs"] != 1):
-        problem = (
-            "--dask needs --output-dir" if options["output_dir"] is None else "--dask has jobs of its own"
-        )
-        raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
-    if options["output_dir"] is not None and options["output"] is not None:
-        raise OptionError("--output and --output-dir exclude each other", "only one of them")
-    if options["dask"] is not None and options["plot"] is not None:
-        raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
+    _check_folder_options(options)
     given = {name: value for name, value in options.items() if value != ()}
     job = Job(
         average=make_average(given, timed=bool(options["time"])),
@@ -305,15 +293,32 @@ def make_job(options: dict[str, Any]) -> Job:
         columns=options["column"],
         by=options["by"],
         **_clock_options(options),
-        only=options["only"],
-        invalid=options["invalid"],
-        digits=options["digits"],
-        state=options["state"],
-        x=options["x"],
-        newest_first=options["newest_first"],
+        **{name: options[name] for name in ("only", "invalid", "digits", "state", "x")},
+        **{name: options[name] for name in ("newest_first", "by_file")},
     )
     _ = job.notation  # raises where its options contradict each other
     return job
+
+
+def _check_folder_options(options: dict[str, Any]) -> None:
+    """Raise OptionError where options of one output and of several are mixed."""
+    from ema_cli.errors import OptionError
+
+    if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
+        raise OptionError(
+            f"{'--chain' if options['chain'] else '--jobs'} needs --output-dir", "--output-dir DIR"
+        )
+    if options["dask"] is not None and (options["output_dir"] is None or options["jobs"] != 1):
+        problem = (
+            "--dask needs --output-dir" if options["output_dir"] is None else "--dask has jobs of its own"
+        )
+        raise OptionError(problem, "--output-dir DIR --dask local:4, for four processes")
+    if options["output_dir"] is not None and options["by_file"]:
+        raise OptionError("--by-file is of one output, --output-dir makes several", "one of the two")
+    if options["output_dir"] is not None and options["output"] is not None:
+        raise OptionError("--output and --output-dir exclude each other", "only one of them")
+    if options["dask"] is not None and options["plot"] is not None:
+        raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
 
 
 def _text_options(options: dict[str, Any]) -> dict[str, Any]:

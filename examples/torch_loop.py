@@ -30,7 +30,7 @@ def restore(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    ema = ParameterEMA(model.state_dict(), decay=DECAY)
+    ema = ParameterEMA(model, decay=DECAY)
     ema.load_state_dict(state["ema"])
     return ema
 
@@ -43,7 +43,7 @@ def train(steps: int, checkpoint: Path) -> dict[str, float]:
     held_out, rest = order[: len(x) // 5], order[len(x) // 5 :]
     model = torch.nn.Sequential(torch.nn.Linear(8, 24), torch.nn.Tanh(), torch.nn.Linear(24, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
-    ema = ParameterEMA(model.state_dict(), decay=DECAY)
+    ema = ParameterEMA(model, decay=DECAY)
     theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
     theirs.update_parameters(model)  # its first call copies, which ParameterEMA has done already
 
@@ -56,14 +56,14 @@ def train(steps: int, checkpoint: Path) -> dict[str, float]:
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(model(x[batch]).squeeze(1), y[batch]).backward()
         optimizer.step()
-        ema.update(model.state_dict())
+        ema.update()
         theirs.update_parameters(model)
         if now == steps // 2:
             save(checkpoint, model, optimizer, ema)
             ema = restore(checkpoint, model, optimizer)
 
     raw = validate()
-    with ema.average_parameters(model.state_dict()):  # the tensors in it are the model's own
+    with ema.average_parameters():
         averaged = validate()
     other: dict[str, Any] = theirs.module.state_dict()
     off = max(float((ema.ema[name] - tensor).abs().max()) for name, tensor in other.items())

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 import train
 
 HERE = Path(__file__).resolve().parent
+RATES = (0.02, 0.1, 0.5)  # of the runs that are compared
 
 
 def package_file(package, *parts):
@@ -130,7 +131,8 @@ def earthquakes():
 
 
 def training_loss():
-    return {"training_loss.csv": train.log_text().encode()}
+    runs = {f"runs/rate-{rate}.csv": train.log_text(rate).encode() for rate in RATES}
+    return {"training_loss.csv": train.log_text().encode()} | runs
 
 
 def messy():
@@ -197,7 +199,9 @@ def main():
         sys.exit(1 if check(files) else 0)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        (args.out / name).write_bytes(data)
+        path = args.out / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Train a small network on the handwritten digits that scikit-learn ships, and log its loss.
 
     python train.py training_loss.csv
+    python train.py runs/rate-0.02.csv 0.02    # with another learning rate than 0.1
 
 Plain minibatch SGD on a 64-32-10 tanh network: a real log, with the noise that minibatches of 16 make.
 `val_loss` is measured every 10 steps, as training scripts do, and is empty otherwise.
@@ -46,7 +47,7 @@ def cross_entropy(log_p, y):
     return -log_p[np.arange(len(y)), y].mean()
 
 
-def train():
+def train(rate=RATE):
     """Yield (step, train_loss, val_loss or None)."""
     rng = np.random.RandomState(SEED)
     x, y = load_digits()
@@ -72,7 +73,7 @@ def train():
         d_logits /= BATCH
         d_hidden = (d_logits @ params[2].T) * (1.0 - hidden**2)
         grads = [xb.T @ d_hidden, d_hidden.sum(axis=0), hidden.T @ d_logits, d_logits.sum(axis=0)]
-        params = [p - RATE * g for p, g in zip(params, grads, strict=True)]
+        params = [p - rate * g for p, g in zip(params, grads, strict=True)]
 
         val_loss = None
         if step % VALIDATE_EVERY == 0:
@@ -80,13 +81,14 @@ def train():
         yield step, loss, val_loss
 
 
-def log_text():
+def log_text(rate=RATE):
     # Six digits: far more than the noise, far fewer than would show which BLAS did the sums.
-    rows = [f"{s},{t:.6g},{'' if v is None else f'{v:.6g}'}\n" for s, t, v in train()]
+    rows = [f"{s},{t:.6g},{'' if v is None else f'{v:.6g}'}\n" for s, t, v in train(rate)]
     return "step,train_loss,val_loss\n" + "".join(rows)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python train.py OUTPUT.csv")
-    Path(sys.argv[1]).write_text(log_text(), encoding="utf-8", newline="\n")
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python train.py OUTPUT.csv [RATE]")
+    text = log_text(float(sys.argv[2]) if sys.argv[2:] else RATE)
+    Path(sys.argv[1]).write_text(text, encoding="utf-8", newline="\n")

@@ -32,7 +32,9 @@ class Projection:
     invalid: 'error' or 'missing', for cells that are no finite number or no time. keep: columns that the
     output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
     observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
-    order_form: how times there are written; None where it holds numbers.
+    order_form: how times there are written; None where it holds numbers. file: what a column before those
+    kept is called that names the input; None: there is none. naive: the first time names no zone, so where
+    the output has types, times are written as those of a wall clock.
     notation: how cells of text are written, and which numbers stand for missing.
     """
 
@@ -47,6 +49,8 @@ class Projection:
     time_of_day: int | None = None
     order: int | None = None
     order_form: TimeForm | None = None
+    file: str | None = None
+    naive: bool = False
 
     @property
     def clocks(self) -> tuple[int, ...]:
@@ -111,22 +115,23 @@ class Clock:
 
     later: int64, how much later a time is if the second reading of an hour that comes twice is meant, else 0.
     order: float64 numbers, or int64 nanoseconds. left_out: bool, rows that have no time or place in the order
-    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. text: says
-    what stands in the cell of a row by which it is ordered.
+    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. wall:
+    int64, times as their clock shows them, where that is another than UTC. text: says what stands in the cell
+    of a row by which it is ordered.
     """
 
     later: Ints | None = None
     order: Any | None = None
     left_out: NDArray[np.bool_] | None = None
     unread: tuple[Oddity, ...] = ()
+    wall: Ints | None = None
     text: Callable[[int], str] = str
 
     def picked(self, rows: Any) -> Clock:
         """That of some rows: a slice, or places."""
-        later, order, left_out = (
-            None if part is None else part[rows] for part in (self.later, self.order, self.left_out)
-        )
-        return replace(self, later=later, order=order, left_out=left_out)
+        given = (self.later, self.order, self.left_out, self.wall)
+        later, order, left_out, wall = (None if part is None else part[rows] for part in given)
+        return replace(self, later=later, order=order, left_out=left_out, wall=wall)
 
     def saying(self, text: Callable[[int], str]) -> Clock:
         """The same with another way to say what stands in a row."""
@@ -139,8 +144,10 @@ class Batch:
 
     values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
     keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
-    missing, a column each. size: bytes of input read so far, for the progress bar. extra: as `keys`, for the
-    columns of `Projection.extra`. clock: what the columns of time and order say besides the times.
+    missing, a column each. size: bytes of input read so far, for the progress bar. restarts: (rows,) bool,
+    where the run has begun a series afresh; for observers. extra: as `keys`, for the
+    columns of `Projection.extra`. clock: what the columns of time and order say besides the times. file: of
+    several inputs the one it is from. cells: gives a column as an Arrow array, None where it was not read.
     """
 
     rows: int
@@ -151,8 +158,11 @@ class Batch:
     place: Locator
     oddities: Sequence[Oddity] = ()
     size: int = 0
+    restarts: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
+    file: str = ""
+    cells: Callable[[int], Any] | None = None
 
     @property
     def invalid(self) -> int:
@@ -260,6 +270,10 @@ class Source(Protocol):
     def settle(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
         """Hand over columns in the types of this schema, which hold what `types` said and more."""
         return
+
+    def has_naive_times(self, wanted: Projection) -> bool:  # noqa: ARG002 - where types or nothing tells
+        """Whether times stand as text and the first names no zone (read ahead)."""
+        return False
 
     def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
         """What has to stand between the last row and another part of the series, as a batch without rows."""

@@ -43,20 +43,31 @@ class ClockReader:
 
         Raises BadClockError for the first row at fault.
         """
-        wanted, times, later = self.wanted, None, None
+        wanted, times, later, wall = self.wanted, None, None, None
         order: Any | None = None
         left_out: list[Bools] = []
         unread: list[Oddity] = []
         if wanted.time is not None:
             columns = [wanted.time] if wanted.time_of_day is None else [wanted.time, wanted.time_of_day]
             read = self._times(columns, wanted.time_form, (left_out, unread))
-            times, later = read.nanoseconds, read.later
+            times, later, wall = read.nanoseconds, read.later, read.wall
+            if wanted.naive:
+                self._check_naive(read)
         if wanted.order is not None and wanted.order_form is not None:
             order = self._times([wanted.order], wanted.order_form, (left_out, unread)).nanoseconds
         elif wanted.order is not None:
             order = self._steps(wanted.order, (left_out, unread))
         out = np.logical_or.reduce(left_out) if left_out else None
-        return times, Clock(later, order, out, tuple(unread), self._text)
+        return times, Clock(later, order, out, tuple(unread), wall, self._text)
+
+    def _check_naive(self, read: Times) -> None:
+        """One column of a typed output has times of one kind."""
+        zoned = np.broadcast_to(~np.asarray(read.local), len(read.nanoseconds))
+        zoned = zoned if read.unread is None else zoned & ~read.unread
+        if zoned.any() and self.wanted.time is not None:
+            row = int(zoned.argmax())
+            problem = f"{read.texts(row)!r} names its zone, and the first time does not"
+            raise BadClockError(row, self.wanted.time, problem, "--to csv, which keeps times as they stand")
 
     def _text(self, row: int) -> str:
         columns = self.wanted.clocks if self.wanted.order is None else (self.wanted.order,)
@@ -64,7 +75,8 @@ class ClockReader:
 
     def _times(self, columns: list[int], form: TimeForm, missed: tuple[list[Bools], list[Oddity]]) -> Times:
         try:
-            read = read_times([self.cells(k) for k in columns], form, self.wanted.invalid, self._spare)
+            cells, says_missing = [self.cells(k) for k in columns], self.wanted.notation.is_missing
+            read = read_times(cells, form, self.wanted.invalid, self._spare, says_missing)
         except BadTimeError as error:
             raise BadClockError(error.row, columns[0], error.said, error.hint) from None
         if read.unread is not None:

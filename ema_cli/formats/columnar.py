@@ -190,10 +190,12 @@ class ColumnarSource(Source):
         schema = self.given
         if wanted.keep is None:
             return schema
-        return keeping(pa.schema([self._field(k) for k in wanted.keep], schema.metadata))
+        first = [] if wanted.file is None else [pa.field(wanted.file, pa.string())]
+        return keeping(pa.schema(first + [self._field(k) for k in wanted.keep], schema.metadata))
 
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
-        return layout.heading([self.label(k) for k in self._kept(wanted)])
+        first = [] if wanted.file is None else [wanted.file]
+        return layout.heading(first + [self.label(k) for k in self._kept(wanted)])
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows. Raises DataError for a column that is no number's, an infinity, or a bad time."""
@@ -202,6 +204,7 @@ class ColumnarSource(Source):
         read = sorted({*kept, *wanted.values, *wanted.keys, *wanted.clocks, *wanted.extra})
         tops = sorted({self._top(k) for k in read})
         places = tuple(Place(self.name, column=self.label(k)) for k in kept)
+        places = places if wanted.file is None else (Place(self.name), *places)
         # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
         schema = self.schema(wanted)
         first = 0
@@ -214,7 +217,8 @@ class ColumnarSource(Source):
             count = part.num_rows
             values, oddities = _values([columns[k] for k in wanted.values], count, wanted, rows)
             times, clock = _clock(columns, wanted, (values, rows))
-            batch = pa.RecordBatch.from_arrays([columns[k] for k in kept], schema=schema)
+            first_column = [] if wanted.file is None else [pa.repeat(self.name, count)]
+            batch = pa.RecordBatch.from_arrays(first_column + [columns[k] for k in kept], schema=schema)
             first += count
             yield Batch(
                 count,
@@ -227,6 +231,7 @@ class ColumnarSource(Source):
                 self.size_after(first),
                 [arrow_text.texts(columns[k], rows(0, k)) for k in wanted.extra],
                 clock,
+                cells=columns.get,
             )
 
     def _check_values(self, wanted: Projection) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
 from ema_cli.formats.settle import settled
@@ -16,10 +18,13 @@ class Parts(Source):
     """A source made of sources; the first is opened at once, the others when their turn comes.
 
     A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
+    by_file: the name of its part is the first key of each row.
     """
 
-    def __init__(self, names: Sequence[str], opener: Callable[[str], Source]) -> None:
-        self.names, self.opener = list(names), opener
+    def __init__(
+        self, names: Sequence[str], opener: Callable[[str], Source], *, by_file: bool = False
+    ) -> None:
+        self.names, self.opener, self.by_file = list(names), opener, by_file
         self.first = opener(names[0])
         while not self.first.columns and len(self.names) > 1:  # empty: not even a header
             self.first.close()
@@ -82,6 +87,9 @@ class Parts(Source):
     def notes(self) -> list[str]:
         return self._notes
 
+    def has_naive_times(self, wanted: Projection) -> bool:
+        return self.first.has_naive_times(wanted)
+
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         return self.first.header(wanted, layout)
 
@@ -96,17 +104,24 @@ class Parts(Source):
             if not part.columns:
                 continue
             if earlier is not None and (joint := earlier.joint(wanted)) is not None:
-                yield replace(joint, size=size)
+                yield self._named(replace(joint, size=size), earlier)
             earlier = part
             if part is not self.first:
                 self._acquaint(part)
             for batch in part.batches(wanted):
                 size = batch.size = batch.size + before
-                yield batch
+                yield self._named(batch, part)
             before = size
             self._unseen = part.unseen() if part is self.first else self._unseen & part.unseen()
             self._notes += part.notes()
             self.opened.pop(k).close()
+
+    def _named(self, batch: Batch, part: Source) -> Batch:
+        """The batch, and where it is from."""
+        batch.file = part.name
+        if self.by_file:
+            batch.keys = [pa.repeat(part.name, batch.rows), *batch.keys]
+        return batch
 
     def _part(self, k: int) -> Source:
         if k not in self.opened:

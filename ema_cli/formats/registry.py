@@ -130,5 +130,9 @@ def open_source(job: Job, name: str) -> Source:
 
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]) -> Sink:
     """Where the rows of `source` go, with new columns of these names."""
-    target = job.target or format_of_name(job.output) or source.text_format
-    return module_of(target).open_sink(job, out, source, wanted, names)
+    return module_of(target_of(job, source)).open_sink(job, out, source, wanted, names)
+
+
+def target_of(job: Job, source: Source) -> str:
+    """The format that the rows of `source` are written in."""
+    return job.target or format_of_name(job.output) or source.text_format

@@ -127,6 +127,10 @@ class Averages(dict[str, Any]):
         try:
             return nested[int(key) if isinstance(nested, (list, tuple)) else key]
         except (KeyError, IndexError, ValueError, TypeError):
+            # A module's names, and those that were loaded from a file, are flat.
+            below = {n.removeprefix(f"{key}."): v for n, v in self.items() if n.startswith(f"{key}.")}
+            if below:
+                return Averages(below, {name: name for name in below})
             raise KeyError(key) from None
 
     def tree(self) -> Any:

@@ -127,13 +127,14 @@ class Cell:
 class Trace:
     """One column of one series. x: (n,) float64, where its rows stand; since: (n,) float64, nanoseconds since
     its first time, where rows are spaced by time; number: (n,) float64, which row of the series each one is,
-    where it is not the next one."""
+    where it is not the next one; afresh: (n,) float64, 1 where the series begins again."""
 
     series: int
     reduced: Reduced
     x: Floats
     since: Floats | None
     number: Floats | None
+    afresh: Floats | None
 
     def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Line]:
         """These fields as lines, each with the rows that it needs alone."""
@@ -295,17 +296,25 @@ def _panels(average: Average) -> Iterator[str]:
 
 
 def _trace(recorded: Recorded, series: int, reduced: Reduced, axis: Axis) -> Trace:
-    x, since, number = reduced.x, None, None
-    if recorded.x is not None:
-        x = reduced.carried[:, 0]
-        number = reduced.carried[:, 1]
-        since = reduced.carried[:, 2] if recorded.time is not None else None
-    elif recorded.time is not None:
-        since = (x - recorded.tracks[series].first).astype(float)
-    else:
-        number = x.astype(float)
+    carried = dict(zip(recorded.carried, reduced.carried.T, strict=True))
+    since, number = carried.get("since"), carried.get("number")
+    if recorded.time is None and number is None:
+        number = reduced.x.astype(float)
+    if recorded.time is not None and since is None:
+        since = (reduced.x - recorded.tracks[series].first).astype(float)
     thinned = reduced.shift is not None and since is None
-    return Trace(series, reduced, axis.place(x), since, number if thinned else None)
+    afresh = carried.get("afresh")
+    if afresh is not None and not afresh.any():
+        afresh = None
+    x = axis.place(_places(recorded, reduced))
+    return Trace(series, reduced, x, since, number if thinned else None, afresh)
+
+
+def _places(recorded: Recorded, reduced: Reduced) -> NDArray[Any]:
+    """Where the rows stand: times, rows' numbers, or an axis of their own."""
+    column = recorded.carried.index("x") if "x" in recorded.carried else None
+    places: NDArray[Any] = reduced.x if column is None else reduced.carried[:, column]
+    return places
 
 
 def _axis(job: Job, recorded: Recorded, tracks: Sequence[dict[str, Reduced]]) -> Axis:
@@ -313,13 +322,13 @@ def _axis(job: Job, recorded: Recorded, tracks: Sequence[dict[str, Reduced]]) ->
         return Axis(clean(recorded.x), NUMBERS)
     every = [one for track in tracks for one in track.values() if len(one.x)]
     if recorded.x is not None:
-        places = np.concatenate([one.carried[:, 0] for one in every] or [np.empty(0)])
+        places = np.concatenate([_places(recorded, one) for one in every] or [np.empty(0)])
         whole = not (places[~np.isnan(places)] % DAY).any()
         return Axis(clean(recorded.x) + ("" if whole else " (UTC)"), DATES)
     if recorded.time is None:
         return Axis("row of its key" if recorded.keyed else "row", ROWS)
     time = clean(recorded.time)
-    ends = [int(one.x[at]) for one in every for at in (0, -1)]
+    ends = [int(_places(recorded, one)[at]) for one in every for at in (0, -1)]
     first, last = min(ends, default=0), max(ends, default=0)
     if job.time_unit is not None and first > -YEAR and last < YEAR:
         # Numbers that small are a stopwatch's, not a calendar's.
@@ -327,7 +336,7 @@ def _axis(job: Job, recorded: Recorded, tracks: Sequence[dict[str, Reduced]]) ->
     if 0 < last - first < MILLISECOND:
         begin = np.datetime_as_string(np.datetime64(first, "ns"))
         return Axis(f"{time} (ns after {begin})", NUMBERS, origin=first)
-    whole_days = all(not (one.x % DAY).any() for one in every)
+    whole_days = all(not (_places(recorded, one) % DAY).any() for one in every)
     return Axis(time if whole_days else f"{time} (UTC)", DATES)
 
 

@@ -107,6 +107,7 @@ def _trace(trace: Trace, arrays: _Arrays) -> dict[str, Any]:
     reduced = trace.reduced
     since = None if trace.since is None else arrays.add(trace.since)
     number = None if trace.number is None else arrays.add(trace.number)
+    afresh = None if trace.afresh is None else arrays.add(trace.afresh)
     return {
         "of": trace.series,
         "rows": reduced.rows,
@@ -114,6 +115,7 @@ def _trace(trace: Trace, arrays: _Arrays) -> dict[str, Any]:
         "x": arrays.add(trace.x),
         "since": since,
         "number": number,
+        "afresh": afresh,
         "series": [arrays.add(values) for values in reduced.values.T],
         "lonely": reduced.lonely.tolist(),
     }
@@ -135,7 +137,7 @@ def _average(chart: Chart) -> dict[str, Any]:
         "parts": parts,
         "adjust": average.adjust,
         "start": average.start,
-        "lead": 0,
+        "lead": average.time_step,
         "seed": average.seed_rows,
         "missing": average.missing,
         "fill": average.fill,

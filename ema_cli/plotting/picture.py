@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ema_cli.formats.base import Floats
 from ema_cli.plotting.chart import (
@@ -190,6 +190,9 @@ def _draw_cell(axes: Any, cell: Cell, chart: Chart, last: bool, across: int) -> 
         _draw_panel(one, panel, chart)
         if chart.look.log and panel.kind == VALUE and panel.range(log=True) is not None:
             one.set_yscale("log", nonpositive="mask")
+            # Its own labels are powers in TeX, which we leave to nobody's names.
+            one.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            one.yaxis.set_minor_formatter(NullFormatter())
         if axis.dates:
             locator = AutoDateLocator(minticks=3, maxticks=7)
             one.xaxis.set_major_locator(locator)

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
 from ema_cli.formats.base import Batch, Floats
+from ema_cli.io.atomic import shared_mode
 from ema_cli.io.streams import open_output
 from ema_cli.job import Job, Summary
 from ema_cli.plotting.chart import Chart, Look, make_chart
-from ema_cli.plotting.record import PAGE, PICTURE, Limits, Record, recorded, recorded_runs
+from ema_cli.plotting.record import PAGE, PICTURE, Limits, Record, recorded, recorded_runs, run_names
 from ema_cli.run.observer import Observer
 from ema_cli.run.selection import Selection
 
@@ -40,8 +41,7 @@ class Recorder(Observer):
 
     def begin(self, chosen: Selection) -> None:
         if self.record is None:  # the parts of a chain are one series
-            comma = self.job.decimal_comma
-            self.record = Record(self.job.average, chosen, self.limits, comma=comma)
+            self.record = Record(self.job, chosen, self.limits)
 
     def saw(self, batch: Batch, fields: Floats) -> None:
         if self.record is not None:
@@ -80,7 +80,7 @@ class Plotter(Recorder):
             chart.notes.append("the rows of this run, which goes on from a state")
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
-            self.place.enter_context(open_output(self.target)).write(data)
+            self.place.enter_context(open_output(self.target, shared_mode(self.job.inputs))).write(data)
 
 
 class Comparison:
@@ -115,23 +115,8 @@ class Comparison:
         chart = make_chart(self.job, together, runs[0].summary, self.look)
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
-            with open_output(self.target) as out:
+            with open_output(self.target, shared_mode(self.job.inputs)) as out:
                 out.write(data)
-
-
-def run_names(paths: Sequence[str]) -> list[str]:
-    """The shortest names that tell files apart: without suffixes and the folders that all are in."""
-    parts = [Path(path).parts for path in paths]
-    while len(paths) > 1 and len({part[0] for part in parts}) == 1 and min(map(len, parts)) > 1:
-        parts = [part[1:] for part in parts]
-    if len(paths) == 1:
-        parts = [part[-1:] for part in parts]
-    # Files of one name in folders of their own are called by these.
-    if len({part[-1] for part in parts}) == 1 and min(map(len, parts)) > 1:
-        return ["/".join(part[:-1]) for part in parts]
-    names = ["/".join(part) for part in parts]
-    bare = [re.sub(r"(\.[A-Za-z]\w{0,6}){1,2}$", "", name) or name for name in names]
-    return bare if len(set(bare)) == len(bare) else names
 
 
 def tell_and_draw(chart: Chart, target: str, note: Note) -> bytes | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.formats.base import Batch, Floats, Ints
+from ema_cli.job import Job
 from ema_cli.keys import KeyTable
 from ema_cli.plotting.reduce import ROWS_A_BUCKET, Along, Reduced, Reducer
 from ema_cli.plotting.steps import Steps
@@ -47,6 +50,22 @@ PICTURE = Limits(keys=12, columns=12, cells=48, rows=16_384, least=1024)
 PAGE = Limits(keys=500, columns=200, cells=20_000, rows=200_000, least=64)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where rows stand, (rows,) each. times: nanoseconds; steps: on an axis of its own, NaN where unknown;
+    afresh: 1 where the series begins again."""
+
+    times: Ints | None = None
+    steps: Floats | None = None
+    afresh: Floats | None = None
+
+    def of(self, rows: Any) -> Places:
+        """Those of some rows."""
+        return Places(
+            *(None if part is None else part[rows] for part in (self.times, self.steps, self.afresh))
+        )
+
+
 @dataclass
 class Track:
     """The rows of one key, or of one run, in each column by its name. first: its first time."""
@@ -58,8 +77,9 @@ class Track:
     _along: float = 0.0
     _last: float = field(default=float("nan"))
 
-    def add(self, times: Ints | None, steps: Floats | None, series: Floats) -> None:
+    def add(self, places: Places, series: Floats) -> None:
         """More rows. series: (rows, columns, width), in the order of the reducers."""
+        times, steps = places.times, places.steps
         if times is not None and not self.rows:
             self.first = int(times[0])
         numbers = np.arange(self.rows + 1, self.rows + 1 + len(series))
@@ -69,6 +89,8 @@ class Track:
             x, carried = self._unrolled(steps), [steps, numbers.astype(float)]
             if times is not None:
                 carried.append((times - self.first).astype(float))
+        if places.afresh is not None:
+            carried.append(places.afresh)
         self.rows += len(series)
         for k, reducer in enumerate(self.reducers.values()):
             own = series[:, k]
@@ -93,19 +115,31 @@ class Record:
     within the key, from 1; with an axis of its own that is carried along, and the time since the first.
     """
 
-    def __init__(self, average: Average, chosen: Selection, limits: Limits, *, comma: bool = False) -> None:
-        self.average, self.limits = average, limits
+    def __init__(self, job: Job, chosen: Selection, limits: Limits) -> None:
+        self.average, self.limits, self.by_file = job.average, limits, job.by_file
         self.key_names, self.all_columns = chosen.keys, len(chosen.smoothed)
-        self.time, self.x = chosen.time, chosen.x
+        self.time = chosen.time
+        # Along the time is what it is without being asked.
+        self.x = None if chosen.wanted.extra == (chosen.wanted.time,) else chosen.x
         self.keys = KeyTable() if chosen.keys else None
-        self.steps = None if chosen.x is None else Steps(chosen.x, comma)
+        self.steps = None if self.x is None else Steps(self.x, job.decimal_comma)
+        self.restarts = job.late == "restart"
         most = limits.columns
         if chosen.keys:
             most = min(most, max(1, limits.cells // limits.keys))
         self.columns = list(_distinct(chosen.smoothed[:most]))
-        self.fields = len(average.names(""))
+        self.fields = len(job.average.names(""))
         self.tracks: list[Track] = []
         self.rows = 0
+
+    @property
+    def carried(self) -> list[str]:
+        """What goes along with each row, in this order."""
+        timed = self.time is not None
+        out = []
+        if self.steps is not None or (timed and self.restarts):
+            out += ["x", "number"] + ["since"] * timed
+        return out + ["afresh"] * self.restarts
 
     def __getstate__(self) -> dict[str, Any]:
         """Between processes go the rows that are kept and the keys' names."""
@@ -123,15 +157,13 @@ class Record:
         """The rows of a batch with their new fields, (rows, new columns)."""
         if not batch.rows:
             return
-        steps = None if self.steps is None else self.steps.read(batch)
+        places = self._places(batch)
         for slot, rows in self._rows_of_keys(batch):
-            times = None if batch.times is None else batch.times[rows]
-            own = None if steps is None else steps[rows]
             series = self._series(batch.values[rows], fields[rows])
             self.rows += len(series)
             track = self._track(slot)
             self._settle([track])
-            track.add(times, own, series)
+            track.add(places.of(rows), series)
 
     def settle(self) -> None:
         """Give every track its share of what there is room for."""
@@ -142,18 +174,33 @@ class Record:
         if self.keys is None or not self.tracks:
             return [track.name for track in self.tracks]
         texts = [column[: self.limits.keys].to_pylist() for column in self.keys.texts()]
-        return [", ".join(map(_text, key)) for key in zip(*texts, strict=True)]
+        keys = [list(map(_text, key)) for key in zip(*texts, strict=True)]
+        if not self.by_file:
+            return [", ".join(key) for key in keys]
+        files = list(dict.fromkeys(key[0] for key in keys))
+        called = dict(zip(files, run_names(files), strict=True))
+        return [": ".join(filter(None, [called[key[0]], ", ".join(key[1:])])) for key in keys]
 
     def notes(self) -> list[str]:
         """What of the table is left out."""
         out = []
         if self.many_keys > self.limits.keys:
-            out.append(f"the first {self.limits.keys} of {self.many_keys:,} keys")
+            what = "files" if self.by_file else "keys"
+            out.append(f"the first {self.limits.keys} of {self.many_keys:,} {what}")
         if len(self.columns) < self.all_columns:
             out.append(f"the first {len(self.columns)} of {self.all_columns:,} columns")
         if self.steps is not None and self.steps.unread:
             out.append(f"all rows but {self.steps.unread:,} that have no {self.x}")
         return out
+
+    def _places(self, batch: Batch) -> Places:
+        steps = None if self.steps is None else self.steps.read(batch)
+        if not self.restarts:
+            return Places(batch.times, steps)
+        if steps is None and batch.times is not None:
+            steps = batch.times.astype(float)  # which may go back
+        afresh = np.zeros(batch.rows) if batch.restarts is None else batch.restarts.astype(float)
+        return Places(batch.times, steps, afresh)
 
     def _rows_of_keys(self, batch: Batch) -> Iterator[tuple[int, Any]]:
         """Which rows of a batch belong to which of the keys drawn."""
@@ -179,7 +226,7 @@ class Record:
         return out
 
     def _track(self, slot: int) -> Track:
-        carried = 0 if self.steps is None else 2 + (self.time is not None)
+        carried = len(self.carried)
         while len(self.tracks) <= slot:
             reducers = {name: Reducer(1 + self.fields, 2, carried) for name in self.columns}
             self.tracks.append(Track("", reducers))
@@ -204,6 +251,7 @@ class Recorded:
     columns: list[str]
     tracks: list[Track]
     notes: list[str]
+    carried: list[str]
     runs: bool = False
     time: str | None = None
     x: str | None = None
@@ -220,17 +268,10 @@ def recorded(record: Record) -> Recorded:
     record.settle()
     for track, name in zip(record.tracks, record.names(), strict=True):
         track.name = name
-    dates = record.steps is not None and record.steps.dates
-    keyed = bool(record.key_names)
     return Recorded(
-        record.average,
-        record.columns,
-        record.tracks,
-        record.notes(),
-        time=record.time,
-        x=record.x,
-        dates=dates,
-        keyed=keyed,
+        *(record.average, record.columns, record.tracks, record.notes(), record.carried, record.by_file),
+        *(record.time, record.x, record.steps is not None and record.steps.dates),
+        keyed=bool(record.key_names) and not record.by_file,
     )
 
 
@@ -252,7 +293,22 @@ def recorded_runs(runs: Sequence[tuple[str, Record]], limits: Limits) -> Recorde
         for reducer in track.reducers.values():
             reducer.buckets = limits.buckets(rows, len(tracks), len(columns) * width)
     dates = first.steps is not None and first.steps.dates
-    return Recorded(first.average, columns, tracks, notes, runs=True, time=first.time, x=first.x, dates=dates)
+    return Recorded(*(first.average, columns, tracks, notes, first.carried, True, first.time, first.x, dates))
+
+
+def run_names(paths: Sequence[str]) -> list[str]:
+    """The shortest names that tell files apart: without suffixes and the folders that all are in."""
+    parts = [Path(path).parts for path in paths]
+    while len(paths) > 1 and len({part[0] for part in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [part[1:] for part in parts]
+    if len(paths) == 1:
+        parts = [part[-1:] for part in parts]
+    # Files of one name in folders of their own are called by these.
+    if len({part[-1] for part in parts}) == 1 and min(map(len, parts)) > 1:
+        return ["/".join(part[:-1]) for part in parts]
+    names = ["/".join(part) for part in parts]
+    bare = [re.sub(r"(\.[A-Za-z]\w{0,6}){1,2}$", "", name) or name for name in names]
+    return bare if len(set(bare)) == len(bare) else names
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:

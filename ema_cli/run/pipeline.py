@@ -10,23 +10,26 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Batch, Floats, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
-from ema_cli.formats.registry import open_sink, open_source
+from ema_cli.formats.registry import FORMATS, open_sink, open_source, target_of
+from ema_cli.io.atomic import shared_mode
 from ema_cli.io.spool import spool
 from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.newest_first import Backwards, refuse_pipes
 from ema_cli.run.observer import SILENT, Observer
-from ema_cli.run.order import LateError, spread
+from ema_cli.run.order import Admitted, LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
 from ema_cli.run.selection import Selection, check_seen, nothing_to_smooth, select
+from ema_cli.run.suspicions import Suspicions
 
 
 def run(job: Job, watcher: Observer = SILENT) -> Summary:
@@ -58,6 +61,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             return pass_through(job, source)
         memory.header = source.columns
         memory.check(chosen)
+        chosen = _with_kind_of_times(job, source, chosen)
         notes, back = RowNotes(job, chosen), None
         if job.newest_first:
             again = partial(_again, job, chosen, start)
@@ -68,7 +72,7 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             memory.alphas = find_alphas(memory.job, chosen, rows)
         work = Work(job, chosen, memory, notes)
         work.is_first = before is None
-        watcher.begin(chosen)
+        watcher = _OfAdmitted(work, watcher)
         if back is not None:
             source.close()
             work.fold_backwards(back, watcher)
@@ -80,11 +84,18 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         return work.summary
 
 
+def _with_kind_of_times(job: Job, source: Source, chosen: Selection) -> Selection:
+    """What is chosen, and whether times that another format gets have no zone."""
+    if FORMATS[target_of(job, source)].module == source.kind or not source.has_naive_times(chosen.wanted):
+        return chosen
+    return replace(chosen, wanted=replace(chosen.wanted, naive=True))
+
+
 @contextmanager
 def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -> Iterator[None]:
     """Everything is written when the block begins, and in its place when it ends."""
     job, chosen = work.job, work.chosen
-    with open_output(job.output) as out:
+    with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, chosen.wanted, chosen.new)
         reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
         opened.pop_all()  # from here on the source is closed by whoever reads it
@@ -107,13 +118,16 @@ class Work:
         self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
         self.notes = notes
+        self.suspicions = Suspicions(job, chosen.columns)
         self.back: Backwards | None = None
+        self.admitted: Admitted | None = None
         self.written, self.is_first = 0, True
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
         """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
         above it."""
         self.written += batch.rows
+        self.suspicions.saw(batch)
         if self.back is not None:
             return self.back.write(batch, writer)
         fields = self.fields(batch)
@@ -144,7 +158,7 @@ class Work:
             self.back.check_all(self.written)
         if self.is_first:
             check_seen(source)
-        self.summary.notes += [*source.notes(), *self.notes.notes()]
+        self.summary.notes += [*source.notes(), *self.notes.notes(), *self.suspicions.notes]
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
@@ -174,6 +188,7 @@ class Work:
         except BackwardsTimeError as error:
             raise LateError(admitted.place(error.row)) from None
         admitted.accept()
+        self.admitted = admitted
         self.notes.saw(batch, admitted.late)
         return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)
 
@@ -187,10 +202,41 @@ class Work:
         return self.notes.error(batch, row)
 
 
+class _OfAdmitted(Observer):
+    """Begins, and passes on the rows that are in the averages and where these began afresh."""
+
+    def __init__(self, work: Work, watcher: Observer) -> None:
+        self.work, self.watcher = work, watcher
+        watcher.begin(work.chosen)
+
+    def saw(self, batch: Batch, fields: Floats) -> None:
+        admitted = self.work.admitted
+        if admitted is None or admitted.there is None:
+            known = batch if admitted is None else replace(batch, restarts=admitted.restarts)
+            self.watcher.saw(known, fields)
+            return
+        rows, there = admitted.rows, pa.array(admitted.there)
+        kept = replace(
+            batch,
+            rows=rows.count,
+            values=rows.values,
+            times=rows.times,
+            keys=rows.keys,
+            restarts=admitted.restarts,
+        )
+        kept.extra = [column.take(there) for column in batch.extra]
+        self.watcher.saw(kept, fields[admitted.there])
+
+    def end(self, summary: Summary) -> None:
+        self.watcher.end(summary)
+
+
 def open_inputs(job: Job) -> Source:
     """The rows of all inputs, one after another."""
     opener = partial(open_source, job)
-    return opener(job.inputs[0]) if len(job.inputs) == 1 else Parts(job.inputs, opener)
+    if len(job.inputs) == 1 and not job.by_file:
+        return opener(job.inputs[0])
+    return Parts(job.inputs, opener, by_file=job.by_file)
 
 
 def pass_through(job: Job, source: Source) -> Summary:
@@ -198,7 +244,7 @@ def pass_through(job: Job, source: Source) -> Summary:
     wanted = Projection(())
     has_records = bool(source.columns) or source.open_ended
     batches = list(_until_rows(source.batches(wanted) if has_records else iter(()), source))
-    with open_output(job.output) as out:
+    with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, wanted, [])
         for batch in batches:
             sink.write(batch, batch.values)

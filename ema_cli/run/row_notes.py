@@ -21,6 +21,7 @@ class RowNotes:
         self.unread: dict[int, tuple[int, Place, str]] = {}
         self.invalid: dict[int, tuple[int, Place, str]] = {}
         self.late = 0
+        self.file = ""
         self.first_late = ""
 
     @property
@@ -31,6 +32,7 @@ class RowNotes:
 
     def saw(self, batch: Batch, late: NDArray[np.int64] | None) -> None:
         """A batch has been folded. late: which rows of it, in order, go back."""
+        self.file = batch.file if batch.rows else self.file
         for oddity in batch.clock.unread:
             _count(self.unread, oddity, batch)
         for oddity in batch.oddities:
@@ -74,7 +76,13 @@ class RowNotes:
             if self.job.newest_first:
                 hint = "no --newest-first: the rows stand in rising order"
             return DataError(f"{what} backwards", batch.place(row, column), hint)
+        if row == 0 and batch.file != self.file:
+            hint = "--by-file, if each file is a series of its own"
+            return DataError(f"{what} backwards", batch.place(row, column), hint)
         name = self.chosen.order or self.job.time
+        if wanted.order is not None:
+            hint = "--late restart if the series begins afresh there, --late skip to leave late rows out, or "
+            return DataError(f"{what} backwards", batch.place(row, column), f"{hint}sort the rows by {name}")
         hint = f"sort the rows by {name}"
         hint += "" if wanted.keys else ", or name the key column with --by where several series interleave"
         return DataError(f"{what} backwards", batch.place(row, column), hint)

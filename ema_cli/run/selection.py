@@ -15,6 +15,7 @@ from ema_cli.job import Job
 from ema_cli.times.form import TimeForm
 
 SHOWN = 20  # columns listed in a message
+FILE = "file"  # what the input's name is called as a key
 SAMPLE = 1000  # rows within which a column's first value must lie for it to be chosen by default
 
 
@@ -25,6 +26,7 @@ class Selection:
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
     left_out: columns that look like numbers, but are not read as such.
     further: names of columns beside the table's own, and whether they are keys, by their places.
+    columns: all of the table's.
     """
 
     wanted: Projection
@@ -37,6 +39,7 @@ class Selection:
     order: str | None = None
     further: tuple[tuple[str, bool], ...] = ()
     left_out: tuple[tuple[str, Advice], ...] = ()
+    columns: Sequence[str] = ()
 
 
 Select = Callable[..., "Selection | None"]
@@ -123,17 +126,19 @@ def select(
     keep, extra = kept if job.only else None, () if x is None else (x,)
     order_form = form if order_is_time else None
     wanted = Projection(
-        tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form
+        *(tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form),
+        file=FILE if job.only and job.by_file else None,
     )
     smoothed = [source.label(k) for k in values]
     new = [name for column in smoothed for name in job.average.names(column)]
-    _check_new(new, columns if keep is None else [source.label(k) for k in keep], source.name)
+    others = columns if keep is None else [source.label(k) for k in keep]
+    _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
     alike = tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items())
     at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
     used = sorted({*values, *keys, *wanted.clocks, *extra})
     further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
-    by = [source.label(k) for k in keys]
-    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike)
+    by = [*([FILE] * job.by_file), *(source.label(k) for k in keys)]
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike, columns)
 
 
 def _places(

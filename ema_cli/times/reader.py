@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -40,12 +40,15 @@ _ENDS_IN_ZONE = re.compile(rb"(?:Z|[ T][^ T]*[+-][0-9:]+)$")
 class Times:
     """nanoseconds: since 1970-01-01 UTC, of each row. unread: rows without a time, to be left out; None where
     all have one. later: in the hour that comes twice, how much later the second reading is, else 0; None
-    where there is no such row. texts: says what stands in a row."""
+    where there is no such row. texts: says what stands in a row. wall: nanoseconds of the clocks that times
+    name no zone of, where those are not UTC. local: which name none, or whether all do."""
 
     nanoseconds: Ints
     unread: Bools | None = None
     later: Ints | None = None
     texts: Callable[[int], str] = str
+    wall: Ints | None = None
+    local: bool | Bools = False
 
 
 class BadTimeError(ValueError):
@@ -84,6 +87,7 @@ def read_times(
     form: TimeForm,
     invalid: str = "error",
     spare: Callable[[], Bools] | None = None,
+    is_missing: Callable[[bytes], bool] = (lambda cell: not cell),
 ) -> Times:
     """Times from one Arrow array, or from two that are date and time of day.
 
@@ -92,7 +96,8 @@ def read_times(
     own unit. Ints, floats and decimals need one: a float is rounded to the nearest nanosecond.
 
     invalid: `missing`: what is no time is marked as unread. spare: says which rows need no time, (n,) bool:
-    a missing one there is no error but marked as unread; asked only where one is.
+    a missing one there is no error but marked as unread; asked only where one is. is_missing: tells further
+    spellings of missing.
     Raises BadTimeError for the first cell that is missing, no time, out of int64's range or finer than a
     nanosecond.
     """
@@ -101,13 +106,13 @@ def read_times(
         return Times(np.empty(0, np.int64))
     times, bad = _in_zone(_parsed(column, form), form.zone)
     if bad is None:
-        return times
+        return replace(times, texts=partial(text_of, column))
     if invalid == "error":
-        wrong = bad if spare is None else bad & ~(_missing(column) & spare())
+        wrong = bad if spare is None else bad & ~_says_missing(column, bad & spare(), is_missing)
         if wrong.any():
             raise explain(column, int(wrong.argmax()), form)
     nanoseconds = np.where(bad, 0, times.nanoseconds)
-    return Times(nanoseconds, bad, times.later, partial(text_of, column))
+    return replace(times, nanoseconds=nanoseconds, unread=bad, texts=partial(text_of, column))
 
 
 def _as_one(columns: Sequence[Any]) -> Any:
@@ -155,6 +160,15 @@ def _missing(column: Any) -> Bools:
     if pa.types.is_floating(column.type):
         null = null | np.isnan(column.to_numpy(zero_copy_only=False))
     return null
+
+
+def _says_missing(column: Any, rows: Bools, is_missing: Callable[[bytes], bool]) -> Bools:
+    """Which of these rows are empty or say that they are missing."""
+    missing = _missing(column) & rows
+    if _is_text(column.type):
+        for row in np.flatnonzero(rows & ~missing).tolist():
+            missing[row] = is_missing(text_of(column, row).encode())
+    return missing
 
 
 # -- by type
@@ -264,7 +278,7 @@ def _in_zone(parsed: Parsed, zone: str | None) -> tuple[Times, Bools | None]:
     """The instants, and which rows have none."""
     bad = parsed.bad if parsed.bad is not None and parsed.bad.any() else None
     if zone is None or not np.any(parsed.local):
-        return Times(parsed.nanoseconds), bad
+        return Times(parsed.nanoseconds, local=parsed.local), bad
     which = np.broadcast_to(parsed.local, len(parsed.nanoseconds))
     which = which if bad is None else which & ~bad
     found = _zone(zone).instants(parsed.nanoseconds[which])
@@ -277,7 +291,7 @@ def _in_zone(parsed: Parsed, zone: str | None) -> tuple[Times, Bools | None]:
     if found.lost.any():
         bad = np.zeros(len(out), bool) if bad is None else bad.copy()
         bad[which] |= found.lost
-    return Times(out, None, later), bad
+    return Times(out, None, later, wall=parsed.nanoseconds, local=parsed.local), bad
 
 
 # -- what is wrong

@@ -54,3 +54,26 @@ def test_torch_loop_agrees_with_averaged_model(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is optional, and 200 MB")
     out = run(tmp_path, str(ROOT / "examples" / "torch_loop.py"), "--steps", "400")
     assert float(out.split()[-1]) <= 1e-6
+
+
+def test_a_length_chosen_afterwards_is_better_than_the_last_parameters_and_every_fixed_decay(
+    tmp_path: Path,
+) -> None:
+    out = run(tmp_path, str(ROOT / "examples" / "choose_length.py"), "--seeds", "3", "--keep", "kept")
+    assert out.splitlines()[-1] == "the chosen length is better than all of them in 3 of 3"
+    assert out.count("<- best") == 1
+    kept = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert {"snap-3000-0.05.safetensors", "snap-3000-0.1.safetensors", "ema-0.25.npz"} <= kept
+
+
+def test_digits_averages_do_better_and_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is optional, and 200 MB")
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
+    pytest.importorskip("matplotlib", reason="pictures are of the extra [plot]")
+    arguments = ["--seeds", "1", "--steps", "400", "--plot", "digits.png"]
+    out = run(tmp_path, str(ROOT / "examples" / "digits.py"), *arguments)
+    _, raw, averaged, *_ = next(line for line in out.splitlines() if line.startswith("mean")).split()
+    assert float(averaged) < float(raw)
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "digits.trend.csv").open(newline="") as file:
+        assert set(next(csv.reader(file))) >= {"loss_ema", "loss_averaged_ema"}

@@ -36,11 +36,13 @@ def test_every_command_draws(command: str, tmp_path: Path) -> None:
     if "--plot -" not in command and ".html" not in command:
         pytest.importorskip("matplotlib")
     said = build.run(command, tmp_path, build.prepare(tmp_path))
-    assert (tmp_path / "trend.csv").stat().st_size > 10_000
+    written = [*tmp_path.glob("trend.csv"), *tmp_path.glob("smooth/*.csv")]
+    assert len(written) == (3 if "--output-dir" in command else 1)
+    assert min(path.stat().st_size for path in written) > 10_000
     if "--plot -" in command:
         assert f"```text\n{said}```" in build.GALLERY.read_text()
         return
-    assert said == ""
+    assert said == ("ema-smooth: smooth: 3 of 3 files written, 6,000 rows\n" if len(written) > 1 else "")
     (picture,) = [path for path in tmp_path.iterdir() if path.suffix in (".png", ".svg", ".html")]
     if picture.suffix == ".html":
         assert 80_000 < picture.stat().st_size < 1_000_000

@@ -253,6 +253,49 @@ def test_each_key_has_its_own_trend(browser: Any, shop: Workshop) -> None:
         close(trend(browser, 0, series), [float(value or "nan") for key, _, value in cells if key == name])
 
 
+UNSORTED = "t,x\n" + "".join(
+    f"{t},{x}\n" for x, t in enumerate([1, 2, 3, 5, 8, 4, 9, 10, 2, 3, 4, 7, 11, 12, 5, 13], 3)
+)
+
+
+@pytest.mark.parametrize("late", ["skip", "restart"])
+@pytest.mark.parametrize("clock", [(*TIMES, "--halflife", "3s"), ("--order", "t", "--alpha", "0.3")])
+def test_rows_that_come_late_are_left_out_or_begin_afresh(
+    browser: Any, shop: Workshop, late: str, clock: tuple[str, ...]
+) -> None:
+    shop.write("x.csv", UNSORTED)
+    options = ("x.csv", "-c", "x", *clock, "--late", late)
+    if "NotImplementedError" in shop.run(*options, code=None).err:
+        pytest.skip("the engine does not restart yet")
+    expected = trends_of(shop, *options, "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    close(trend(browser), [value for value in expected if not math.isnan(value)])
+    assert len(trend(browser)) == (16 if late == "restart" else 10)
+
+
+def test_rows_from_the_newest_on_are_smoothed_from_the_oldest(browser: Any, shop: Workshop) -> None:
+    shop.write("x.csv", "x\n" + "".join(f"{row * row}\n" for row in range(30)))
+    expected = trends_of(shop, "x.csv", "--alpha", "0.3", "--newest-first", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    close(trend(browser), expected[::-1])
+
+
+def test_files_are_runs_in_one_output_too(browser: Any, shop: Workshop) -> None:
+    if b"--by-file" not in shop.run("--help").out:
+        pytest.skip("--by-file is not here yet")
+    runs(shop)
+    files = ["lr-0.1.csv", "lr-0.3.csv", "base.csv"]
+    options = ("-c", "loss", "--x", "step", "--by-file", "--decay", "0.9")
+    expected = trends_of(shop, *files, *options, "--plot", "x.html", column="loss")
+    show(browser, shop.folder / "x.html")
+    assert browser.execute_script("return [emaSmooth.page.names, emaSmooth.page.runs]") == [
+        ["lr-0.1", "lr-0.3", "base"],
+        True,
+    ]
+    found = [value for series in range(3) for value in trend(browser, 0, series)]
+    close(found, expected)
+
+
 # -- the errors, and the best weight
 
 

@@ -83,7 +83,7 @@ def test_a_spike_among_a_million_rows_is_drawn(shop: Workshop) -> None:
     from ema_cli.plotting.record import PICTURE, Record, recorded
 
     average = make_average({"alpha": "0.5"}, timed=False)
-    record = Record(average, _chosen(), PICTURE)  # type: ignore[arg-type]
+    record = Record(Job(average), _chosen(), PICTURE)  # type: ignore[arg-type]
     for begin in range(0, 1_000_000, 50_000):
         values = np.zeros((50_000, 1))
         if begin == 350_000:
@@ -242,15 +242,19 @@ def steps(shop: Workshop) -> None:
     )
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow", "jsonl"])
 def test_a_step_is_the_axis_and_is_not_smoothed(shop: Workshop, suffix: str) -> None:
     steps(shop)
-    if suffix != "csv":
+    if suffix == "jsonl":
+        lines = [line.split(",") for line in shop.read("log.csv").decode().splitlines()[1:]]
+        rows = (f'{{"step": {step}, "when": "{when}", "loss": {loss}}}\n' for step, when, loss in lines)
+        shop.write("log.jsonl", "".join(rows))
+    elif suffix != "csv":
         table = pyarrow.csv.read_csv(shop.folder / "log.csv")
         write = pq.write_table if suffix == "parquet" else feather.write_feather
         write(table, str(shop.folder / f"log.{suffix}"))
     done = shop.run(f"log.{suffix}", "--alpha", "0.2", "--x", "step", "--plot", "-", "--to", "csv")
-    assert done.out.splitlines()[0] == b"step,when,loss,loss_ema"
+    assert done.out.splitlines()[0].endswith(b"loss,loss_ema")
     assert re.search(r"\n +0 +step +990\n", done.err)
     done = shop.run(
         f"log.{suffix}", "-c", "loss", "--alpha", "0.2", "--x", "when", "--plot", "-", "--to", "csv"
@@ -259,11 +263,9 @@ def test_a_step_is_the_axis_and_is_not_smoothed(shop: Workshop, suffix: str) -> 
 
 
 def test_a_step_that_goes_back_is_drawn_there_and_a_spike_in_it_is_kept() -> None:
-    from ema_cli.average import make_average
-    from ema_cli.plotting.record import PICTURE, Track
+    from ema_cli.plotting.record import PICTURE, Places, Track
     from ema_cli.plotting.reduce import Reducer
 
-    assert make_average({"alpha": "0.5"}) is not None
     track = Track("", {"x": Reducer(1, PICTURE.rows // 4, 2)})
     count = 300_000
     step = np.concatenate([np.arange(count), np.arange(count // 2, count)]).astype(float)
@@ -271,7 +273,7 @@ def test_a_step_that_goes_back_is_drawn_there_and_a_spike_in_it_is_kept() -> Non
     values[count + 1000] = 7.0
     for begin in range(0, len(step), 50_000):
         piece = slice(begin, begin + 50_000)
-        track.add(None, step[piece], values[piece])
+        track.add(Places(None, step[piece]), values[piece])
     reduced = track.reducers["x"].result()
     assert len(reduced.x) < 20_000
     (at,) = np.flatnonzero(reduced.values[:, 0] == 7.0)
@@ -360,6 +362,23 @@ def test_runs_are_drawn_in_one_picture_and_their_outputs_are_as_ever(
         assert (shop.folder / target).stat().st_size > 5000
 
 
+def test_by_file_the_files_are_runs_of_one_output(shop: Workshop) -> None:
+    if b"--by-file" not in shop.run("--help").out:
+        pytest.skip("--by-file is not here yet")
+    files = make_runs(shop)
+    options = ("--by-file", "--decay", "0.9", "--x", "step")
+    plain = shop.run(*files, *options)
+    done = shop.run(*files, *options, "--plot", "-")
+    assert done.out == plain.out
+    assert "* a  + b  x c" in done.err
+    assert done.err.startswith("3 runs, decay 0.9")
+    assert re.search(r"0 +step +690", done.err)
+    shop.write("one.csv", "key,y\n" + "k,1\nl,2\n" * 5)
+    shop.write("two.csv", "key,y\n" + "k,1\n" * 5)
+    done = shop.run("one.csv", "two.csv", "--by-file", "--by", "key", "--decay", "0.9", "--plot", "-")
+    assert "* one: k  + one: l  x two: k" in done.err
+
+
 def test_relative_begins_every_run_at_nought(shop: Workshop) -> None:
     for name, begin in (("a", 1000), ("b", 5000)):
         shop.write(f"{name}.csv", "step,y\n" + "".join(f"{begin + row},{row}\n" for row in range(90)))
@@ -389,7 +408,7 @@ def test_a_bad_run_is_said_and_the_others_are_drawn(shop: Workshop) -> None:
 
 
 def test_runs_are_called_by_what_tells_them_apart() -> None:
-    from ema_cli.plotting.plot import run_names
+    from ema_cli.plotting.record import run_names
 
     assert run_names(["runs/a/log.csv", "runs/b/log.csv"]) == ["a", "b"]
     assert run_names(["x/lr-0.1.csv", "x/lr-0.01.csv.gz"]) == ["lr-0.1", "lr-0.01"]

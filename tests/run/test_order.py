@@ -137,6 +137,12 @@ MODES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "steps, skipped, decay": ({"alpha": ["0.3"], "missing": "decay"}, {"order": "step", "late": "skip"}),
     "steps by key": ({"span": ["5"], "fill": True}, {"order": "step", "late": "skip", "by": ("k",)}),
     "clock by key": ({"halflife": ["20min"], "fill": True}, ZONED | {"by": ("k",), "late": "skip"}),
+    "steps, afresh": ({"span": ["5"], "std": True}, {"order": "step", "late": "restart"}),
+    "steps by key, afresh": (
+        {"alpha": ["0.3"], "missing": "decay", "adjust": True, "fill": True},
+        {"order": "step", "late": "restart", "by": ("k",)},
+    ),
+    "clock by key, afresh": ({"halflife": ["20min"]}, ZONED | {"by": ("k",), "late": "restart"}),
     "clock": ({"halflife": ["20min"], "adjust": True}, ZONED | {"late": "skip"}),
 }
 
@@ -244,3 +250,66 @@ def test_options_that_do_not_fit_together(shop: Workshop, options: list[str], sa
     done = shop.run("m.csv", *weight, *options, code=2)
     assert says in done.err
     assert done.out == b""
+
+
+def test_times_of_a_text_keep_their_kind_in_parquet(shop: Workshop) -> None:
+    """Without a zone they are a wall clock's, as they stand; one column can't hold both kinds."""
+    options = ["-c", "v", "--time", "t", "--halflife", "1h", "-o", "o.parquet"]
+    shop.write("m.csv", "t,v\n,\n2021-10-31 02:30,1\n2021-10-31 02:30,2\nx,3\n")
+    shop.run("m.csv", *options, "--time-zone", "Europe/Berlin", "--invalid", "missing")
+    found = pq.read_table(shop.folder / "o.parquet")
+    assert found.schema.field("t").type == pa.timestamp("ns")
+    assert found["t"].cast(pa.string()).to_pylist() == [None, *["2021-10-31 02:30:00.000000000"] * 2, None]
+    assert found["v_ema"].to_pylist() == [None, 1.0, 1.5, None]
+    shop.write("z.csv", "t,v\n2021-10-31T02:30Z,1\n2021-10-31T03:30+00:00,2\n")
+    shop.run("z.csv", *options)
+    assert pq.read_table(shop.folder / "o.parquet").schema.field("t").type == pa.timestamp("ns", "UTC")
+    shop.write("b.csv", "t,v\n2021-10-31 02:30,1\n2021-10-31T03:30Z,2\n")
+    failed = shop.run("b.csv", *options, code=1)
+    assert "b.csv, line 3, column 't': '2021-10-31T03:30Z' names its zone" in failed.err
+    shop.write("d.csv", "d,t,v\n2021-10-31,02:30,1\n")
+    shop.run("d.csv", "--time", "d", *options)
+    assert pq.read_table(shop.folder / "o.parquet").schema.field("d").type == pa.string()
+
+
+@pytest.mark.parametrize("by", [(), ("k",)])
+def test_a_series_that_begins_afresh_is_one_of_its_own(by: tuple[str, ...], tmp_path: Path) -> None:
+    """As if a further key were counted up with every step that goes back."""
+    rows, numbered = table(7), []
+    last: dict[str, int] = {}
+    number: dict[str, int] = {}
+    for row in rows:
+        _, step, key, _ = row.split(",")
+        key = key if by else ""
+        number[key] = number.get(key, 0) + (int(step) < last.get(key, 0))
+        last[key] = int(step)
+        numbered.append(f"{number[key]},{row}")
+    average = make_average({"span": ["5"], "std": True, "init": "sma", "fill": True}, timed=False)
+    outputs = []
+    for name, header, lines, options in (
+        ("a", HEADER, rows, {"order": "step", "late": "restart", "by": by}),
+        ("b", "n," + HEADER, numbered, {"by": ("n", *by)}),
+    ):
+        (tmp_path / name).write_text(header + "".join(lines))
+        target = tmp_path / f"{name}.out"
+        done = run(Job(average, (str(tmp_path / name),), output=str(target), columns=("v",), **options))  # type: ignore[arg-type]
+        outputs.append([line.rsplit(",", 2)[1:] for line in target.read_text().splitlines()])
+        assert bool(done.notes) is (name == "a")
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--order", "a", "--late", "skip", "--alpha", "0.1"],
+        ["--newest-first", "--alpha", "0.1"],
+        ["--time", "a", "--time-unit", "s", "--late", "restart", "--halflife", "1s"],
+        ["--time", "a", "--time-zone", "Europe/Berlin", "--halflife", "1s"],
+    ],
+)
+def test_what_a_cluster_is_not_told_of_is_refused(shop: Workshop, options: list[str]) -> None:
+    pytest.importorskip("distributed")
+    shop.write("m.csv", "a,b\n1,2\n")
+    done = shop.run("m.csv", *options, "--output-dir", "o", "--chain", "--dask", "local:1", code=2)
+    assert "which --dask with --chain does not do" in done.err or "--newest-first" in done.err
+    assert shop.names() == ["m.csv"]

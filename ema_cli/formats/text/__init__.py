@@ -21,4 +21,6 @@ def open_source(job: Job, name: str, opened: Opened) -> TextSource:
 def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]) -> TextSink:
     dialect = output_dialect(job, source.delimiter)
     header = source.header(wanted, dialect)
-    return TextSink(out, header, names, dialect, digits=job.digits, alone=wanted.keep == ())
+    return TextSink(
+        out, header, names, dialect, digits=job.digits, alone=wanted.keep == () and wanted.file is None
+    )

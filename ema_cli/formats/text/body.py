@@ -12,7 +12,7 @@ import pyarrow as pa
 from ema_cli.errors import DataError, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.arrow_types import TO_UTF8, binary_array, utf8_name
-from ema_cli.formats.base import Body, Floats, Ints, Layout, Projection
+from ema_cli.formats.base import Body, Clock, Floats, Ints, Layout, Projection
 from ema_cli.formats.text import fields
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.records import Records
@@ -23,6 +23,7 @@ class TextBody(Body):
     """A run of records and the bytes that come before them (line endings, blank lines).
 
     begin: where in `records.data` those bytes start. read: the values and times that were made of them.
+    file: the input's name.
     """
 
     records: Records
@@ -30,12 +31,13 @@ class TextBody(Body):
     dialect: Dialect
     columns: Sequence[str]
     wanted: Projection
-    read: tuple[Floats, Ints | None]
+    read: tuple[Floats, Ints | None, Clock]
+    file: str
 
     def texts(self, layout: Layout) -> tuple[pa.Array, memoryview]:
         records, dialect = self.records, layout
         if not isinstance(dialect, Dialect):
-            places = [Place(column=self.columns[k]) for k in kept_columns(self.columns, self.wanted)]
+            places = [Place(column=name) for name in kept_names(self.columns, self.wanted)]
             return layout.rows(self.arrow(), places, len(records))
         end = int(records.ends[-1]) if len(records) else self.begin
         tail = memoryview(records.data)[end : records.length]
@@ -48,12 +50,12 @@ class TextBody(Body):
     def _padding(self, lacking: Ints) -> pa.Array:
         """What records with too few fields need at their end."""
         one = self.dialect.delimiter + (fields.BLANK if self.dialect.spaces else b"")
-        texts = pa.array([one * k for k in range(int(lacking.max()) + 1)], pa.binary())
+        texts = pa.array([one * k for k in range(int(lacking.max(initial=0)) + 1)], pa.binary())
         return pc.take(texts, lacking)
 
     def head(self, rows: int) -> TextBody:
-        values, times = self.read
-        read = (values[:rows], None if times is None else times[:rows])
+        values, times, clock = self.read
+        read = (values[:rows], None if times is None else times[:rows], clock.picked(slice(rows)))
         return replace(self, records=self.records.cut(0, rows), read=read)
 
     def _chosen(self, dialect: Dialect) -> pa.Array:
@@ -61,6 +63,9 @@ class TextBody(Body):
         records = self.records
         before = np.append(self.begin, records.ends[:-1])[: len(records)]
         parts = [fields.spans(records.data, before, records.starts)]
+        if self.wanted.file is not None:
+            name = fields.quoted(self.file.encode("utf-8", "surrogateescape"), dialect)
+            parts.append(pa.scalar(name + dialect.delimiter * bool(self.wanted.keep), pa.binary()))
         kept = range(len(self.columns)) if self.wanted.keep is None else self.wanted.keep
         for k, column in enumerate(kept):
             parts += [pa.scalar(dialect.delimiter, pa.binary())] * (k > 0)
@@ -77,15 +82,18 @@ class TextBody(Body):
         return pc.join(*parts)
 
     def arrow(self) -> pa.RecordBatch:
-        values, times = self.read
+        values, times, clock = self.read
+        times = clock.wall if self.wanted.naive and clock.wall is not None else times
         schema = text_schema(self.columns, self.wanted)
-        arrays = []
-        for column, kind in zip(kept_columns(self.columns, self.wanted), schema, strict=True):
+        arrays = [] if self.wanted.file is None else [pa.repeat(utf8_name(self.file), len(self.records))]
+        for column, kind in zip(
+            kept_columns(self.columns, self.wanted), list(schema)[len(arrays) :], strict=True
+        ):
             if column in self.wanted.values:
                 numbers = values[:, self.wanted.values.index(column)]
                 arrays.append(pa.array(numbers, mask=np.isnan(numbers)))
-            elif column == self.wanted.time:
-                arrays.append(pa.array(times, kind.type))
+            elif column == self.wanted.time and self.wanted.time_of_day is None:
+                arrays.append(pa.array(times, kind.type, mask=clock.left_out))
             else:
                 arrays.append(self._strings(column))
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -110,7 +118,15 @@ def kept_columns(columns: Sequence[str], wanted: Projection) -> Sequence[int]:
 def text_schema(columns: Sequence[str], wanted: Projection) -> pa.Schema:
     """Types for the columns of a text: smoothed ones numbers, times timestamps, the others text."""
     kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
-    if wanted.time is not None:
-        kinds[wanted.time] = pa.timestamp("ns", "UTC")
-    kept = kept_columns(columns, wanted)
-    return pa.schema([(utf8_name(columns[k]), kinds.get(k, pa.string())) for k in kept])
+    if wanted.time is not None and wanted.time_of_day is None:
+        kinds[wanted.time] = pa.timestamp("ns", None if wanted.naive else "UTC")
+    types = [kinds.get(k, pa.string()) for k in kept_columns(columns, wanted)]
+    if wanted.file is not None:
+        types.insert(0, pa.string())
+    return pa.schema(zip(map(utf8_name, kept_names(columns, wanted)), types, strict=True))
+
+
+def kept_names(columns: Sequence[str], wanted: Projection) -> list[str]:
+    """What the columns of the output are called."""
+    names = [columns[k] for k in kept_columns(columns, wanted)]
+    return names if wanted.file is None else [wanted.file, *names]

@@ -29,13 +29,16 @@ from ema_cli.formats.base import (
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
-from ema_cli.formats.text.body import TextBody, kept_columns, text_schema
+from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
 from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
 from ema_cli.io.streams import BLOCK_BYTES, Reader
+from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
+# Blocks within which the first time has to be found.
+SAMPLE_BLOCKS = 16
 # Bytes a record from which more is read at once: a batch of few rows costs almost as much as one of many.
 LONG = 64
 # Records within which the widest one is looked for, where they may differ.
@@ -79,6 +82,7 @@ class TextSource(Source):
         # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
+        self.several = False  # columns are read
         self.waiting: list[Block] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
@@ -90,14 +94,15 @@ class TextSource(Source):
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         head, dialect = self.head, layout
         if not isinstance(dialect, Dialect):
-            return layout.heading([self.columns[k] for k in kept_columns(self.columns, wanted)])
+            return layout.heading(kept_names(self.columns, wanted))
         if not self.dialect.header or not head.fields:
             return head.lead, b""
         if wanted.keep is None and dialect.separates_like(self.dialect):
             nameless = len(head.fields) - head.named
             return head.lead + head.text + nameless * dialect.delimiter, head.ending
         kept = kept_columns(self.columns, wanted)
-        names = [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
+        names = [] if wanted.file is None else [fields.quoted(wanted.file.encode(), dialect)]
+        names += [fields.quoted_for(head.fields[k], self.dialect, dialect) for k in kept]
         return head.lead + dialect.delimiter.join(names), head.ending
 
     def schema(self, wanted: Projection) -> pa.Schema:
@@ -110,7 +115,7 @@ class TextSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         nothing = empty_records(b"\n", len(self.columns))
-        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(nothing, 0, self.dialect, self.columns, wanted, (values, times, Clock()), self.name)
         keys = [np.empty(0, object) for _ in wanted.keys]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
@@ -257,7 +262,7 @@ class TextSource(Source):
                     continue
                 undecided.remove(column)
                 found += [column] * cells.is_number(first, notation)
-                if column not in found:
+                if column not in found and not self._is_one_quoted():
                     from ema_cli.formats.text.numerals import judge_cells
 
                     judged = judge_cells(list(cells.cells_of(records, column)), notation)
@@ -286,6 +291,22 @@ class TextSource(Source):
         causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
         return Advice(causes, tuple(part for each in options.values() for part in each.options))
 
+    def has_naive_times(self, wanted: Projection) -> bool:
+        if wanted.time is None or wanted.time_of_day is not None or wanted.time_form.unit is not None:
+            return False
+        for k in range(SAMPLE_BLOCKS):
+            if k == len(self.waiting):
+                block = self._next_block()
+                if block is None:
+                    break
+                self.waiting.append(block)
+            records = self._without_header(self.waiting[k].records)
+            times = read_times([fields.contents(records, wanted.time)], wanted.time_form, "missing")
+            there = np.ones(len(records), bool) if times.unread is None else ~times.unread
+            if there.any():
+                return bool(np.broadcast_to(times.local, len(records))[there.argmax()])
+        return True
+
     def _without_header(self, records: Records) -> Records:
         """The records but for those that are the header once more."""
         if self.again is None or self.again not in records.data:
@@ -295,6 +316,7 @@ class TextSource(Source):
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         reader = cells.NumberReader(wanted.values, self.dialect.notation, wanted.invalid, self.again)
+        self.several = len(wanted.values) > 1
         for block in self._blocks():
             for begin, piece in block.records.pieces(BATCH_ROWS):
                 place = partial(self._place, block)
@@ -328,10 +350,22 @@ class TextSource(Source):
         values, oddities = reader.read(records)
         times, clock = self._clock(records, values, wanted)
         keys = [fields.contents(records, key) for key in wanted.keys]
-        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times))
+        body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times, clock), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
-        where = partial(place, records)
-        return Batch(len(records), values, times, keys, body, where, oddities, self.taken(), extra, clock)
+        where, cells_of = partial(place, records), partial(fields.contents, records)
+        return Batch(
+            len(records),
+            values,
+            times,
+            keys,
+            body,
+            where,
+            oddities,
+            self.taken(),
+            extra,
+            clock,
+            cells=cells_of,
+        )
 
     def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:
         def numbers(column: int) -> Floats:
@@ -349,6 +383,11 @@ class TextSource(Source):
             f"not a number: {fields.shown(error.text)}", where, self._number_hint(records, error)
         )
 
+    def _is_one_quoted(self) -> bool:
+        from ema_cli.formats.text.advice import is_one_quoted
+
+        return len(self.columns) == 1 and is_one_quoted(self.head.fields)
+
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         from ema_cli.formats.text.advice import advice_on_comment
@@ -357,15 +396,22 @@ class TextSource(Source):
         table = self.advice([self.columns[error.column]])
         if table is not None and table.is_of_lines and "--ragged" not in table.options:
             return str(table)
+        others = "correct it, or choose other columns: -c COLUMN"
         around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
         there = list(cells.cells_of(around, error.column))
         if error.column == 0 and (comment := advice_on_comment(error.text, there)) is not None:
             return str(comment)
+        if self._is_one_quoted():
+            return others
         judged = judge_cells(there, self.dialect.notation)
+        # A word at the beginning of a line may say that the line is no row, with all that is in it.
+        whole_line = error.column == 0 and self.several and judged is not None and "--na" in judged.options
+        if whole_line:
+            return "correct that line, or take it out of the file"
         if judged is not None and judged.options:
             return str(judged)
-        others = "correct it, or choose other columns: -c COLUMN"
-        return f"{judged.cause}; {others}" if judged is not None and judged.cause else others
+        cause = "" if judged is None else judged.cause
+        return f"{cause}; {others}" if cause else others
 
 
 def empty_records(data: bytes, columns: int) -> Records:

@@ -9,8 +9,9 @@ const UNIT_NAMES = {
 };
 
 /**
- * Walk over a series. trace: {values, since, number} of n rows: what was read (NaN is missing), nanoseconds
- * since its first time or null, and the number of each row where rows between them are not here, else null.
+ * Walk over a series. trace: {values, since, number, afresh} of n rows: what was read (NaN is missing), nanoseconds
+ * since its first time or null, the number of each row where rows between them are not here, else null, and
+ * `afresh`, 1 where the series begins again, or null.
  * how: {timed, adjust, start, lead, seed, missing, fill, needed, gap}; start is null or the average before the
  * first row, `lead` nanoseconds before it. weight: {alpha}, or {rate} a nanosecond. trend: n numbers to fill, or null.
  * Returns {squares, count, residuals, rows}: the sum of squared one-step errors and of how many, and of the
@@ -19,10 +20,14 @@ const UNIT_NAMES = {
 function follow(trace, how, weight, trend) {
   const out = {squares: 0, count: 0, residuals: 0, rows: 0};
   const step = how.timed ? byTime(trace, how, weight) : byRow(trace, how, weight);
-  const {values} = trace, n = values.length;
+  const {values, afresh} = trace, n = values.length;
   let held = NaN;
   for (let i = 0; i < n; i++) {
     const value = values[i];
+    if (afresh && afresh[i]) {
+      step.restart();
+      held = NaN;
+    }
     if (value !== value) {
       step.pass();
       if (trend) trend[i] = how.fill ? held : NaN;
@@ -51,6 +56,10 @@ function byRow(trace, how, weight) {
   const step = {
     mean: how.start ?? 0, count: 0, total: 0,
     pass() { gap++; },
+    restart() {
+      step.count = step.total = gap = 0;
+      step.mean = how.start ?? 0;
+    },
     see(value, i) {
       // How many rows' forgetting stands before this one.
       let k = 1;
@@ -93,12 +102,13 @@ function byTime(trace, how, weight) {
   const step = {
     mean: how.start ?? 0, count: 0, total: 0,
     pass() {},
+    restart() {
+      step.count = step.total = 0;
+      step.mean = how.start ?? 0;
+    },
     see(value, i) {
       let passed = since[i] - last;
-      if (step.count && (passed < 0 || (how.gap !== null && passed > how.gap))) {
-        step.count = step.total = 0;
-        step.mean = how.start ?? 0;
-      }
+      if (step.count && how.gap !== null && passed > how.gap) step.restart();
       const first = !step.count;
       if (first && how.start !== null) passed = how.lead;
       last = since[i];

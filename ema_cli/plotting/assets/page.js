@@ -52,6 +52,7 @@ async function load(trace) {
   const table = await Promise.all(trace.series.map(numbers));
   trace.since = trace.since === null ? null : await numbers(trace.since);
   trace.number = trace.number === null ? null : await numbers(trace.number);
+  trace.afresh = trace.afresh === null ? null : await numbers(trace.afresh);
   trace.x = await numbers(trace.x);
   trace.begin = trace.x.find(x => x === x) ?? 0;
   trace.ordered = ascending(trace.x);

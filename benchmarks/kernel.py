@@ -21,7 +21,6 @@ from ema_cli.engine.lanes import BLOCK
 
 from ema_cli.average import make_average
 from ema_cli.engine.engine import TILE, Engine, KeyedRows
-from ema_cli.process import keep_buffers
 
 ROWS = 1_000_000
 ALPHA = 0.1
@@ -175,7 +174,6 @@ def main() -> None:
     parser.add_argument("--passes", action="store_true", help="what NumPy's passes alone take")
     given = parser.parse_args()
     turns = given.turns
-    keep_buffers()  # as the commands do; the peers have it too
     if given.passes:
         print_passes(turns)
         return

@@ -12,6 +12,7 @@ from ema_cli.console import run_command, say
 from ema_cli.errors import OptionError
 from ema_cli.help_groups import SETTINGS, GroupedCommand, under
 from ema_cli.manual import about_itself
+from ema_cli.safe_text import safe_text
 
 if TYPE_CHECKING:
     from ema_cli.parameters.plan import FoldOptions, Plan
@@ -164,7 +165,7 @@ def table(plan: Plan) -> str:
         heads.append("step")
     widths = [max(map(len, [head, *cells])) for head, cells in zip(heads, columns, strict=True)]
     rows = [[*heads], *map(list, zip(*columns, strict=True))]
-    names = ["checkpoint", *(file.name for file in files)]
+    names = ["checkpoint", *(safe_text(file.name) for file in files)]
     return "".join(
         "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=True)), name]) + "\n"
         for row, name in zip(rows, names, strict=True)

@@ -92,6 +92,14 @@ def test_several_lengths_are_those_of_single_runs_bit_for_bit(
         assert Path(f"one.{suffix}").read_bytes() == Path(f"o-{value}.{suffix}").read_bytes()
 
 
+def test_names_reach_the_terminal_without_control_characters(run: Run) -> None:  # noqa: F811
+    for step in (1, 2):
+        write(Path(f"a\x1b[31m\u202e{step}.npz"), {"w": np.ones(2)})
+    done = run("a*", "--uniform", "--dry-run")
+    assert (done.code, "\x1b" in done.out, "\u202e" in done.out) == (0, False, False)
+    assert len(done.out.splitlines()) == 3
+
+
 def test_lengths_in_one_table(run: Run) -> None:  # noqa: F811
     write_steps(2)
     assert run(".", "--decay", "0.5", "--decay", "0", "--dry-run").out == (

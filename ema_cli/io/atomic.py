@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ema_cli.errors import FileTrouble
 from ema_cli.io.temporary import removed_afterwards, temporary_path
-from ema_cli.process import linux_c_library
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-# Bytes that may be written before the disk is told to begin with them.
-FLOW_BYTES = 8 << 20
-_START_ONLY = 2  # SYNC_FILE_RANGE_WRITE of Linux' fcntl.h: don't wait
 
 # Folders to be synced later; None: each at once.
 _unsynced: set[Path] | None = None
@@ -55,11 +46,11 @@ def is_special(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(name: str | os.PathLike[str], mode: int = 0o666) -> Iterator[BinaryIO]:
     """A binary file to write to; at the end of the block it becomes `name`, or nothing changes.
 
     The temporary file lies in the same folder and is synced to the disk before it is renamed. A replaced
-    file keeps its mode bits and owner, a new one gets 666 less the umask. A symlink's target is replaced.
+    file keeps its mode bits and owner, a new one gets `mode` less the umask. A symlink's target is replaced.
     Devices and fifos are written through. Raises FileTrouble where the folder or file can't be written;
     an exception inside the block leaves everything as it was and removes the temporary file.
     """
@@ -79,7 +70,7 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with removed_afterwards(temporary):
         with wording(name, hint):
             # Nobody else may look into it before it has the mode of the file that it is to replace.
-            out = _Flowing(temporary, "xb", opener=None if old is None else _private)
+            out = io.FileIO(temporary, "xb", opener=_opener(mode if old is None else 0o600))
         with out:
             if old is not None:
                 _be_like(out.fileno(), old)
@@ -91,29 +82,20 @@ def atomic_write(name: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
 
 
-class _Flowing(io.FileIO):
-    """A file on its way to the disk while it is written, so that little is left to wait for at its end."""
-
-    waiting = 0
-
-    def write(self, data: Buffer, /) -> int:
-        written = super().write(data)
-        self.waiting += written
-        if self.waiting >= FLOW_BYTES:
-            self.waiting = 0
-            _start_writing(self.fileno())
-        return written
+def shared_mode(inputs: Iterable[str]) -> int:
+    """The mode of a new file that is made of these: whoever may not read all of them may not read it."""
+    mode = 0o666
+    for name in inputs:
+        with contextlib.suppress(OSError):
+            status = os.fstat(0) if name == "-" else os.stat(name)  # noqa: PTH116 - stdin beside it
+            if stat.S_ISREG(status.st_mode):
+                unreadable = 0o044 & ~status.st_mode
+                mode &= ~(unreadable | unreadable >> 1)  # nor write to it
+    return mode
 
 
-def _start_writing(file: int) -> None:
-    """Let Linux begin to put on the disk what has been written; other systems do it in their own time."""
-    if (library := linux_c_library()) is not None and hasattr(library, "sync_file_range"):
-        begin_and_length = ctypes.c_int64(0)  # all there is
-        library.sync_file_range(file, begin_and_length, begin_and_length, _START_ONLY)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda path, flags: os.open(path, flags, mode)
 
 
 def _be_like(file: int, old: os.stat_result) -> None:

@@ -252,13 +252,16 @@ def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
 
 
 @contextmanager
-def open_output(name: str | None) -> Iterator[BinaryIO]:
-    """Where a table goes: stdout, or a file that is complete at the end of the block or not there."""
+def open_output(name: str | None, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Where a table goes: stdout, or a file that is complete at the end of the block or not there.
+
+    mode: of a new file, less the umask.
+    """
     if name is None or name == "-":
         stdout = open(1, "wb", buffering=0, closefd=False)
         yield cast(BinaryIO, Output(stdout, "stdout"))
         return
-    with atomic_write(name) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
+    with atomic_write(name, mode) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
         yield out
 
 

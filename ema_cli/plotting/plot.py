@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
 from ema_cli.formats.base import Batch, Floats
+from ema_cli.io.atomic import shared_mode
 from ema_cli.io.streams import open_output
 from ema_cli.job import Job, Summary
 from ema_cli.plotting.chart import Chart, Look, make_chart
@@ -79,7 +80,7 @@ class Plotter(Recorder):
             chart.notes.append("the rows of this run, which goes on from a state")
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
-            self.place.enter_context(open_output(self.target)).write(data)
+            self.place.enter_context(open_output(self.target, shared_mode(self.job.inputs))).write(data)
 
 
 class Comparison:
@@ -114,7 +115,7 @@ class Comparison:
         chart = make_chart(self.job, together, runs[0].summary, self.look)
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
-            with open_output(self.target) as out:
+            with open_output(self.target, shared_mode(self.job.inputs)) as out:
                 out.write(data)
 
 

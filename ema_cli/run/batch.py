@@ -117,6 +117,9 @@ def plan(job: Job, folder: str) -> list[Job]:
             raise OptionError(problem, "another folder for the outputs")
         if job.state is not None and any(same_file(real, job.state + end) for end in ("", ".lock")):
             raise OptionError(f"--state {job.state} is also an output", "--state ema.state")
+        if os.path.islink(target):  # noqa: PTH114
+            problem = f"{target} is a link that leads elsewhere, and was not named"
+            raise OptionError(problem, f"remove it, or write that file alone: -o {target}")
         owners[real] = source
         parts.append(replace(job, inputs=(source,), output=target))
     return parts

@@ -17,6 +17,7 @@ from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Batch, Floats, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
 from ema_cli.formats.registry import FORMATS, open_sink, open_source, target_of
+from ema_cli.io.atomic import shared_mode
 from ema_cli.io.spool import spool
 from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
@@ -94,7 +95,7 @@ def _with_kind_of_times(job: Job, source: Source, chosen: Selection) -> Selectio
 def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -> Iterator[None]:
     """Everything is written when the block begins, and in its place when it ends."""
     job, chosen = work.job, work.chosen
-    with open_output(job.output) as out:
+    with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, chosen.wanted, chosen.new)
         reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
         opened.pop_all()  # from here on the source is closed by whoever reads it
@@ -243,7 +244,7 @@ def pass_through(job: Job, source: Source) -> Summary:
     wanted = Projection(())
     has_records = bool(source.columns) or source.open_ended
     batches = list(_until_rows(source.batches(wanted) if has_records else iter(()), source))
-    with open_output(job.output) as out:
+    with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, wanted, [])
         for batch in batches:
             sink.write(batch, batch.values)

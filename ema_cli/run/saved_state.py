@@ -18,7 +18,7 @@ from ema_cli.average import Average
 from ema_cli.errors import FileTrouble, OptionError, StateError
 from ema_cli.formats.base import Source
 from ema_cli.io.archive import ArchiveReader, ArchiveWriter, DamagedArchive
-from ema_cli.io.atomic import atomic_write, is_special, same_file, wording
+from ema_cli.io.atomic import atomic_write, is_special, same_file, shared_mode, wording
 from ema_cli.io.damage import DAMAGE
 from ema_cli.io.locks import locked
 from ema_cli.job import MAY_DIFFER, Job
@@ -136,7 +136,7 @@ class SavedState:
             def keep(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
                 if self.job.state is None:
                     return
-                raw = stack.enter_context(atomic_write(self.job.state))
+                raw = stack.enter_context(atomic_write(self.job.state, shared_mode(self.job.inputs)))
                 _pack(raw, self.job.state, *self._contents(chosen, trends, keys))
                 with wording(self.job.state):
                     os.fsync(raw.fileno())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SAMPLES
+from tests.conftest import FORKS, ROOT, SAMPLES
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -52,6 +52,9 @@ def shell(folder: Path) -> dict[str, str]:
     for name, module in (("ema-smooth", "ema_cli"), ("ema-weights", "ema_cli.weights_cli")):
         script = folder / "bin" / name
         script.parent.mkdir(exist_ok=True)
+        if FORKS is not None:
+            FORKS().script(script, name)
+            continue
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ from ema_cli.errors import EmaError
 from ema_cli.formats.base import Source
 from ema_cli.formats.text.dialect import input_dialect
 from ema_cli.formats.text.source import TextSource
-from ema_cli.job import Job
+from ema_cli.job import SPACES, Job
 from ema_cli.run import pipeline
 
 EXAMPLES = settings(max_examples=max(300, settings.default.max_examples if settings.default else 0))
@@ -282,6 +283,108 @@ def test_other_outputs_are_the_same_however_cut(chance: random.Random) -> None:
         timed = make_average({"halflife": ["5s"], "adjust": chance.random() < 0.5}, timed=True)
         job = replace(job, average=timed, time=chance.choice(["a", "t", "1"]), time_unit="s", by=())
     assert outcome(job, data, chance) == outcome(job, data, None)
+
+
+# -- lines that are no records, and numbers as people write them
+
+PREAMBLES = [b"", b"", b"Station X\n", b'one "quote\nand, two\r\n', b"\n\n", b"sep=;\n", b"sep=,\r\n"]
+COMMENTED = [b"# so", b'#"', b"#,1,", b"#", b'# "open', b"// a,b", b"//"]
+WRITTEN = [
+    b'"1,234"',
+    b"1.234,5",
+    b"5 %",
+    b"%7",
+    b"-999",
+    b"-999.0",
+    b"-",
+    b"$ 3",
+    b"1'234",
+    b"12_345",
+    b"nAn",
+]
+WRITTEN += [b"1\xc2\xa0234", b"1\xa0234", b"0,123", b"1,2,3", b"%", b"#1", b"1 234"]
+
+
+def dialect_table(chance: random.Random, delimiter: bytes) -> bytes:
+    """A table with all that may stand between its records."""
+    out, header = chance.choice(PREAMBLES), b""
+    for line in table(chance, delimiter).split(b"\n"):
+        header = header or line
+        cells = line.split(delimiter)
+        cells[-1:] = [chance.choice(WRITTEN)] if chance.random() < 0.3 else cells[-1:]
+        record = delimiter.join(cells) + delimiter * chance.choice([0, 0, 0, 1, 2])
+        record = delimiter.join(cells[:-1]) if chance.random() < 0.05 else record
+        out += chance.choice([record] * 8 + [header, chance.choice(COMMENTED) + b"\n" + record]) + b"\n"
+    return out
+
+
+def spaced_table(chance: random.Random) -> bytes:
+    lines = []
+    for _ in range(chance.randint(1, 10)):
+        words = [chance.choice([b"1", b"2.5", b"NA", b"x", b'"a b"', b"%3", b"-999"]) for _ in range(2)]
+        gaps = [chance.choice([b"", b" ", b"\t ", b"   "]), chance.choice([b" ", b"\t", b"    "])]
+        lines.append(gaps[0] + words[0] + gaps[1] + words[1] + chance.choice([b"", b"", b" ", b"\r"]))
+    return chance.choice([b"", b"# no\n", b"  \n"]) + b" a   b\n" + b"\n".join(lines)
+
+
+def dialect_job(chance: random.Random, delimiter: bytes) -> Job:
+    comma = chance.random() < 0.3
+    return replace(
+        random_job(chance, delimiter),
+        decimal_comma=comma,
+        skip_lines=chance.choice([0, 0, 1, 2]),
+        comments=chance.choice([(), ("#",), ("#", "//")]),
+        ragged=chance.choice(["error", "pad"]),
+        thousands=chance.choice([None, "." if comma else ",", "'", " ", "_"]),
+        strip=chance.choice([(), ("%",), ("$", "%")]),
+        na=chance.choice([(), ("-999",), ("-", "1,234")]),
+        columns=("2",),
+        by=(),
+    )
+
+
+NEW = re.compile(rb'[0-9eNa., ;:"\t\r\n-]*')
+
+
+def lines_of_nothing(data: bytes, job: Job) -> int:
+    """Where the table begins: behind the byte order mark, the lines to skip, and Excel's."""
+    at = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    excel = re.match(rb'"?sep=[^"\r\n0-9A-Za-z]"?(\r?\n|\Z)', data[at:], re.IGNORECASE)
+    lines = data[at:].split(b"\n", job.skip_lines)
+    begin = len(data) - len(lines[-1]) if len(lines) > job.skip_lines else len(data)
+    return max(begin, at + excel.end() if excel else 0)
+
+
+def only_added_to(data: bytes, out: bytes, job: Job) -> bool:
+    """Whether `out` is `data` with fields spliced in before line ends, and nothing else.
+
+    Records are not told from other lines here: what is between two line ends of the input has to come in
+    that order, whole, and what stands behind it before the line end is new.
+    """
+    at = begin = lines_of_nothing(data, job)
+    if data[:begin] != out[:begin]:
+        return False
+    for line in data[begin:].splitlines(keepends=True):
+        text = line.rstrip(b"\r\n")
+        found = out.find(text, at)
+        # New fields may stand between the last line and its end, and that end before this line.
+        if found == -1 or not (b"_ema" in out[at:found] or NEW.fullmatch(out[at:found])):
+            return False
+        at = found + len(text)
+    return True
+
+
+@EXAMPLES
+@given(st.randoms(use_true_random=False))
+def test_dialects(chance: random.Random) -> None:
+    """Preambles, comments, headers that come again, ragged records, groups of digits, units, spaces."""
+    delimiter = chance.choice([b",", b";", b"\t", SPACES])
+    data = spaced_table(chance) if delimiter == SPACES else dialect_table(chance, delimiter)
+    data, job = mutated(chance, data), dialect_job(chance, delimiter)
+    out, problem, names = outcome(job, data, None)
+    if problem is None:
+        assert only_added_to(data, out, job)
+    assert outcome(job, data, chance) == (out, problem, names)
 
 
 HEADS = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PAR1", b"\xff\xfe", b"PK\x03\x04"]

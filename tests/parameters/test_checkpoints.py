@@ -423,3 +423,34 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(FileTrouble, match="needs torch") as caught:
         open_checkpoint(str(tmp_path / "m.pt"))
     assert "pip install torch" in caught.value.hint
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 9), (4, 1, 6), (3, 4, 5, 2), (2, 3, 40), (64, 65)])
+@pytest.mark.parametrize("most", [8, 64, 1000])
+def test_large_arrays_in_fortran_order_are_turned_by_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], most: int
+) -> None:
+    monkeypatch.setattr("ema_cli.parameters.checkpoints.turned.MOST_BYTES", most)
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w": np.asfortranarray(rng.normal(size=shape)),
+        "h": np.asfortranarray(rng.integers(9, size=shape)),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "f.npz", **arrays)
+        same(read(tmp_path / "f.npz", piece=11), arrays)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
+def test_a_small_archive_of_a_large_array_in_fortran_order_takes_little_memory(tmp_path: Path) -> None:
+    """Finding 16: 1.9 MB took 7.9 GB."""
+    large = np.asfortranarray(np.zeros((4000, 8000), np.float32))
+    np.savez_compressed(tmp_path / "a.npz", w=large)
+    program = (
+        "import sys; from ema_cli.weights_cli import command\n"
+        "command.main(sys.argv[1:], standalone_mode=False)\n"
+        "print([l for l in open('/proc/self/status') if 'VmHWM' in l][0].split()[1])"
+    )
+    arguments = [str(tmp_path / "a.npz"), "--decay", "0.5", "-o", str(tmp_path / "o.npz")]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
+    assert int(done.stdout) / 1000 < 110, "the array is 128 MB"

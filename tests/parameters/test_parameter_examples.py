@@ -56,6 +56,16 @@ def test_torch_loop_agrees_with_averaged_model(tmp_path: Path) -> None:
     assert float(out.split()[-1]) <= 1e-6
 
 
+def test_a_length_chosen_afterwards_is_better_than_the_last_parameters_and_every_fixed_decay(
+    tmp_path: Path,
+) -> None:
+    out = run(tmp_path, str(ROOT / "examples" / "choose_length.py"), "--seeds", "3", "--keep", "kept")
+    assert out.splitlines()[-1] == "the chosen length is better than all of them in 3 of 3"
+    assert out.count("<- best") == 1
+    kept = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert {"snap-3000-0.05.safetensors", "snap-3000-0.1.safetensors", "ema-0.25.npz"} <= kept
+
+
 def test_digits_averages_do_better_and_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is optional, and 200 MB")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")

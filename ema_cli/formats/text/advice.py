@@ -31,6 +31,7 @@ _UNIT = re.compile(
     re.IGNORECASE,
 )
 LOOKED_AT = 20
+_SUMMARY = re.compile(rb"(?:sub|grand )?totals?|sum|average|mean|summe|gesamt|mittel(?:wert)?", re.IGNORECASE)
 _LOGGER = re.compile(rb'"(?:TOA5|TOACI1|TOB1)"')
 BEFORE = "before the table"
 
@@ -88,6 +89,9 @@ def advice_on_table(
 
 def advice_on_comment(cell: bytes, column: Sequence[bytes]) -> Advice | None:
     """What to try with the first cell of a line that is a comment; None where it is none."""
+    if _SUMMARY.fullmatch(cell.strip(b' \t"')):
+        cause = f"the line that begins with {cell.decode()!r} sums up the others"
+        return Advice(cause, ("--comment", cell.decode()))
     mark = next((mark for mark in (b"#", b"//") if cell.startswith(mark)), None)
     if mark is None or re.match(rb"#[A-Z0-9/]+[!?]", cell):  # Excel's #REF! and its like
         return None
@@ -245,6 +249,8 @@ def _with_units(reading: Reading) -> Reading:
     if not 0 < count <= _UNIT_ROWS or not _numbers(replace(reading, rows=below)):
         return reading
     if not all(map(_says_units, rows[:count])):
+        if len(rows[count - 1].fields) != len(reading.header.fields):
+            return reading
         return _below(reading, count - 1)
     marks = [_mark_of(row, [*below, reading.header], reading.dialect) for row in rows[:count]]
     if not all(marks):
@@ -302,9 +308,16 @@ def columns_of(reading: Reading) -> Iterator[tuple[bytes, list[bytes]]]:
 
 def _judged(reading: Reading) -> Advice | None:
     """What the numbers of the table need, where its columns agree."""
+    if is_one_quoted(reading.header.fields):
+        return None
     verdicts = [judge_cells(cells, reading.dialect.notation) for _, cells in columns_of(reading)]
     needs = [each for each in verdicts if each is not None and each.options]
     return needs[0] if needs and None not in verdicts and len(set(needs)) == 1 else _decimal(needs)
+
+
+def is_one_quoted(names: Sequence[bytes]) -> bool:
+    """Whether the only name holds a delimiter, as where every line is in quotes as a whole."""
+    return len(names) == 1 and any(delimiter in names[0] for delimiter in _DELIMITERS)
 
 
 def _decimal(needs: Sequence[Advice]) -> Advice | None:

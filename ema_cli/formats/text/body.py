@@ -50,7 +50,7 @@ class TextBody(Body):
     def _padding(self, lacking: Ints) -> pa.Array:
         """What records with too few fields need at their end."""
         one = self.dialect.delimiter + (fields.BLANK if self.dialect.spaces else b"")
-        texts = pa.array([one * k for k in range(int(lacking.max()) + 1)], pa.binary())
+        texts = pa.array([one * k for k in range(int(lacking.max(initial=0)) + 1)], pa.binary())
         return pc.take(texts, lacking)
 
     def head(self, rows: int) -> TextBody:

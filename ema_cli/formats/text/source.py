@@ -82,6 +82,7 @@ class TextSource(Source):
         # How far the input has been read: on the disk, compressed or not, or as text from a pipe.
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
+        self.several = False  # columns are read
         self.waiting: list[Block] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
@@ -261,7 +262,7 @@ class TextSource(Source):
                     continue
                 undecided.remove(column)
                 found += [column] * cells.is_number(first, notation)
-                if column not in found:
+                if column not in found and not self._is_one_quoted():
                     from ema_cli.formats.text.numerals import judge_cells
 
                     judged = judge_cells(list(cells.cells_of(records, column)), notation)
@@ -315,6 +316,7 @@ class TextSource(Source):
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         reader = cells.NumberReader(wanted.values, self.dialect.notation, wanted.invalid, self.again)
+        self.several = len(wanted.values) > 1
         for block in self._blocks():
             for begin, piece in block.records.pieces(BATCH_ROWS):
                 place = partial(self._place, block)
@@ -381,6 +383,11 @@ class TextSource(Source):
             f"not a number: {fields.shown(error.text)}", where, self._number_hint(records, error)
         )
 
+    def _is_one_quoted(self) -> bool:
+        from ema_cli.formats.text.advice import is_one_quoted
+
+        return len(self.columns) == 1 and is_one_quoted(self.head.fields)
+
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         from ema_cli.formats.text.advice import advice_on_comment
@@ -389,15 +396,22 @@ class TextSource(Source):
         table = self.advice([self.columns[error.column]])
         if table is not None and table.is_of_lines and "--ragged" not in table.options:
             return str(table)
+        others = "correct it, or choose other columns: -c COLUMN"
         around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
         there = list(cells.cells_of(around, error.column))
         if error.column == 0 and (comment := advice_on_comment(error.text, there)) is not None:
             return str(comment)
+        if self._is_one_quoted():
+            return others
         judged = judge_cells(there, self.dialect.notation)
+        # A word at the beginning of a line may say that the line is no row, with all that is in it.
+        whole_line = error.column == 0 and self.several and judged is not None and "--na" in judged.options
+        if whole_line:
+            return "correct that line, or take it out of the file"
         if judged is not None and judged.options:
             return str(judged)
-        others = "correct it, or choose other columns: -c COLUMN"
-        return f"{judged.cause}; {others}" if judged is not None and judged.cause else others
+        cause = "" if judged is None else judged.cause
+        return f"{cause}; {others}" if cause else others
 
 
 def empty_records(data: bytes, columns: int) -> Records:

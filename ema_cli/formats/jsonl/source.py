@@ -20,7 +20,7 @@ from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout,
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import document_error
 from ema_cli.formats.jsonl import values as members
-from ema_cli.formats.jsonl.body import JsonBody, json_schema
+from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
 from ema_cli.formats.text_column import other_cells_hint
 from ema_cli.io.streams import BLOCK_BYTES, Reader
@@ -116,7 +116,9 @@ class JsonSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         none = np.empty(0, np.int64)
-        body = JsonBody(Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times))
+        body = JsonBody(
+            Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times), self.name
+        )
         empty = [np.empty(0, object) for _ in (*wanted.keys, *wanted.extra)]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         keys, extra = empty[: len(wanted.keys)], empty[len(wanted.keys) :]
@@ -128,7 +130,8 @@ class JsonSource(Source):
     def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
         """What another format gets: members may be anything, so only those that were asked for."""
         asked = {*wanted.keys, *wanted.clocks, *wanted.values}
-        return [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
+        kept = [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
+        return kept if wanted.file is None else [(FILE, wanted.file), *kept]
 
     # -- reading
 
@@ -266,7 +269,7 @@ class JsonSource(Source):
         times, clock = self._clock(records, values, wanted)
         keys = [members.keys(members.column_of(records, self._names[k])) for k in wanted.keys]
         extra = [members.times(members.column_of(records, self._names[k])) for k in wanted.extra]
-        body = JsonBody(lines, begin, records, wanted, self._kept(wanted), (values, times))
+        body = JsonBody(lines, begin, records, wanted, self._kept(wanted), (values, times), self.name)
         where = partial(place, lines)
         return Batch(len(lines), values, times, keys, body, where, oddities, self.taken(), extra, clock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,6 +14,10 @@ from ema_cli.like import resolve_like
 from ema_cli.state_options import options_of
 
 Missing = Literal["skip", "decay", "error"]
+# Nanoseconds in a unit of times that are numbers.
+TIME_STEPS = {
+    "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,10 @@ class Average:
 
     decays: one trend each. adjust: bias-corrected weights. init: 'first', 'zero', 'sma' or a number.
     missing: what an empty cell does to the weights. fill: print the held trend there.
-    min_periods: blank until so many values were seen. std, bands, residual: further columns.
+    min_periods: blank until so many values were seen. std, var, bands, residual: further columns.
     timed: rows are spaced by their times. reset_gap: nanoseconds of silence after which to start afresh.
-    like: the system whose numbers these are; what that means is in the other fields.
+    like: the system whose numbers these are; what that means is in the other fields. weighted: rows count for
+    what they weigh. time_step: nanoseconds from an average before the first row to that row.
     """
 
     decays: tuple[Decay, ...]
@@ -40,6 +46,7 @@ class Average:
     like: str | None = None
     weighted: bool = False
     time_step: int = 1_000_000_000
+    var: bool = False
 
     @property
     def steady(self) -> bool:
@@ -63,12 +70,12 @@ class Average:
 
     @property
     def needs_std(self) -> bool:
-        return self.std or self.bands is not None
+        return self.std or self.var or self.bands is not None
 
     @property
     def seed_rows(self) -> int:
-        """How many first values are averaged plainly before the recursion sets in (`init='sma'`)."""
-        return int(float(self.decays[0].text)) if self.init == "sma" else 0
+        """The most first values that are averaged plainly before the recursion sets in, for any weight."""
+        return max(decay.seed for decay in self.decays)
 
     @property
     def start(self) -> float | None:
@@ -85,13 +92,13 @@ class Average:
     @property
     def is_bare(self) -> bool:
         """Whether nothing but trends is asked for."""
-        return not (self.residual or self.std or self.bands is not None)
+        return not (self.residual or self.std or self.var or self.bands is not None)
 
     def names(self, column: str) -> list[str]:
         """The new columns' names for one input column, in output order."""
         parts = ["ema"]
         parts += ["residual"] * self.residual + ["std"] * self.std
-        parts += ["lower", "upper"] * (self.bands is not None)
+        parts += ["lower", "upper"] * (self.bands is not None) + ["var"] * self.var
         several = len(self.decays) > 1
         return [
             f"{column}_{part}{'_' + decay.text if several else ''}" for decay in self.decays for part in parts
@@ -115,10 +122,13 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False) -> Average:
     """
     options = resolve_like(options, timed)
     family, given = _family(options)
+    adjust = _flag("adjust", options)
+    usual = "sma" if family == "wilder" and not adjust else None
+    init = _init(usual if options.get("init") is None else options["init"])
     average = Average(
-        decays=tuple(make_decay(family, value) for value in given),
-        adjust=_flag("adjust", options),
-        init=_init(options.get("init")),
+        decays=tuple(_seeded(make_decay(family, value), init, options.get("like")) for value in given),
+        adjust=adjust,
+        init=init,
         missing=_choice("missing", options.get("missing"), ("skip", "decay", "error")),  # type: ignore[arg-type]
         fill=_flag("fill", options),
         min_periods=_min_periods(options.get("min_periods")),
@@ -128,6 +138,8 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False) -> Average:
         timed=timed,
         reset_gap=_reset_gap(options.get("reset_gap"), timed),
         like=options.get("like"),
+        time_step=TIME_STEPS.get(str(options.get("time_unit")), TIME_STEPS["s"]),
+        var=_flag("var", options),
     )
     _check_weights(average, family)
     _check_together(average)
@@ -157,12 +169,32 @@ def _flag(name: str, options: Mapping[str, Any]) -> bool:
 def _init(given: Any) -> str | float:
     if given is None:
         return "first"
-    if isinstance(given, str) and given in ("first", "sma"):
+    if isinstance(given, str) and (given in ("first", "sma") or re.fullmatch(r"sma:[1-9][0-9]{0,8}", given)):
         return given
     number = 0.0 if isinstance(given, str) and given == "zero" else number_in(given)
     if number is None:
-        raise OptionError(f"--init {given}: not one of first, zero, sma or a number", "--init first")
+        raise OptionError(
+            f"--init {given}: not one of first, zero, sma, sma:N or a number",
+            "--init first, or --init sma:20",
+        )
     return number
+
+
+def _seeded(decay: Decay, init: str | float, like: str | None) -> Decay:
+    """The decay with as many first values averaged plainly as it begins with. Raises OptionError."""
+    if not isinstance(init, str) or init == "first":
+        return replace(decay, seed=0)
+    if init != "sma":
+        return replace(decay, seed=int(init.removeprefix("sma:")))
+    if decay.family == "wilder":
+        return decay
+    if decay.family != "span" or not float(decay.text).is_integer():
+        asked = " (that is how --like talib begins)" if like == "talib" else ""
+        raise OptionError(
+            f"--init sma averages the first SPAN values{asked}",
+            "whole spans, such as --span 20, or say how many: --init sma:20",
+        )
+    return replace(decay, seed=int(float(decay.text)))
 
 
 def _choice(name: str, given: Any, allowed: tuple[str, ...]) -> str:
@@ -212,26 +244,21 @@ def _check_weights(average: Average, family: str) -> None:
     durations = [decay for decay in average.decays if decay.halflife_ns is not None]
     if durations and not average.timed:
         raise OptionError(
-            f"--halflife {durations[0].text} is a duration, so the rows need times",
-            f"--time COLUMN --halflife {durations[0].text}, or a half-life in rows: --halflife 10",
+            f"--{family} {durations[0].text} is a duration, so the rows need times",
+            f"--time COLUMN --{family} {durations[0].text}, or a half-life in rows: --halflife 10",
         )
     if average.timed and len(durations) < len(average.decays):
         of_rows = next(decay for decay in average.decays if decay.halflife_ns is None)
         raise OptionError(
             f"--time needs a half-life that is a duration, not --{family} {of_rows.text}",
-            "--halflife 5min (units: ns us ms s min h d)",
+            "--halflife 5min (units: ns us ms s min h d w), or --tau 5min",
         )
 
 
 def _check_together(average: Average) -> None:
     """Refuse ways to begin that contradict other options."""
-    if average.init != "first" and (average.adjust or average.timed):
+    if average.init == "first" or not (average.adjust or average.timed):
+        return
+    if average.adjust or average.seed_rows:
         other = "--adjust" if average.adjust else "--time"
         raise OptionError(f"--init {average.init} does not go with {other}", "leave out one of the two")
-    if average.init == "sma":
-        span = average.decays[0]
-        if span.family != "span" or len(average.decays) > 1 or not float(span.text).is_integer():
-            asked = " (that is how --like talib begins)" if average.like == "talib" else ""
-            raise OptionError(
-                f"--init sma averages the first SPAN values{asked}", "one whole span, such as --span 20"
-            )

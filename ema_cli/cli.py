@@ -90,22 +90,25 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--only", is_flag=True, help="Write only key, time and new columns.")
 @columns("--residual", is_flag=True, help="Add value − trend.")
 @columns("--std", is_flag=True, help="Add the weighted standard deviation.")
+@columns("--var", is_flag=True, help="Add the weighted variance.")
 @columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
 @average(
     "--alpha",
     multiple=True,
     metavar="A",
     shell_complete=complete_words("auto"),
-    help="Weight of the newest value, 0 to 1, or `auto`.",
+    help="Weight of the newest value: 0 to 1, 1/14, or `auto`.",
 )
 @average("--span", multiple=True, metavar="N", help="α = 2/(N+1).")
 @average("--halflife", multiple=True, metavar="H", help="α = 1 − 2^(−1/H), or a duration with --time.")
 @average("--com", multiple=True, metavar="C", help="α = 1/(1+C), the centre of mass.")
 @average("--decay", multiple=True, metavar="D", help="α = 1 − D, as TensorBoard and torch say it.")
+@average("--wilder", multiple=True, metavar="N", help="α = 1/N from the mean of the first N: Wilder's RMA.")
+@average("--tau", multiple=True, metavar="DURATION", help="With --time: a time constant, e^(−Δt/τ).")
 @average("--adjust", is_flag=True, default=None, help="Bias-corrected weights (pandas' adjust=True).")
 @average(
     "--init",
-    metavar="first|zero|sma|NUMBER",
+    metavar="first|zero|sma[:N]|NUMBER",
     shell_complete=complete_words("first", "zero", "sma"),
     help="The average before the first row [first].",
 )

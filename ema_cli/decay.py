@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ema_cli.errors import OptionError
 
 T = TypeVar("T")
-FAMILIES = ("alpha", "span", "halflife", "com", "decay")
+FAMILIES = ("alpha", "span", "halflife", "com", "decay", "wilder", "tau")
 
 _UNITS = {
     "ns": 1,
@@ -28,19 +28,34 @@ _UNITS = {
     "min": 60 * 1_000_000_000,
     "h": 3_600 * 1_000_000_000,
     "d": 86_400 * 1_000_000_000,
+    "w": 7 * 86_400 * 1_000_000_000,
 }
+# The units' other names, as pandas and polars take them; any capitals, but for M, which may be a month.
+_NAMES = {
+    "ns": ("nano", "nanos", "nanosecond", "nanoseconds"),
+    "us": ("micro", "micros", "microsecond", "microseconds", "μs", "μ", "µ"),
+    "ms": ("milli", "millis", "millisecond", "milliseconds"),
+    "s": ("sec", "secs", "second", "seconds"),
+    "min": ("m", "mins", "minute", "minutes"),
+    "h": ("hr", "hrs", "hour", "hours"),
+    "d": ("day", "days"),
+    "w": ("wk", "week", "weeks"),
+}
+_UNIT_OF = {name: unit for unit, names in _NAMES.items() for name in (unit, *names)} | {"µs": "us"}
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ns|us|µs|ms|s|min|h|d)\s*")
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*([^\W\d_]+)\s*")
+
+_CALENDAR = re.compile(r"\d+\.?\d*\s*(M|mos?|months?|q|quarters?|y|yrs?|years?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Decay:
     """How fast an average forgets.
 
-    family: which option it was given as; text: as it was typed (names the columns).
-    alpha: weight of the newest value, 0 ≤ alpha ≤ 1; nan where it depends on the time between rows.
-    halflife_ns: the half-life in nanoseconds, for irregular times only.
-    auto: alpha is still to be found from the data.
+    family: which option it was given as; text: as it was typed (names the columns). alpha: weight of the
+    newest value, 0 ≤ alpha ≤ 1; nan where it depends on the time between rows. halflife_ns: the half-life
+    in nanoseconds, for irregular times only. auto: alpha is still to be found from the data. seed: how many
+    first values are averaged plainly before the recursion sets in.
     """
 
     family: str
@@ -48,6 +63,7 @@ class Decay:
     alpha: float
     halflife_ns: float | None = None
     auto: bool = False
+    seed: int = 0
 
     @property
     def rest(self) -> float:
@@ -57,13 +73,16 @@ class Decay:
     @property
     def value(self) -> float | str:
         """What was given, in one spelling: its number, the nanoseconds of a duration, or `auto`."""
-        if self.auto or self.halflife_ns is not None:
-            return self.text if self.halflife_ns is None else f"{self.halflife_ns:.0f}ns"
-        return self.alpha if self.text == "auto" else float(self.text)
+        if self.halflife_ns is not None:
+            return f"{self.halflife_ns:.0f}ns"
+        if self.auto:
+            return self.text
+        return self.alpha if self.text == "auto" or "/" in self.text else float(self.text)
 
 
 def parse_duration(given: Any) -> int | None:
-    """Nanoseconds in a duration such as `5min`, `1.5h` or `2d12h`, or in a timedelta; None if it is neither.
+    """Nanoseconds in a duration such as `5min`, `1.5h`, `1 day` or `2d12h`, or in a timedelta; None if it
+    is neither.
 
     Fractions are exact: decimal arithmetic, rounded to the nanosecond once.
     """
@@ -77,7 +96,10 @@ def parse_duration(given: Any) -> int | None:
         part = _PART.match(stripped, at)
         if part is None:
             return None
-        total += Decimal(part[1]) * _UNITS[part[2]]
+        unit = None if part[2] == "M" else _UNIT_OF.get(part[2]) or _UNIT_OF.get(part[2].lower())
+        if unit is None:
+            return None
+        total += Decimal(part[1]) * _UNITS[unit]
         at = part.end()
     return round(total) if at else None
 
@@ -126,25 +148,42 @@ def make_decay(family: str, given: Any) -> Decay:
     duration = parse_duration(given)
     if duration is not None:
         return _timed_decay(family, given, duration)
-    number = number_in(given)
-    low, high, words = _RANGE[family]
+    number = _fraction(given) if family == "alpha" else number_in(given)
+    if family == "tau":
+        number = None
+    low, high, words = _RANGE.get(family, (0.0, 0.0, ""))
     if number is None:
+        if isinstance(given, str) and _CALENDAR.fullmatch(given.strip()):
+            raise OptionError(f"--{family} {given}: months and years have no fixed length", "--halflife 30d")
         raise OptionError(f"--{family} {given}: not a number", _EXAMPLE[family])
-    if not low <= number <= high or (family == "halflife" and number == 0):
+    whole = family != "wilder" or number.is_integer()
+    if not (low <= number <= high and whole) or (family == "halflife" and number == 0):
         raise OptionError(f"--{family} {given}: must be {words}", _instead(family, number))
     text = given.strip() if isinstance(given, str) else repr(number).removesuffix(".0")
-    return Decay(family, text, _ALPHA[family](number))
+    return Decay(family, text, _ALPHA[family](number), seed=int(number) if family == "wilder" else 0)
+
+
+def _fraction(given: Any) -> float | None:
+    """A number, or a fraction of two such as `1/14`."""
+    parts = given.split("/") if isinstance(given, str) else []
+    if len(parts) != 2:
+        return number_in(given)
+    over, under = map(number_in, parts)
+    return over / under if over is not None and under else None
 
 
 def _timed_decay(family: str, given: Any, duration: int) -> Decay:
     text = given.strip() if isinstance(given, str) else duration_text(duration)
-    if family != "halflife":
+    if family not in ("halflife", "tau"):
         raise OptionError(
-            f"--{family} {text}: a duration can only be a half-life", f"--time COLUMN --halflife {text}"
+            f"--{family} {text}: a duration can only be a half-life or a time constant",
+            f"--time COLUMN --halflife {text}, or --tau {text}",
         )
     if duration <= 0:
-        raise OptionError(f"--halflife {text}: a half-life must be longer than nothing", "--halflife 5min")
-    return Decay(family, text, math.nan, halflife_ns=float(duration))
+        raise OptionError(f"--{family} {text}: must be longer than nothing", f"--{family} 5min")
+    # e^(−Δt/τ) = 2^(−Δt/(τ·ln 2))
+    halves = float(duration) if family == "halflife" else duration * math.log(2.0)
+    return Decay(family, text, math.nan, halflife_ns=halves)
 
 
 def _instead(family: str, number: float) -> str:
@@ -160,6 +199,7 @@ _RANGE = {
     "span": (1.0, math.inf, "1 or more rows"),
     "halflife": (0.0, math.inf, "more than 0 rows, or a duration such as 5min with --time"),
     "com": (0.0, math.inf, "0 or more rows"),
+    "wilder": (1.0, math.inf, "a whole number of rows, 1 or more"),
 }
 _EXAMPLE = {
     "alpha": "--alpha 0.1, or --alpha auto",
@@ -167,6 +207,8 @@ _EXAMPLE = {
     "span": "--span 20",
     "halflife": "--halflife 10 (rows), or --time COLUMN --halflife 5min",
     "com": "--com 9.5",
+    "wilder": "--wilder 14",
+    "tau": "--time COLUMN --tau 5min",
 }
 _ALPHA: dict[str, Callable[[float], float]] = {
     "alpha": lambda a: a,
@@ -174,6 +216,7 @@ _ALPHA: dict[str, Callable[[float], float]] = {
     "decay": lambda d: float(1 - Decimal(repr(d))),
     "span": lambda n: 2.0 / (n + 1.0),
     "com": lambda c: 1.0 / (1.0 + c),
+    "wilder": lambda n: 1.0 / n,
     # expm1 keeps the digits that 1 − 2^(−1/h) loses for long half-lives
     "halflife": lambda h: -math.expm1(-math.log(2.0) / h),
 }

@@ -21,7 +21,8 @@ def standard_deviation(moments: Moments) -> Floats:
     """As pandas has it: √(variance / (1 − Σ shares²)); NaN where one value has all the weight."""
     root = np.sqrt(moments["bias"])
     np.copyto(root, np.nan, where=root == 0.0)
-    return np.asarray(np.divide(moments["deviation"], root, out=root))
+    with np.errstate(over="ignore"):  # where values span all of float64 it may lie beyond
+        return np.asarray(np.divide(moments["deviation"], root, out=root))
 
 
 class Trends:
@@ -97,6 +98,9 @@ class Trends:
             if average.bands is not None:
                 with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
                     parts += [mean - average.bands * std, mean + average.bands * std]
+            if average.var:
+                with np.errstate(over="ignore"):
+                    parts.append(std * std)
         for k, part in enumerate(parts):
             out[:, :, k] = part
         return out.reshape(columns * width, rows).T

@@ -87,8 +87,9 @@ def exact_rows(
     fill: bool = False,
     min_periods: int = 0,
     times: Sequence[int] | None = None,
-    halflife: int | None = None,
+    halflife: float | None = None,
     reset_gap: int | None = None,
+    time_step: int = 10**9,
 ) -> list[Exact | None]:
     """The numbers of each row, None where blank. values: NaN is missing; times, halflife: nanoseconds."""
     with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):  # nothing vanishes after a long silence
@@ -96,8 +97,14 @@ def exact_rows(
             rows = _by_row(values, Decimal(alpha), adjust, init, span, missing)
         else:
             assert halflife is not None
-            rows = _by_time(values, times, Decimal(halflife), adjust, reset_gap)
-    return _present(rows, fill, max(min_periods, span if init == "sma" and span else 0))
+            start = None if isinstance(init, str) else (Decimal(init), time_step)
+            rows = _by_time(values, times, Decimal(halflife), adjust, reset_gap, start)
+    return _present(rows, fill, max(min_periods, span if seeded(init) and span else 0))
+
+
+def seeded(init: str | float) -> bool:
+    """The first values are averaged plainly."""
+    return isinstance(init, str) and init.startswith("sma")
 
 
 def _by_row(
@@ -118,7 +125,7 @@ def _by_row(
         if adjust:
             seen.fade((1 - alpha) ** k if count else Decimal(1))
             seen.see(new, Decimal(1))
-        elif init == "sma" and span is not None and count < span:
+        elif seeded(init) and span is not None and count < span:
             seen.weights = [Decimal(1) / (count + 1)] * count
             seen.see(new, Decimal(1) / (count + 1))
         elif not seen.values:
@@ -133,8 +140,14 @@ def _by_row(
 
 
 def _by_time(
-    values: Sequence[float], times: Sequence[int], halflife: Decimal, adjust: bool, reset_gap: int | None
+    values: Sequence[float],
+    times: Sequence[int],
+    halflife: Decimal,
+    adjust: bool,
+    reset_gap: int | None,
+    start: tuple[Decimal, int] | None,
 ) -> list[Exact | None]:
+    """start: an average before the first row, and by how long."""
     out: list[Exact | None] = []
     seen, ties, last, count = Observed(), [], None, 0
     for x, t in zip(values, times, strict=True):
@@ -143,6 +156,9 @@ def _by_time(
             continue
         if last is not None and reset_gap is not None and t - last > reset_gap:
             seen, ties, last, count = Observed(), [], None, 0
+        if last is None and start is not None:
+            seen.see(start[0], Decimal(1))
+            last = t - start[1]
         count += 1
         decay = Decimal(1) if last is None else (-LN2 * (t - last) / halflife).exp()
         if adjust:

@@ -24,15 +24,17 @@ TIME_UNITS = ("s", "ms", "us", "ns")
 
 
 class Options(TypedDict, total=False):
-    """One of alpha, span, halflife, com and decay says how fast the average forgets; None is "not given".
+    """One of alpha, span, halflife, com, decay, wilder and tau says how fast the average forgets; None is
+    "not given".
 
-    alpha: weight of the newest value, 0 to 1, or "auto". span ≥ 1, halflife > 0 and com ≥ 0: rows. decay:
-    1 − alpha. halflife: a duration ("5min", a timedelta) with times. A list gives one average each.
-    adjust: bias-corrected weights. init: "first", "zero", "sma" or a number. missing: what a missing value
-    does to the weights. fill: give the held average on missing rows. invalid: what an infinity is.
-    min_periods: NaN until so many values were seen. std, bands (a number of std), residual: further columns.
-    reset_gap: a duration of silence after which to start afresh. time_unit: of times that are numbers.
-    like: another system, whose numbers to reproduce.
+    alpha: weight of the newest value, 0 to 1, or "auto". span ≥ 1, halflife > 0 and com ≥ 0: rows. decay: 1
+    − alpha. wilder: α = 1/N from a mean of N. tau: a time constant. halflife: a duration ("5min", a
+    timedelta) with times. A list gives one average each. adjust: bias-corrected weights. init: "first",
+    "zero", "sma", "sma:N" or a number. missing: what a missing value does to the weights. fill: give the
+    held average on missing rows. invalid: what an infinity is. min_periods: NaN until so many values were
+    seen. std, var, bands (a number of std), residual: further columns. reset_gap: a duration of silence
+    after which to start afresh. time_unit: of times that are numbers. like: another system, whose numbers
+    to reproduce.
     """
 
     alpha: Weight | Sequence[Weight] | None
@@ -40,13 +42,16 @@ class Options(TypedDict, total=False):
     halflife: Weight | Duration | Sequence[Weight | Duration] | None
     com: Weight | Sequence[Weight] | None
     decay: Weight | Sequence[Weight] | None
+    wilder: Weight | Sequence[Weight] | None
+    tau: Duration | Sequence[Duration] | None
     adjust: bool | None
-    init: Literal["first", "zero", "sma"] | float | None
+    init: str | float | None
     missing: Literal["skip", "decay", "error"] | None
     fill: bool | None
     invalid: Literal["error", "missing"] | None
     min_periods: int | None
     std: bool | None
+    var: bool | None
     bands: float | None
     residual: bool | None
     reset_gap: Duration | None

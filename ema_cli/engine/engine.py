@@ -107,7 +107,6 @@ class Engine:
             rows = rows.cut(self._silent(rows, self.average.reset_gap))
         segments, arrays = rows.segments, self.state.arrays
         seen = np.where(segments.fresh, 0, arrays["seen"][segments.series])
-        early = self._early(segments, seen)
         groups = None
         if self.average.joins_ties:
             groups = group_ties(rows, self.state, self.scratch)
@@ -122,7 +121,7 @@ class Engine:
             else:
                 self.fold_elements(elements, weight, decay, into)
             for name, array in into.items():
-                _put(rows, array, out[name][weight], early)
+                _put(rows, array, out[name][weight], self._early(segments, seen, decay))
             self.scratch.release(used)
         self.scratch.release()
         if groups is not None:
@@ -224,9 +223,9 @@ class Engine:
         since[segments.first] = np.where(seen > 0, rows.times[segments.first] - last, 0)
         return np.asarray(since > limit)
 
-    def _early(self, segments: Segments, seen: Ints) -> Ints | None:
+    def _early(self, segments: Segments, seen: Ints, decay: Decay) -> Ints | None:
         """The rows before `min_periods` values, or while an SMA gathers its seed: they are blank."""
-        needed = max(self.average.min_periods, self.average.seed_rows)
+        needed = max(self.average.min_periods, decay.seed)
         if needed <= 1:
             return None
         few = np.clip(needed - 1 - seen, 0, segments.counts)

@@ -59,7 +59,8 @@ class Steady:
 
     def total(self, level: int, _cells: Moments, before: Before, /) -> Callable[[int, Moments], Mix]:
         outer, rows = self.outer[level], BLOCK**level
-        if not self.adjusted or (faded := self._faded((begin := before()) * rows)).all():
+        kept = self.adjusted and self.decays[level] > 0.0
+        if not kept or (faded := self._faded((begin := before()) * rows)).all():
             return lambda *_: outer
         if not self.bits:  # a plain mean
             return lambda j, _: mix(begin + j, np.ones(len(begin)), begin + (j + 1.0))
@@ -216,7 +217,7 @@ def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
         fade[rows.first], loss[rows.first] = 0.0, 1.0
     weight = np.ones(len(fade)) if average.adjust else None
     if average.seed_rows and rows.order is not None:
-        weight = _seed(average.seed_rows, fade, loss, rows.order)
+        weight = _seed(decay.seed, fade, loss, rows.order)
     if rows.weights is not None:
         weight = rows.weights * (loss if weight is None else weight)
     out = {"decay": fade, "loss": loss}
@@ -241,6 +242,6 @@ def _seed(seed: int, fade: Floats, loss: Floats, order: Ints) -> Floats:
     weight = loss.copy()
     early, then = order < seed, order == seed
     fade[early], loss[early], weight[early] = 1.0, 0.0, 1.0
-    fade[then] /= seed
+    fade[then] /= max(seed, 1)
     loss[then] = 1.0 - fade[then]
     return weight

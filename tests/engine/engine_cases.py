@@ -91,8 +91,17 @@ def clock(rng: np.random.Generator, rows: int) -> NDArray[np.int64]:
 def by_row(draw: st.DrawFn) -> dict[str, Any]:
     """Options of an average that counts rows."""
     options: dict[str, Any] = {"missing": draw(st.sampled_from(["skip", "decay"]))}
-    if draw(st.integers(0, 4)) == 0:
-        return options | {"span": str(draw(st.sampled_from([1, 2, 5, 20, 150]))), "init": "sma"}
+    kind = draw(st.integers(0, 6))
+    if kind == 0:
+        spans = draw(
+            st.lists(st.sampled_from(["1", "2", "5", "20", "150"]), min_size=1, max_size=2, unique=True)
+        )
+        return options | {"span": tuple(spans), "init": "sma"}
+    if kind == 1:
+        return options | {"wilder": draw(st.sampled_from(["1", "3", "14", "40"]))}
+    if kind == 2:
+        init = draw(st.sampled_from(["sma:1", "sma:2", "sma:17"]))
+        return options | {"alpha": (draw(st.sampled_from([*ALPHAS, "1/14"])),), "init": init}
     options["alpha"] = tuple(draw(st.lists(st.sampled_from(ALPHAS), min_size=1, max_size=3, unique=True)))
     if draw(st.booleans()):
         return options | {"adjust": True}
@@ -104,7 +113,13 @@ def by_time(draw: st.DrawFn) -> dict[str, Any]:
     """Options of an average that goes by the clock."""
     halflives = draw(st.lists(st.sampled_from(HALFLIVES), min_size=1, max_size=2, unique=True))
     gap = draw(st.sampled_from([None, None, "1ns", "50us", "1s"]))
-    return {"halflife": tuple(halflives), "adjust": draw(st.booleans()), "reset_gap": gap}
+    options = {"halflife": tuple(halflives), "adjust": draw(st.booleans()), "reset_gap": gap}
+    if draw(st.integers(0, 4)) == 0:
+        options = {"tau": tuple(halflives), "adjust": draw(st.booleans()), "reset_gap": gap}
+    if not options["adjust"] and draw(st.integers(0, 2)) == 0:
+        options["init"] = draw(st.sampled_from(["zero", "2.5"]))
+        options["time_unit"] = draw(st.sampled_from(["ns", "us", "s"]))
+    return options
 
 
 @st.composite

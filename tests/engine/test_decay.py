@@ -88,6 +88,22 @@ def test_messages_say_what_to_try(family: str, given: Any, problem: str, hint: s
     assert hint in raised.value.hint
 
 
+def test_fractions_wilder_and_time_constants() -> None:
+    assert make_decay("alpha", "1/14").alpha == 1 / 14
+    assert make_decay("wilder", 14).alpha == 1 / 14
+    assert make_decay("tau", "1s").halflife_ns == 1e9 * math.log(2)
+    for family, text in (
+        ("alpha", "1/0"),
+        ("wilder", "2.5"),
+        ("wilder", 0),
+        ("tau", 5),
+        ("alpha", "1/0.5"),
+        ("halflife", "1 month"),
+    ):
+        with pytest.raises(OptionError):
+            make_decay(family, text)
+
+
 def test_auto_is_of_alpha_alone() -> None:
     assert make_decay("alpha", "auto").auto
     assert math.isnan(make_decay("alpha", "auto").alpha)
@@ -97,7 +113,15 @@ def test_auto_is_of_alpha_alone() -> None:
     ("given", "nanoseconds"),
     [
         ("5min", 300 * 10**9),
-        ("1h30m", None),
+        ("1h30m", 5400 * 10**9),
+        ("1 day", 86_400 * 10**9),
+        ("24H", 86_400 * 10**9),
+        ("2 Weeks", 14 * 86_400 * 10**9),
+        ("1w2d", 9 * 86_400 * 10**9),
+        ("3 milliseconds", 3 * 10**6),
+        ("1M", None),
+        ("2 months", None),
+        ("1y", None),
         ("1h30min", 5400 * 10**9),
         ("2d12h", 60 * 3600 * 10**9),
         ("1.5h", 5400 * 10**9),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from ema_cli.average import make_average
 from ema_cli.engine.engine import BackwardsTimeError, Engine, KeyedRows
@@ -30,10 +31,10 @@ def oracle(case: Case, values: np.ndarray, times: np.ndarray | None, weight: int
     options: dict[str, Any] = {"fill": average.fill, "min_periods": average.min_periods}
     if times is None:
         options |= {"alpha": decay.alpha, "init": average.init, "missing": average.missing}
-        options["span"] = average.seed_rows or None
+        options["span"] = decay.seed or None
     else:
-        options |= {"times": times.tolist(), "halflife": int(decay.halflife_ns or 0)}
-        options["reset_gap"] = average.reset_gap
+        options |= {"times": times.tolist(), "halflife": decay.halflife_ns}
+        options |= {"reset_gap": average.reset_gap, "init": average.init, "time_step": average.time_step}
     return exact_rows(values.tolist(), adjust=average.adjust, **options)
 
 
@@ -225,3 +226,70 @@ def test_errors_do_not_grow_with_the_rows(alpha: str, adjust: bool) -> None:
         average += (x - average) / mass
         worst = max(worst, abs(float((y - average) / average)))
     assert worst < 2e-15
+
+
+def test_wilders_published_way() -> None:
+    """N = 4: the mean of the first four, then a quarter of what is new (Wilder, New Concepts, 1978)."""
+    values = np.array([2.0, 4, 6, 8, 10, 1, 3])[:, np.newaxis]
+    got = Trends(make_average({"wilder": 4}), 1).update(values)[:, 0]
+    np.testing.assert_array_equal(got, [np.nan, np.nan, np.nan, 5, 6.25, 4.9375, 4.453125])
+
+
+@pytest.mark.parametrize("halflives", [1_000, 3_000_000])
+@pytest.mark.parametrize("adjust", [False, True])
+def test_two_observations_have_a_std_whatever_the_silence(halflives: int, adjust: bool) -> None:
+    average = make_average({"halflife": "1ns", "std": True, "adjust": adjust}, timed=True)
+    fields = Trends(average, 1).update(np.array([[1.0], [4.0]]), np.array([0, halflives]))
+    np.testing.assert_allclose(fields[1], [4.0, 3 / math.sqrt(2)], rtol=1e-14)
+
+
+@pytest.mark.parametrize("options", [{}, {"adjust": True}, {"missing": "decay"}, {"std": True}])
+def test_up_to_the_largest_numbers(options: dict[str, Any]) -> None:
+    most = np.finfo(float).max
+    values = np.array([most, -most, most, 1.5e308, -1.7e308] * 9)[:, np.newaxis]
+    got = Trends(make_average({"alpha": 0.3} | options), 1).update(values)[:, 0]
+    want = [
+        float(row.mean) for row in exact_rows(values[:, 0].tolist(), alpha=0.3, adjust="adjust" in options)
+    ]
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * most)
+
+
+def test_a_weight_of_one_is_a_copy() -> None:
+    values = np.array([3.0, -0.0, 1e16, 1.0, 5e-324, -0.0, 2**53 + 1.0])[:, np.newaxis]
+    for options in ({}, {"adjust": True}):
+        got = Trends(make_average({"alpha": 1} | options), 1).update(values)
+        assert got.tobytes() == values.tobytes()
+
+
+@given(cases(), st.data())
+@examples(60)
+def test_a_series_that_restarts_is_a_new_one(case: Case, data: st.DataObject) -> None:
+    """However it is cut, and as if the rows from there on had been alone."""
+    rows = len(case.values)
+    begins = np.zeros(rows, bool)
+    begins[data.draw(st.lists(st.integers(0, rows - 1), max_size=3))] = True
+    cut = data.draw(st.integers(0, rows))
+    one, other = (Trends(case.average, case.values.shape[1]) for _ in range(2))
+    keys = None if case.keys is None else KeyedRows(*numbered(case.keys))
+    if keys is not None:
+        begins &= case.keys == case.keys[0]
+    whole = one.update(case.values, case.times, keys, begins)
+    parts = []
+    for part in (slice(0, cut), slice(cut, rows)):
+        mine = None if case.keys is None else KeyedRows(*numbered(case.keys[part], case.keys))
+        times = None if case.times is None else case.times[part]
+        parts.append(other.update(case.values[part], times, mine, begins[part]).copy())
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    mine = np.ones(rows, bool) if case.keys is None else case.keys == case.keys[0]
+    at = np.flatnonzero(mine & begins)
+    if len(at):
+        mine[: at[-1]] = False
+        times = None if case.times is None else case.times[mine]
+        alone = Trends(case.average, case.values.shape[1]).update(case.values[mine], times)
+        assert np.ascontiguousarray(whole[mine]).tobytes() == np.ascontiguousarray(alone).tobytes()
+
+
+def numbered(keys: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Codes that count the keys there are, and their slots: places among all that are known."""
+    names, codes = np.unique(keys, return_inverse=True)
+    return codes.astype(np.uint16), np.searchsorted(np.unique(keys if known is None else known), names)

@@ -288,7 +288,7 @@ def test_parts_follow_each_other(shop: Workshop) -> None:
 
 
 @pytest.mark.parametrize(("data", "words"), [
-    (b'[{"a":1}]', "jq -c '.[]'"), (b'[\n{"a":1}\n]', "a JSON array"), (b'{\n  "a": 1\n}\n', "jq -c . FILE"),
+    (b'[{"a":1}]', "jq -c '.[]'"), (b'[\n{"a":1}\n]', "a JSON array"), (b'{\n  "a": 1\n}\n', "jq -c . |"),
     (b'{"best": null,\n "log_history": [\n  {"loss": 1}]}', "jq -c '.log_history[]'"),
     (b"<!DOCTYPE html>\n<html>", "HTML"), (b"a,b\n1,2\n", "--from csv"), (b'{"a":1}\n{"a":\n', "line 2"),
     (b'{"a":1}\n7\n', "a number"), (b'{"a":1}\n{"a":tru}\n', "line 2"), (b'{"a":1,"a_ema":2}\n', "already"),

@@ -19,6 +19,7 @@ MODES: list[dict[str, Any]] = [
     {"alpha": ("0.3",), "missing": "decay", "std": True, "init": "zero", "fill": True},
     {"alpha": ("0.01",), "missing": "decay", "adjust": True, "min_periods": 7},
     {"span": "700", "init": "sma", "std": True},
+    {"alpha": ("0.02", "0.3"), "init": "sma:33"},
     {"halflife": ("1us", "1s"), "std": True, "reset_gap": "2ms"},
     {"halflife": ("20us",), "adjust": True, "std": True, "fill": True},
 ]
@@ -80,8 +81,7 @@ def test_a_weight_or_the_std_more_changes_nothing(case: Case) -> None:
     decays = case.average.decays
     fields = together.reshape(len(together), -1, len(decays), 2)
     for k, decay in enumerate(decays):
-        given_as = decay.text if case.options.get("init") == "sma" else (decay.text,)
-        options = case.options | {decay.family: given_as, "std": False}
+        options = case.options | {decay.family: (decay.text,), "std": False}
         alone, _ = run(Case(options, case.values, case.times, case.keys, case.seed), [])
         assert same_bits(np.ascontiguousarray(fields[:, :, k, 0]), alone)
 

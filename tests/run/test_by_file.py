@@ -79,6 +79,19 @@ def test_parquet_and_other_formats(shop: Workshop) -> None:
     assert pq.read_table(shop.folder / "p.parquet")["file"].to_pylist() == ["a, b.csv"] * 3
 
 
+def test_json_lines_name_the_file_too(shop: Workshop) -> None:
+    shop.write("a.jsonl", '{"loss":4}\n{"loss":2}\n')
+    shop.write("b.jsonl", '{"loss":8}\n')
+    only = shop.run("a.jsonl", "b.jsonl", *OPTIONS, "--by-file", "--only")
+    assert only.out.splitlines() == [
+        b'{"file":"a.jsonl","loss_ema":4.0}',
+        b'{"file":"a.jsonl","loss_ema":3.0}',
+        b'{"file":"b.jsonl","loss_ema":8.0}',
+    ]
+    text = shop.run("a.jsonl", "b.jsonl", *OPTIONS, "--by-file", "--only", "--to", "csv")
+    assert text.out == b"file,loss_ema\na.jsonl,4.0\na.jsonl,3.0\nb.jsonl,8.0\n"
+
+
 def test_what_does_not_go_with_it(shop: Workshop) -> None:
     shop.write("a.csv", "file,loss\nx,1\n")
     assert (

@@ -18,12 +18,16 @@ from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.layout import END, JsonLayout
 from ema_cli.formats.jsonl.lines import Lines, Member
 
+# Where the name of the input is, which is no member.
+FILE = -1
+
 
 @dataclass(frozen=True)
 class JsonBody(Body):
     """Objects and the bytes before them, which begin at `begin`. read: the values and times made of them.
 
-    kept: the columns that another format gets, and that are written with `--only`: positions and names.
+    kept: the columns that another format gets, and that are written with `--only`: positions and names; FILE
+    is the input's name, which `file` is.
     """
 
     lines: Lines
@@ -32,6 +36,7 @@ class JsonBody(Body):
     wanted: Projection
     kept: Sequence[tuple[int, str]]
     read: tuple[Floats, Ints | None]
+    file: str
 
     def texts(self, layout: Layout) -> tuple[Any, memoryview]:
         lines = self.lines
@@ -56,7 +61,10 @@ class JsonBody(Body):
         if not self.records:
             return pa.array([], pa.binary()), memoryview(b"")
         names = [name for _, name in self.kept]
-        cells = [members.column_of(self.records, name) for name in names]
+        cells = [
+            [self.file] * len(self.records) if column == FILE else members.column_of(self.records, name)
+            for column, name in self.kept
+        ]
         rows = zip(*cells, strict=True) if cells else [()] * len(self.records)
         texts = [dumped(dict(zip(names, row, strict=True)))[:-1] for row in rows]
         return pa.array([texts[0], *(END + text for text in texts[1:])], pa.binary()), memoryview(END)
@@ -72,6 +80,8 @@ class JsonBody(Body):
                 arrays.append(pa.array(numbers, mask=np.isnan(numbers)))
             elif column == self.wanted.time and times is not None and not exact:
                 arrays.append(pa.array(times, schema.field(k).type))
+            elif column == FILE:
+                arrays.append(pa.repeat(utf8_name(self.file), len(self.records)))
             else:
                 cells = members.column_of(self.records, name)
                 read = members.times if column in self.wanted.clocks else members.keys

@@ -18,8 +18,9 @@ import numpy as np
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.clock import BadClockError, ClockReader
+from ema_cli.formats.foreign import document_error
 from ema_cli.formats.jsonl import values as members
-from ema_cli.formats.jsonl.body import JsonBody, json_schema
+from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
 from ema_cli.formats.text_column import other_cells_hint
 from ema_cli.io.streams import BLOCK_BYTES, Reader
@@ -30,7 +31,6 @@ LONGEST_LINE = 1 << 26
 # Objects within which one has to have members, and in which members are noticed that the first does not have.
 LOOKED_AT = 1000
 _LIST_OF_OBJECTS = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[\s*\{')
-AGAIN = "| ema-smooth --from jsonl ..."
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ class JsonSource(Source):
         values = np.empty((0, len(wanted.values)))
         times = None if wanted.time is None else np.empty(0, np.int64)
         none = np.empty(0, np.int64)
-        body = JsonBody(Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times))
+        body = JsonBody(
+            Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times), self.name
+        )
         empty = [np.empty(0, object) for _ in (*wanted.keys, *wanted.extra)]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         keys, extra = empty[: len(wanted.keys)], empty[len(wanted.keys) :]
@@ -128,7 +130,8 @@ class JsonSource(Source):
     def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
         """What another format gets: members may be anything, so only those that were asked for."""
         asked = {*wanted.keys, *wanted.clocks, *wanted.values}
-        return [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
+        kept = [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
+        return kept if wanted.file is None else [(FILE, wanted.file), *kept]
 
     # -- reading
 
@@ -166,16 +169,15 @@ class JsonSource(Source):
         """What is wrong with a line, and what the whole file may be where it is the first."""
         text = lines.text(error.row)
         line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
-        place, file = Place(self.name, line), "FILE" if self.name == "stdin" else shlex.quote(self.name)
+        place = Place(self.name, line)
         if self.waiting or self._is_later():
             return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
-        if text.startswith(b"["):
-            return DataError("this is a JSON array, not JSON lines", place, f"jq -c '.[]' {file} {AGAIN}")
+        if text.startswith(b"[") or _LIST_OF_OBJECTS.search(self.rest):
+            return document_error(self.rest, self.name)
         if text.startswith(b"{"):
-            inside = _LIST_OF_OBJECTS.search(self.rest)
-            path = f"'.{inside[1].decode()}[]'" if inside else "."
-            problem = "this is a JSON document over several lines, not JSON lines"
-            return DataError(problem, place, f"jq -c {path} {file} {AGAIN}")
+            file = "" if self.name == "stdin" else f" {shlex.quote(self.name)}"
+            problem = "this is a JSON document over several lines, not an object a line"
+            return DataError(problem, place, f"jq -c .{file} | ema-smooth --from jsonl ...")
         if text.startswith(b"<"):
             problem = "this is a page of HTML or XML, not JSON lines"
             return DataError(
@@ -267,7 +269,7 @@ class JsonSource(Source):
         times, clock = self._clock(records, values, wanted)
         keys = [members.keys(members.column_of(records, self._names[k])) for k in wanted.keys]
         extra = [members.times(members.column_of(records, self._names[k])) for k in wanted.extra]
-        body = JsonBody(lines, begin, records, wanted, self._kept(wanted), (values, times))
+        body = JsonBody(lines, begin, records, wanted, self._kept(wanted), (values, times), self.name)
         where = partial(place, lines)
         return Batch(len(lines), values, times, keys, body, where, oddities, self.taken(), extra, clock)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 from ema_cli.errors import DataError, OptionError, StateError
 from ema_cli.parameters.ema import ParameterEMA
 from ema_cli.parameters.schedule import power_ramp
+from tests.conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="torch is optional, and 200 MB")
 nn = torch.nn
@@ -751,3 +755,36 @@ def test_precision_is_taken_on_from_the_state() -> None:
 def test_a_device_that_there_is_not(device: str) -> None:
     with pytest.raises(OptionError, match=f"device='{device}'"):
         ParameterEMA({"w": torch.zeros(1)}, decay=0.5, device=device)
+
+
+MEMORY = """
+import re
+from pathlib import Path
+import torch
+from ema_cli import ParameterEMA
+
+def said(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+params = {str(k): torch.randn(2000, 2500) for k in range(4)}
+params["turned"] = torch.randn(2500, 2000).T
+ema = ParameterEMA(params, decay=0.9, dtype="%s")
+ema.update({k: v[:] for k, v in params.items()})
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = said("VmRSS")
+ema.update(params)
+print(said("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is told by Linux's /proc")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_update_needs_at_most_64_mb_beside_the_averages(precision: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY % precision],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) <= 64

@@ -22,7 +22,7 @@ EPILOG = """\
 Examples:
   ema-weights step_*.safetensors --decay 0.9 --dry-run    what does each weigh?
   ema-weights step_*.safetensors --decay 0.9 -o ema.safetensors
-  ema-weights run/ --decay 0.9 -o ema/           checkpoint-500/, checkpoint-1000/, …
+  ema-weights run/ --decay 0.9 -o ema/      checkpoint-500/, checkpoint-1000/, …
   ema-weights new.npz --decay 0.9 --resume fold.npz -o ema.npz --force
   ema-weights snapshots/ --sigma-rel 0.05 --sigma-rel 0.1 -o 'ema-{}.npz'
 

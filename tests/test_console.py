@@ -141,7 +141,7 @@ def test_help_fits_the_terminal(shop: Workshop, module: str, width: int) -> None
         assert max(map(len, lines)) <= max(min(width, 100), 80)
 
 
-@pytest.mark.parametrize("name", ["o.xlsx", "o.json", "o.feather2", "o.xlsx.gz", "o.h5"])
+@pytest.mark.parametrize("name", ["o.xlsx", "o.feather2", "o.xlsx.gz", "o.h5"])
 def test_a_suffix_of_another_format_is_refused(shop: Workshop, name: str) -> None:
     shop.write("in.csv", "v\n1\n")
     error = shop.run("in.csv", "--alpha", "0.1", "-o", name, code=2).err

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Duration = str | timedelta | np.timedelta64
     Weight = float | str
 
-TIME_UNITS = ("s", "ms", "us", "ns")
+TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
 
 
 class Options(TypedDict, total=False):
@@ -55,7 +55,7 @@ class Options(TypedDict, total=False):
     bands: float | None
     residual: bool | None
     reset_gap: Duration | None
-    time_unit: Literal["s", "ms", "us", "ns"] | None
+    time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] | None
     like: Literal["pandas", "polars", "talib", "tensorboard", "miller"] | None
 
 
@@ -88,7 +88,7 @@ def read_options(options: Mapping[str, Any], timed: bool | None = None) -> Setti
     if invalid not in (None, "error", "missing"):
         raise OptionError(f"invalid={invalid!r}: not one of error, missing", "invalid='missing'")
     if unit not in (None, *TIME_UNITS):
-        raise OptionError(f"time_unit={unit!r}: not one of s, ms, us, ns", "time_unit='s'")
+        raise OptionError(f"time_unit={unit!r}: not one of {', '.join(TIME_UNITS)}", "time_unit='s'")
     return Settings(average, invalid or "error", unit)
 
 

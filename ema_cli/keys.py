@@ -74,7 +74,7 @@ class KeyTable:
         Text and binary are taken as they are, other types as Arrow writes them; nulls are a key.
         Raises DataError for a type that has no text, such as a list; then nothing is numbered.
         """
-        texts = [_texts_of(column) for column in columns]
+        texts = [_plain(column) for column in columns]
         if not self._texts:
             self._texts = [_Numbering() for _ in columns]
             self._pairs = [_Numbering() for _ in columns[1:]]
@@ -82,7 +82,7 @@ class KeyTable:
         for column, numbering, pairs in zip(texts[1:], self._texts[1:], self._pairs, strict=True):
             right, right_slots = _uniques(column, numbering)
             joined = (slots[codes] << _HALF) | right_slots[right]
-            codes, slots = _uniques(pa.array(joined), pairs)
+            codes, slots = _uniques(pa.array(joined), pairs, pairs=True)
         return KeyedRows(codes=codes.astype(np.uint16), slots=slots)
 
     def texts(self) -> list[Any]:
@@ -128,12 +128,17 @@ class KeyTable:
         self._texts, self._pairs = other._texts, other._pairs
 
 
-def _texts_of(column: Any) -> Any:
-    """An Arrow column's cells as binary texts, nulls kept. Raises DataError for a type that has no text."""
+def _plain(column: Any) -> Any:
+    """An Arrow column as binary texts; whole numbers stay, for only different ones need to become texts."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    return column if pa.types.is_integer(column.type) else _texts_of(column)
+
+
+def _texts_of(column: Any) -> Any:
+    """An Arrow column's cells as binary texts, nulls kept. Raises DataError for a type that has no text."""
     kind = column.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return column
@@ -143,11 +148,17 @@ def _texts_of(column: Any) -> Any:
         raise DataError(f"values of type {kind} can't be keys", hint="a column of text or numbers") from None
 
 
-def _uniques(column: Any, numbering: _Numbering) -> tuple[NDArray[np.integer[Any]], Ints]:
-    """Each row's code among the column's distinct things, and the rank of each of those."""
+def _uniques(
+    column: Any, numbering: _Numbering, *, pairs: bool = False
+) -> tuple[NDArray[np.integer[Any]], Ints]:
+    """Each row's code among the column's distinct things, and the rank of each of those.
+
+    pairs: the things are numbers themselves, not texts.
+    """
     encoded = pc.dictionary_encode(column)
     codes = encoded.indices.to_numpy(zero_copy_only=False)
-    return codes, numbering.rank(encoded.dictionary.to_pylist())
+    things = encoded.dictionary if pairs else _texts_of(encoded.dictionary)
+    return codes, numbering.rank(things.to_pylist())
 
 
 def _column(numbering: _Numbering, ranks: Ints | None) -> Any:

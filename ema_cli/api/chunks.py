@@ -79,7 +79,7 @@ def read_chunk(x: Any, times: Any, by: Any, settings: Settings) -> Chunk:
     rows = len(table.values)
     return Chunk(
         table,
-        None if clock is None else _nanoseconds(_arrow(clock, rows, "times"), settings.time_unit),
+        None if clock is None else _clock(clock, rows, settings.time_unit),
         tuple(_arrow(key, rows, "by") for key in keys),
     )
 
@@ -160,6 +160,17 @@ def _arrow(column: Any, rows: int, option: str) -> Any:
     except pa.ArrowException as error:
         raise DataError(f"{option}: {error}", hint=f"one type for all of {option}") from None
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _clock(clock: Any, rows: int, unit: str | None) -> Ints:
+    """The times as nanoseconds; those that are just that, with none missing, are taken as they are."""
+    plain = getattr(clock, "to_numpy", None) if pandas_kind(clock) else None
+    array = clock if plain is None else plain()
+    if isinstance(array, np.ndarray) and array.dtype == "datetime64[ns]" and array.shape == (rows,):
+        whole = array.view(np.int64)
+        if unit is None and whole.min(initial=0) > np.iinfo(np.int64).min:
+            return whole
+    return _nanoseconds(_arrow(clock, rows, "times"), unit)
 
 
 def _nanoseconds(times: Any, unit: str | None) -> Ints:

@@ -90,7 +90,7 @@ class Steady:
         """1 − (1−α)^rows."""
         return halve(rows, 1.0 / self.bits)[1]
 
-    def biases(self, rows: Ints, started: bool) -> Floats | float:
+    def biases(self, rows: Ints, started: bool) -> Floats:
         """1 − Σ shares² after so many rows (1, 2, …). started: there is an average before the first one.
 
         Adjusted 2·(d − dⁿ)/((1 + d)·(1 − dⁿ)), recursive (1 − d²⁽ⁿ⁻¹⁾)·2·d/(1 + d), with d = 1 − α.
@@ -98,11 +98,14 @@ class Steady:
         rows = rows + started
         if not self.bits:
             return 1.0 - 1.0 / rows if self.adjusted else np.zeros(len(rows))
-        if self._faded(rows.min(initial=1)).all():
-            return self.bias
+        out = np.full(len(rows), self.bias)
+        early = np.flatnonzero(~self._faded(rows))
+        rows = rows[early]
         if self.adjusted:
-            return np.asarray(self.bias * (self.lost(rows - 1) / self.lost(rows)))
-        return self.bias * self.lost(2 * (rows - 1))
+            out[early] *= self.lost(rows - 1) / self.lost(rows)
+        else:
+            out[early] *= self.lost(2 * (rows - 1))
+        return out
 
 
 @lru_cache(maxsize=512)

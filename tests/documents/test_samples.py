@@ -78,4 +78,4 @@ def test_messy_passes_untouched(shop: Workshop) -> None:
     assert result.out.startswith(
         data[: data.index(b"\r\n")] + b",value_ema\r\n1,2024-01-01,0.10,10,plain,0.1\r\n"
     )
-    assert result.out.endswith(b"13,2024-01-13,-0.0,22,no newline after this,0.0")
+    assert result.out.endswith(b"13,2024-01-13,-0.0,22,no newline after this,-0.0")

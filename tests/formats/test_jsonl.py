@@ -57,7 +57,7 @@ def outcome(job: Job, data: bytes, chance: random.Random | None = None) -> tuple
     out = io.BytesIO()
 
     @contextmanager
-    def output(_: str | None) -> Iterator[BinaryIO]:
+    def output(*_: Any) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, out)
 
     def source(job: Job) -> Source:

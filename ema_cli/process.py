@@ -40,6 +40,10 @@ class NoPandas:
 
 def set_process_defaults() -> None:
     """What the docstring of this module lists, as far as it is for the whole process."""
+    # BLAS starts a thread that nothing here uses; where one is, the writer of large files can't be forked
+    # (see `run/overlap.py`). It looks when NumPy is imported.
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     sys.meta_path.insert(0, NoPandas())
 

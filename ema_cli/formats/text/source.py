@@ -256,17 +256,19 @@ class TextSource(Source):
         while undecided and seen < most and (block := self._next_block()) is not None:
             self.waiting.append(block)
             records = self._without_header(block.records).cut(0, most - seen)
-            for column in list(undecided):
+            still: list[int] = []
+            for column in undecided:
                 first = cells.first_value(records, column, notation)
                 if first is None:
-                    continue
-                undecided.remove(column)
-                found += [column] * cells.is_number(first, notation)
-                if column not in found and not self._is_one_quoted():
+                    still.append(column)
+                elif cells.is_number(first, notation):
+                    found.append(column)
+                elif not self._is_one_quoted():
                     from ema_cli.formats.text.numerals import judge_cells
 
                     judged = judge_cells(list(cells.cells_of(records, column)), notation)
                     self.alike |= {column: judged} if judged is not None and judged.options else {}
+            undecided = still
             seen += len(records)
         return Sample(sorted(found), undecided, seen, self.alike)
 

@@ -40,7 +40,7 @@ class Progress(Observer):
         self.started = clock()
         self.due = self.started if at_once or (total or 0) > LARGE else self.started + PATIENCE
         self.visible = False
-        self.done = self.rows = self.files = 0
+        self.done = self.rows = self.files = self.drawn = 0
 
     def saw(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - a watcher's
         self.done = max(self.done, batch.size)
@@ -55,7 +55,7 @@ class Progress(Observer):
         self._draw_if_due()
 
     def end(self, summary: Summary) -> None:  # noqa: ARG002 - a watcher's
-        if not self.redraws:
+        if not self.redraws or (self.visible and self.drawn < self.done):
             self.draw(self.clock())
         self.erase()
 
@@ -73,7 +73,7 @@ class Progress(Observer):
             return
         self.out.write("\r\x1b[K" + text[: width_of(self.out) - 1])
         self.out.flush()
-        self.visible = True
+        self.visible, self.drawn = True, self.done
 
     def erase(self) -> None:
         """Leave the line as if nothing had been there."""

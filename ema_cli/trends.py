@@ -76,8 +76,8 @@ class Trends:
         weights = len(self.average.decays)
         if not (self.average.is_bare and 1 in (weights, tile.columns)):
             return self._fields(tile.values, engine.update(tile))
-        # Trends alone, which the engine puts out in the order of their names.
-        if out is None:
+        # Trends alone, which the engine puts out in the order of their names, each column behind the other.
+        if out is None or (tile.columns > 1 and not out.flags.c_contiguous):
             out = np.empty((weights * tile.columns, tile.rows))
         engine.update(tile, {"mean": out.reshape(weights, tile.columns, tile.rows)})
         return out.T

@@ -49,7 +49,8 @@ class Engine:
     def update(self, tile: Tile, out: Moments | None = None) -> Moments:
         """The moments after each row by name, shape (weights, columns, rows); NaN where blank.
 
-        out: where they go. Raises BackwardsTimeError, before anything is folded in.
+        out: where they go; the columns of a weight in one piece. Raises BackwardsTimeError, before anything
+        is folded in.
         """
         shape = len(self.average.decays), self.columns, tile.rows
         if out is None:
@@ -82,7 +83,7 @@ class Engine:
         if len(rows.values):
             self.fold_rows(rows, out)
         if cleared is not None:
-            self.state.clear(("seen", "block_", "total_", "newest_", "tie", "groups", "last_time"), cleared)
+            self.state.clear(("seen", "block_", "total_", "tie", "groups", "last_time"), cleared)
         if self.average.fill:
             for name, array in out.items():
                 tile.hold(array, self.state.arrays[f"held_{name}"])

@@ -18,6 +18,7 @@ import pytest
 
 import ema_cli
 from ema_cli import EmaError, smooth
+from ema_cli.api.chunks import LARGE_TILE
 
 X = [1.0, 5.0, 3.0]
 Y = [1.0, 3.0, 3.0]  # at alpha ½
@@ -519,3 +520,17 @@ Smoother(alpha=0.1).load_state_dict(s.state_dict())
 assert not {"pandas", "click"} & set(sys.modules), "without times and keys, where Arrow imports pandas itself"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.1}, {"alpha": [0.1, 0.5]}, {"alpha": 0.1, "std": True}], ids=str
+)
+def test_a_large_matrix_is_its_columns(gaps: float, options: dict[str, Any]) -> None:
+    """Of more values than are folded at once."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(LARGE_TILE // 2 + 1_000, 3))
+    x[rng.random(x.shape) < gaps] = np.nan
+    together = smooth(x, **options)
+    apart = [smooth(x[:, k], **options).reshape(len(x), -1) for k in range(3)]
+    np.testing.assert_array_equal(together, np.concatenate(apart, axis=1))

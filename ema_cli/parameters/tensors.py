@@ -164,11 +164,6 @@ def as_array(value: Any) -> Array:
     return array
 
 
-def as_float64(value: Any) -> Float64s:
-    """The values as float64; may share memory with `value`."""
-    return np.asarray(as_array(value), dtype=np.float64)
-
-
 def rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     """A new array of `dtype`, each value of `values` (float64) rounded once, half to even.
 
@@ -202,14 +197,6 @@ def fold_in(average: Float64s, values: Float64s, gain: float) -> None:
             step = values - average
             step *= gain
             average += step
-
-
-def all_finite(value: Any) -> bool:
-    """False if there is a NaN or an infinity among the values."""
-    if is_tensor(value):
-        return bool(value.detach().isfinite().all())
-    array = np.asarray(value)
-    return array.dtype.kind in "biu" or bool(np.isfinite(array).all())
 
 
 def to_tensor(values: Array, dtype_name: str) -> Any:

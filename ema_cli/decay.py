@@ -149,13 +149,12 @@ def make_decay(family: str, given: Any) -> Decay:
     if duration is not None:
         return _timed_decay(family, given, duration)
     number = _fraction(given) if family == "alpha" else number_in(given)
-    if family == "tau":
-        number = None
-    low, high, words = _RANGE.get(family, (0.0, 0.0, ""))
-    if number is None:
+    if number is None or family == "tau":
         if isinstance(given, str) and _CALENDAR.fullmatch(given.strip()):
             raise OptionError(f"--{family} {given}: months and years have no fixed length", "--halflife 30d")
-        raise OptionError(f"--{family} {given}: not a number", _EXAMPLE[family])
+        what = "a duration" if family == "tau" else "a number"
+        raise OptionError(f"--{family} {given}: not {what}", _EXAMPLE[family])
+    low, high, words = _RANGE[family]
     whole = family != "wilder" or number.is_integer()
     if not (low <= number <= high and whole) or (family == "halflife" and number == 0):
         raise OptionError(f"--{family} {given}: must be {words}", _instead(family, number))

@@ -50,14 +50,15 @@ class RowNotes:
         for name, advice in self.chosen.left_out:
             what = f"column {name!r} looks like numbers and was left out"
             out.append(f"{what}\n  try: {advice}")
-        for count, place, text in self.invalid.values():
+        # By column, for which cell comes first to notice depends on how the input was cut.
+        for _, (count, place, text) in sorted(self.invalid.items()):
             many = (
                 f"{count:,} cells that are no numbers count"
                 if count > 1
                 else "a cell that is no number counts"
             )
             out.append(f"{many} as missing; the first: {place}: {text!r}")
-        for count, place, text in self.unread.values():
+        for _, (count, place, text) in sorted(self.unread.items()):
             what = f"{text!r}" if text else "missing"
             out.append(f"{_rows(count)} without a time left out; the first: {place}: {what}")
         if self.late:

@@ -38,8 +38,8 @@ def test_links_within_the_site_and_out_of_it(site: Path) -> None:
     front = (site / "index.html").read_text()
     assert 'href="semantics.html"' in front
     assert 'href="https://github.com/ema-smooth/ema-smooth/blob/main/examples/Makefile"' in front
-    assert 'src="pictures/co2.png"' in front
-    assert (site / "pictures" / "co2.png").exists()
+    assert 'src="pictures/co2_page.png"' in front
+    assert (site / "pictures" / "co2_page.png").exists()
 
 
 def test_a_dead_link_stops_it(tmp_path: Path) -> None:

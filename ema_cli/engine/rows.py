@@ -218,9 +218,13 @@ class Tile:
         fields: (weights, columns, rows). memory: (weights, series), moved on in place.
         """
         index = np.arange(self.rows)
-        key = begin = np.repeat(self.first, self.counts)
+        begin = np.repeat(self.first, self.counts)
+        anew = np.zeros(self.rows, bool)
         if self.restarts is not None:
-            begin = np.maximum.accumulate(np.where(self.sorted(self.restarts), index, begin))
+            restarts = self.sorted(self.restarts)
+            times = np.append(0, np.cumsum(restarts))
+            anew = times[1:] > times[begin]
+            begin = np.maximum.accumulate(np.where(restarts, index, begin))
         for column in range(self.columns):
             series = self.slots * self.columns + column
             source = np.where(self.sorted(self.missing[:, column]), -1, index)
@@ -229,7 +233,7 @@ class Tile:
             mine = fields[:, column] if self.order is None else fields[:, column, self.order]
             filled = mine[:, np.maximum(source, 0)]
             filled[:, held] = np.repeat(memory[:, series], self.counts, axis=1)[:, held]
-            filled[:, held & (begin > key)] = np.nan
+            filled[:, held & anew] = np.nan
             fields[:, column, slice(None) if self.order is None else self.order] = filled
             memory[:, series] = filled[:, self.first + self.counts - 1]
 

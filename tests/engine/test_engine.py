@@ -261,6 +261,13 @@ def test_a_weight_of_one_is_a_copy() -> None:
         assert got.tobytes() == values.tobytes()
 
 
+def test_nothing_is_held_over_a_restart_at_the_first_row_of_a_part() -> None:
+    average = make_average({"span": "1", "fill": True})
+    trends = Trends(average, 1)
+    trends.update(np.array([[1.0]]))
+    assert np.isnan(trends.update(np.array([[np.nan]]), restarts=np.array([True])))
+
+
 @given(cases(), st.data())
 @examples(60)
 def test_a_series_that_restarts_is_a_new_one(case: Case, data: st.DataObject) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ema_cli.api.of_numpy import of_objects
-from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.api.tables import Form, New, Table, no_numbers, nothing_to_smooth
 from ema_cli.formats.base import Floats
 
 
@@ -22,8 +22,8 @@ class Series(Form):
         values = _floats(self.x, self.x.name or None)[:, np.newaxis]
         return Table(values, self._wrap, [self.x.name])
 
-    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
-        return _series(self.x.name, fields[:, 0]) if names is None else _frame(fields, names)
+    def _wrap(self, fields: Floats, new: New | None) -> Any:
+        return _series(self.x.name, fields[:, 0]) if new is None else _frame(fields, new.names)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Frame(Form):
             raise nothing_to_smooth(list(self.x.schema.items()))
         labels = [column.name for column in kept]
         values = np.column_stack([_floats(column, column.name) for column in kept])
-        return Table(values, lambda fields, names: _frame(fields, names or labels), labels)
+        return Table(values, lambda fields, new: _frame(fields, labels if new is None else new.names), labels)
 
 
 def form_of(x: Any) -> Series | Frame | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ema_cli.api.of_numpy import Array
-from ema_cli.api.tables import Form, Table, no_numbers
+from ema_cli.api.tables import Form, New, Table, no_numbers
 from ema_cli.errors import DataError
 from ema_cli.formats.base import Floats
 
@@ -31,8 +31,8 @@ class Tensor(Form):
             raise no_numbers(self.x.dtype, None)
         table = Array(to_numpy(self.x), self.axis).table()
 
-        def wrap(fields: Floats, names: list[str] | None) -> Any:
-            result = torch.from_numpy(np.array(table.wrap(fields, names)))
+        def wrap(fields: Floats, new: New | None) -> Any:
+            result = torch.from_numpy(np.array(table.wrap(fields, new)))
             dtype = self.x.dtype if self.x.dtype.is_floating_point else torch.get_default_dtype()
             return result.to(dtype).to(self.x.device)
 

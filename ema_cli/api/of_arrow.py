@@ -15,6 +15,8 @@ from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Floats
 from ema_cli.formats.pandas_index import adding, index_columns, keeping
 
+CAST = ".cast(pyarrow.float64())"
+
 
 @dataclass(frozen=True)
 class Array(Form):
@@ -56,7 +58,7 @@ class Columns(Form):
             if is_number(field.type) or field.name in before
         ]
         if not kept:
-            raise nothing_to_smooth([(field.name, field.type) for field in schema])
+            raise nothing_to_smooth([(field.name, field.type) for field in schema], CAST)
         labels = [schema.names[k] for k in kept]
         values = np.column_stack([_floats(self.x.column(k), schema.names[k]) for k in kept])
         return Table(
@@ -90,7 +92,7 @@ def table_of(x: Any) -> Columns | Array:
 
 def _floats(column: Any, label: Any) -> Floats:
     if not (is_number(column.type) or pa.types.is_null(column.type)):
-        raise no_numbers(column.type, label)
+        raise no_numbers(column.type, label, CAST)
     floats = pc.cast(column, pa.float64(), safe=False)
     if isinstance(floats, pa.ChunkedArray):
         floats = floats.combine_chunks()

@@ -24,7 +24,7 @@ class Tensor(Form):
 
     @property
     def single(self) -> bool:
-        return bool(self.x.ndim == 0)
+        return not self.x.is_nested and self.x.ndim == 0
 
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
         if self.x.dtype == torch.bool or self.x.dtype.is_complex:
@@ -41,9 +41,15 @@ class Tensor(Form):
 
 def to_numpy(tensor: Any) -> Any:
     """A tensor's numbers. Raises DataError for one that has them elsewhere or nowhere."""
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-        kind = "meta" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else "quantized"
-        raise DataError(f"a {kind} tensor", hint="a dense one: .to_dense(), .dequantize()")
+    kinds = {
+        "nested": tensor.is_nested,
+        "meta": tensor.is_meta,
+        "sparse": tensor.layout != torch.strided,
+        "quantized": tensor.is_quantized,
+    }
+    for kind, is_such in kinds.items():
+        if is_such:
+            raise DataError(f"a {kind} tensor", hint="a dense one: .to_dense(), .dequantize()")
     plain = tensor.detach().cpu()
     return (plain.to(torch.float64) if plain.dtype.is_floating_point else plain).numpy()
 

@@ -99,20 +99,17 @@ def place_of(row: int, label: Any = None) -> str:
     return f"row {row} (counted from 0)" + ("" if label is None else f", column {label!r}")
 
 
-def no_numbers(dtype: Any, label: Any) -> DataError:
-    """The error for a column, or for all values, of a type that is none of numbers."""
+def no_numbers(dtype: Any, label: Any, cast: str = "astype(float)") -> DataError:
+    """The error for a column, or for all values, of a type that is none of numbers. cast: what makes some."""
     what = "the values" if label is None else f"column {label!r}"
-    hint = (
-        "choose the columns that hold numbers" if label is not None else "astype(float), if these are numbers"
-    )
-    return DataError(f"{what} of dtype {dtype}: no numbers", hint=hint)
+    return DataError(f"{what} of dtype {dtype}: no numbers", hint=f"{cast}, if these are numbers")
 
 
-def nothing_to_smooth(columns: Sequence[tuple[Any, Any]]) -> DataError:
+def nothing_to_smooth(columns: Sequence[tuple[Any, Any]], cast: str = "astype(float)") -> DataError:
     """The error for a frame without a column of numbers. columns: what there are, each with its type."""
     listed = ", ".join(f"{label!r} ({dtype})" for label, dtype in columns[:20])
     there = f": none holds numbers; there are {listed}" if columns else ""
-    return DataError(f"no column to smooth{there}", hint="astype(float), where these are numbers")
+    return DataError(f"no column to smooth{there}", hint=f"{cast}, where these are numbers")
 
 
 def judge(table: Table, invalid: str, missing: str) -> Table:

@@ -71,13 +71,18 @@ def test_a_browser_finds_an_option(site: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = Options()
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        "--window-size=1400,1000",  # on a narrow screen the search field is behind a button
+    ):
         options.add_argument(argument)
     browser = webdriver.Chrome(options=options, service=Service(driver))
     try:
         browser.get(f"http://127.0.0.1:{server.server_address[1]}/index.html")
         assert "ema-smooth" in browser.title
-        browser.find_element(By.CSS_SELECTOR, "input.md-search__input").send_keys("reset-gap")
+        field = browser.find_element(By.CSS_SELECTOR, "input.md-search__input")
+        wait_for(field.is_displayed)
+        field.send_keys("reset-gap")
         hits = wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, "a.md-search-result__link"))
         assert any(".html" in str(hit.get_attribute("href")) for hit in hits)
         errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -112,7 +112,7 @@ class Tile:
         restarts: Bools | None = None,
     ) -> None:
         self.values, self.partner, self.times = values, partner, times
-        self.weights, self.restarts = weights, restarts
+        self.weights, self.restarts, self.keys = weights, restarts, keys
         self.rows, self.columns = values.shape
         self.order: Ints | None = None
         self.counts, self.slots = np.array([self.rows]), np.zeros(1, np.int64)

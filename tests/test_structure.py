@@ -68,7 +68,9 @@ def test_no_circles_within_a_floor() -> None:
 def test_functions_fit_on_a_screen(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 40 or node.name == "command", node.name
+            # What it says of itself does not count: what is public says it in NumPy's layout.
+            said = len((ast.get_docstring(node) or "").splitlines())
+            assert (node.end_lineno or 0) - node.lineno - said < 40 or node.name == "command", node.name
 
 
 def package_of(module: str) -> str:

@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
+
+import numpy as np
 
 from ema_cli.average import Average, make_average
 from ema_cli.decay import duration_text, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import SETS
+from ema_cli.times import TimeForm, check_form
+from ema_cli.times.form import ISO
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Duration = str | timedelta | np.timedelta64
-    Weight = float | str
+Duration = str | timedelta | np.timedelta64
+Weight = float | str
 
 TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
+LATE = ("error", "skip", "restart")
 
 
 class Options(TypedDict, total=False):
@@ -33,8 +35,9 @@ class Options(TypedDict, total=False):
     "zero", "sma", "sma:N" or a number. missing: what a missing value does to the weights. fill: give the
     held average on missing rows. invalid: what an infinity is. min_periods: NaN until so many values were
     seen. std, var, bands (a number of std), residual: further columns. reset_gap: a duration of silence
-    after which to start afresh. time_unit: of times that are numbers. like: another system, whose numbers
-    to reproduce.
+    after which to start afresh. time_unit: of times that are numbers; time_format: strptime's, or "excel";
+    time_zone: what times without a zone are local to. late: what a row is whose time, or `order`, goes back.
+    like: another system, whose numbers to reproduce.
     """
 
     alpha: Weight | Sequence[Weight] | None
@@ -56,16 +59,21 @@ class Options(TypedDict, total=False):
     residual: bool | None
     reset_gap: Duration | None
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] | None
+    time_format: str | None
+    time_zone: str | None
+    late: Literal["error", "skip", "restart"] | None
     like: Literal["pandas", "polars", "talib", "tensorboard", "miller"] | None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options, checked. time_unit: of times that are numbers. invalid: 'error' or 'missing'."""
+    """The options, checked. invalid: 'error' or 'missing'. form: how times are written. late: 'error',
+    'skip' or 'restart'."""
 
     average: Average
     invalid: str = "error"
-    time_unit: str | None = None
+    form: TimeForm = ISO
+    late: str = "error"
 
 
 def read_options(options: Mapping[str, Any], timed: bool | None = None) -> Settings:
@@ -79,27 +87,67 @@ def read_options(options: Mapping[str, Any], timed: bool | None = None) -> Setti
             raise TypeError(f"no option {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
     plain = {name: _plain(value) for name, value in options.items()}
     if timed is None:
-        timed = _has_duration(plain.get("halflife"))
+        timed = plain.get("tau") is not None or _has_duration(plain.get("halflife"))
+    for name, allowed in (("invalid", ("error", "missing")), ("time_unit", TIME_UNITS), ("late", LATE)):
+        if plain.get(name) not in (None, *allowed):
+            problem = f"{name}={plain[name]!r}: not one of {', '.join(allowed)}"
+            raise OptionError(problem, f"{name}={allowed[-1 if name == 'invalid' else 0]!r}")
+    form = TimeForm(plain.get("time_unit"), plain.get("time_format"), plain.get("time_zone"))
     try:
         average = make_average(plain, timed=timed)
+        check_form(form)
     except OptionError as error:
         raise OptionError(in_python(error.problem), in_python(error.hint)) from None
-    invalid, unit = plain.get("invalid"), plain.get("time_unit")
-    if invalid not in (None, "error", "missing"):
-        raise OptionError(f"invalid={invalid!r}: not one of error, missing", "invalid='missing'")
-    if unit not in (None, *TIME_UNITS):
-        raise OptionError(f"time_unit={unit!r}: not one of {', '.join(TIME_UNITS)}", "time_unit='s'")
-    return Settings(average, invalid or "error", unit)
+    late = plain.get("late") or "error"
+    if average.auto and late == "restart":
+        raise OptionError("alpha='auto' does not go with late='restart'", "late='skip', or a weight")
+    return Settings(average, plain.get("invalid") or "error", form, late)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's durations as text, in lists too; everything else as it is."""
-    if type(value).__name__ == "timedelta64":
-        nanoseconds = int(value.astype("timedelta64[ns]").astype("int64"))
-        return duration_text(nanoseconds)
+    """Numbers and durations as plain ones, in lists too; everything else as it is."""
+    if isinstance(value, np.timedelta64):
+        return _duration(value)
+    if isinstance(value, str):
+        return _units_of(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # an array's or a tensor's one number
+        return value.item() if getattr(value.dtype, "kind", "") != "m" else _duration(value[()])
     if isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1:
         return [_plain(one) for one in value]
+    if isinstance(value, np.ndarray):
+        raise OptionError(f"an array of {value.ndim} dimensions: one number, or a list of them", "alpha=0.1")
+    if type(value).__module__.startswith("pandas.") and hasattr(
+        value, "nanos"
+    ):  # an offset such as Minute(5)
+        return duration_text(int(value.nanos))
     return value
+
+
+def _duration(value: Any) -> str:
+    """One of NumPy's durations as text, which says that months are none."""
+    unit = np.datetime_data(value.dtype)[0]
+    if np.isnat(value):
+        return "NaT"
+    if unit == "generic":
+        raise OptionError(f"{value!r}: a number without a unit", "np.timedelta64(5, 'm')")
+    if unit in ("Y", "M"):
+        return f"{value.astype(int)} {'months' if unit == 'M' else 'years'}"
+    return duration_text(int(value.astype("timedelta64[ns]").astype("int64")))
+
+
+_CLOCK = re.compile(
+    r"\s*(?:(?P<d>\d+)\s*(?:d|days?)\s*)?(?P<h>\d+):(?P<min>\d\d)(?::(?P<s>\d\d(?:\.\d+)?))?\s*"
+)
+_ISO = re.compile(
+    r"P(?:(?P<w>\d+)W)?(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<min>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
+)
+
+
+def _units_of(text: str) -> str:
+    """A duration as a clock shows it or as ISO 8601 has it, with units; every other text as it is."""
+    found = _CLOCK.fullmatch(text) or _ISO.fullmatch(text)
+    parts = [] if found is None else [f"{n}{unit}" for unit, n in found.groupdict().items() if n is not None]
+    return "".join(parts) or text
 
 
 def _has_duration(halflife: Any) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ema_cli.api.chunks import Chunk, fold, read_chunk
+from ema_cli.api.chunks import Chunk, Roles, fold, new_order, read_chunk, row_order
 from ema_cli.api.options import Options, read_options
 from ema_cli.average import Average
-from ema_cli.engine.engine import TILE
 from ema_cli.errors import DataError, OptionError, StateError
 from ema_cli.keys import KeyTable
+from ema_cli.run.order import RowOrder
 from ema_cli.state_options import check_version, defaults_of, differences
 from ema_cli.trends import Trends
 
@@ -44,32 +45,39 @@ class Smoother:
             )
         self._keys = KeyTable()
         self._trends: Trends | None = None
+        self._order: RowOrder | None = None
         self._labels: list[str] | None = None
         self._keyed = False
 
-    def update(self, x: Any, times: Any = None, by: Any = None) -> Any:
+    def update(self, x: Any, times: Any = None, by: Any = None, order: Any = None, axis: Any = None) -> Any:
         """The averages of further rows, as the kind of thing x is (a float for a single number).
 
-        x, times, by: as for `smooth`, any number of rows. Raises ValueError as `smooth` does, and where
-        columns, times or keys are not those of the chunks before; then nothing was folded in.
+        x, times, by, order, axis: as for `smooth`, any number of rows. Raises ValueError as `smooth` does,
+        and where columns, times or keys are not those of the chunks before; then nothing was folded in.
         """
         self._check_times(times is not None)
-        chunk = read_chunk(x, times, by, self._settings)
+        chunk = read_chunk(x, Roles(times, by, order, axis), self._settings, self._labels or ())
         labels = None if chunk.table.labels is None else [str(label) for label in chunk.table.labels]
         self._check_columns(chunk, labels)
+        fresh = row_order(chunk, self._settings)
         trends = self._trends or Trends(self._settings.average, chunk.table.values.shape[1])
-        # Only times can still be at fault, and only in a later tile after earlier ones were folded in.
-        before = _copies(trends) if chunk.times is not None and len(chunk) > TILE else None
+        known = self._order or fresh
+        self._check_order(chunk, known, fresh)
+        # Only times and order can still be at fault, in a later tile after earlier ones were folded in.
+        before = (
+            (*_copies(trends), _copied(known, fresh)) if chunk.ordered and len(chunk) > chunk.tile else None
+        )
         try:
-            out = fold(chunk, trends, self._keys)
+            out = fold(chunk, trends, self._keys, known)
         except DataError:
             if self._trends is None:
                 self._keys = KeyTable()
             elif before is not None:
-                trends.restore(*before)
+                trends.restore(*before[:2])
+                self._order = before[2]
             raise
         if len(chunk) or self._trends is not None:
-            self._trends, self._keyed = trends, bool(chunk.keys)
+            self._trends, self._order, self._keyed = trends, known, bool(chunk.keys)
             self._labels = self._labels or labels
         return out
 
@@ -96,6 +104,15 @@ class Smoother:
         if len(chunk.keys) != self._keys.columns:
             raise DataError(f"keys of {len(chunk.keys)} columns, not of {self._keys.columns}")
 
+    def _check_order(self, chunk: Chunk, known: RowOrder, fresh: RowOrder) -> None:
+        """Raise DataError where rows have an order and those before had another kind of one, or none."""
+        if len(known.known.last) and known.known.last.dtype != fresh.known.last.dtype:
+            raise DataError("an order of times, where the chunks before had numbers, or the other way round")
+        before = chunk.times is None and bool(len(known.known.last))
+        if self._trends is not None and before != (chunk.clock.order is not None):
+            now, then = ("without", "with") if before else ("with", "without")
+            raise DataError(f"rows {now} an order, where the chunks before were {then}")
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that is remembered: NumPy arrays, and text and whole numbers that describe them.
 
@@ -114,6 +131,9 @@ class Smoother:
             arrays, keys = _copies(self._trends)
             state |= {"series": keys, **arrays}
             state |= {f"key.{name}": array for name, array in self._keys.arrays().items()}
+        if self._order is not None and (arrays := self._order.state()):
+            state |= {f"order.{name}": np.array(array) for name, array in arrays.items()}
+            state["order"] = str(arrays["last"].dtype)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,15 +156,29 @@ class Smoother:
                 trends.restore(_typed(state, trends), int(state["series"]))
                 if len(keys) < int(state["series"]) * keyed:
                     raise ValueError("keys are missing")
+            order = self._order_in(state)
         except StateError:
             raise
         except (KeyError, ValueError, TypeError) as error:
             raise StateError(f"the state is damaged or incomplete: {error}") from error
         self._trends, self._keys, self._keyed, self._labels = trends, keys, keyed, labels
+        self._order = order
+
+    def _order_in(self, state: Mapping[str, Any]) -> RowOrder | None:
+        """What a state remembers of the order of rows. Raises KeyError or ValueError where it is damaged."""
+        given = {name[6:]: array for name, array in state.items() if name.startswith("order.")}
+        if not given and "order" not in state:
+            return None
+        order = new_order(self._settings, of_times=_plain(state["order"]) == "int64")
+        kinds = order.known.arrays()
+        order.restore({name: np.asarray(given[name], kind.dtype) for name, kind in kinds.items()})
+        return order
 
     def _signature(self) -> dict[str, Any]:
-        unit = self._settings.time_unit
-        return dict(self._settings.average.signature()) | ({} if unit is None else {"time-unit": unit})
+        settings = self._settings
+        form = {f"time-{field}": value for field, value in asdict(settings.form).items() if value is not None}
+        late = {} if settings.late == "error" else {"late": settings.late}
+        return dict(settings.average.signature()) | form | late
 
     def _check_state(self, then: dict[str, Any], columns: int, labels: list[str] | None) -> None:
         if differ := differences(then, self._signature(), defaults_of(Average)):
@@ -159,6 +193,12 @@ class Smoother:
 def _copies(trends: Trends) -> tuple[dict[str, Any], int]:
     arrays = {name: np.array(array) for name, array in trends.state().items()}
     return arrays, trends.series
+
+
+def _copied(order: RowOrder, fresh: RowOrder) -> RowOrder:
+    """One that goes on by itself."""
+    fresh.restore(order.state())
+    return fresh
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import dask.dataframe as dd
 from dask.delayed import delayed
 
 from ema_cli.api.arrays import smooth as smooth_at_once
-from ema_cli.api.chunks import Chunk, fold, read_chunk
+from ema_cli.api.chunks import Chunk, Roles, fold, read_chunk, row_order
 from ema_cli.api.options import Options, Settings, read_options
 from ema_cli.cluster.graph import stages
 from ema_cli.cluster.parted import Carried, Gatherer, Loaded, Position, Series, begin
@@ -33,7 +33,7 @@ class Reading:
     settings: Settings
 
     def chunk(self, partition: Any) -> Chunk:
-        return read_chunk(partition, self.times, self.by, self.settings)
+        return read_chunk(partition, Roles(self.times, self.by), self.settings)
 
 
 def smooth(x: Any, *, times: Any = None, by: Any = None, **options: Unpack[Options]) -> Any:
@@ -56,12 +56,23 @@ def smooth(x: Any, *, times: Any = None, by: Any = None, **options: Unpack[Optio
     if reading.settings.average.auto:
         problem = "alpha='auto' reads the whole series many times, which a Dask DataFrame should not be"
         raise OptionError(problem, "find the weight in a sample first: ema_cli.smooth(sample, alpha='auto')")
+    _check_order(reading.settings)
     like = x._meta_nonempty
     meta = smooth_at_once(like, times=times, by=by, **options).iloc[:0]
     series = Series(reading.settings.average, reading.chunk(like).table.values.shape[1])
     partitions = x.to_delayed()
     smoothed = _smoothed(partitions, series, reading)
     return dd.from_delayed(smoothed, meta=meta, divisions=x.divisions, verify_meta=False, prefix="ema")
+
+
+def _check_order(settings: Settings) -> None:
+    """Refuse what a partition can't know: where the rows before it stood."""
+    if settings.late != "error" or settings.form.zone is not None:
+        option = "late" if settings.late != "error" else "time_zone"
+        hint = "sort the frame" if option == "late" else "times with their zone: dt.tz_localize(…)"
+        raise OptionError(f"{option}: partitions do not know how the one before ends", hint)
+    if settings.invalid == "missing" and settings.average.timed:
+        raise OptionError("invalid='missing' does not go with times here", "drop such rows before")
 
 
 def _smoothed(partitions: Sequence[Any], series: Series, reading: Reading) -> list[Any]:
@@ -97,6 +108,8 @@ def _finish(
     reading: Reading, series: Series, number: int, partition: Any, carried: Carried, position: Position
 ) -> Any:
     try:
-        return fold(reading.chunk(partition), carried.trends(series), position.keys.copy())
+        chunk = reading.chunk(partition)
+        order = row_order(chunk, reading.settings)
+        return fold(chunk, carried.trends(series), position.keys.copy(), order)
     except EmaError as error:
         raise DataError(f"partition {number}: {error.problem}", hint=error.hint) from None

@@ -53,6 +53,11 @@ def dictionary_encode(array: Any) -> Any:
     return _compute.call_function("dictionary_encode", [array], _compute.DictionaryEncodeOptions("encode"))
 
 
+def filled(array: Any, value: Any) -> Any:
+    """An array with a scalar in place of null."""
+    return _compute.call_function("coalesce", [array, value])
+
+
 def trim(texts: Any, characters: str) -> Any:
     """`pyarrow.compute.ascii_trim`."""
     return _compute.call_function("ascii_trim", [texts], _compute.TrimOptions(characters))
@@ -61,4 +66,4 @@ def trim(texts: Any, characters: str) -> Any:
 def matches(texts: Any, pattern: str) -> Any:
     """`pyarrow.compute.match_substring_regex`, False where null."""
     found = _compute.call_function("match_substring_regex", [texts], _compute.MatchSubstringOptions(pattern))
-    return _compute.call_function("coalesce", [found, pa.scalar(False)])
+    return filled(found, pa.scalar(False))

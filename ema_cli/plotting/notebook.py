@@ -129,10 +129,9 @@ def _job(
     columns = tuple(name for name in numeric if name not in (axis, time, *names))
     if not columns:
         raise DataError("no column holds numbers", hint="name a column of numbers, or astype(float)")
-    unit = settings.time_unit
-    job = Job(
-        settings.average, columns=columns, by=tuple(names), time=time, time_unit=unit, only=True, x=axis
-    )
+    form = settings.form
+    job = Job(settings.average, columns=columns, by=tuple(names), time=time, only=True, x=axis)
+    job = replace(job, time_unit=form.unit, time_format=form.format, time_zone=form.zone, late=settings.late)
     return table, replace(job, invalid=settings.invalid)
 
 

@@ -46,7 +46,7 @@ class Rows:
         return len(self.values)
 
     @classmethod
-    def of(cls, batch: Batch, there: Ints | None) -> Rows:
+    def of(cls, batch: Batch | Rows, there: Ints | None) -> Rows:
         """Those of a batch; None: all."""
         rows = cls(batch.values, batch.times, batch.clock, batch.keys)
         return rows if there is None else rows.picked(there)
@@ -229,7 +229,7 @@ class RowOrder:
         self.late, self.zoned = late, zoned
         self.known = Known.nothing(of_times)
 
-    def admit(self, batch: Batch, keys: KeyTable) -> Admitted:
+    def admit(self, batch: Batch | Rows, keys: KeyTable) -> Admitted:
         """The rows of a batch that are to be folded. Nothing but their keys is remembered before they are
         accepted.
 

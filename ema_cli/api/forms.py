@@ -1,0 +1,72 @@
+"""Which library an object is of; the module for it is imported here, where one of its objects is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ema_cli.api.of_numpy import Array, array_of
+from ema_cli.api.tables import Form
+from ema_cli.errors import OptionError
+
+# Objects that stand for rows without being them, and how one gets at the rows.
+ELSEWHERE = {
+    "LazyFrame": "smooth(x.collect(), …), or frame.map_batches(lambda rows: smooth(rows, …))",
+    "Expr": "expr.map_batches(lambda series: smooth(series, …))",
+    "RecordBatchReader": "smooth(x.read_all(), …), or a Smoother, batch by batch",
+    "dask": "ema_cli.dask.smooth(x, …)",
+    "groupby": "smooth(frame, by=…)",
+}
+
+
+def library_of(x: Any) -> str:
+    """The package that defines an object's type, or the type it derives from: 'pandas', 'builtins', …"""
+    known = ("pandas", "polars", "pyarrow", "torch")
+    roots = [cls.__module__.partition(".")[0] for cls in type(x).__mro__]
+    return next((root for root in roots if root in known), roots[0])
+
+
+def form_of(x: Any, axis: Any = None) -> Form:
+    """An object as a table. Raises TypeError for what is none."""
+    library = library_of(x)
+    form: Form | None = None
+    if library == "pandas":
+        from ema_cli.api import of_pandas
+
+        form = of_pandas.form_of(x)
+    elif library == "polars":
+        from ema_cli.api import of_polars
+
+        form = of_polars.form_of(x)
+    elif library == "pyarrow":
+        from ema_cli.api import of_arrow
+
+        form = of_arrow.form_of(x)
+    elif library == "torch":
+        from ema_cli.api import of_torch
+
+        form = of_torch.form_of(x, _axis_number(axis))
+        axis = None
+    _check_elsewhere(x, library)
+    if form is None and (hasattr(x, "__arrow_c_stream__") or hasattr(x, "__arrow_c_array__")):
+        from ema_cli.api import of_arrow
+
+        form = of_arrow.table_of(x)
+    if form is None:
+        return Array(array_of(x), _axis_number(axis))
+    if axis not in (None, 0, "index", "rows"):
+        raise OptionError(f"axis={axis!r}: rows run down a {type(x).__name__}", "smooth(x.T, …).T")
+    return form
+
+
+def _check_elsewhere(x: Any, library: str) -> None:
+    """Raise TypeError for objects that only stand for rows."""
+    name = type(x).__name__
+    kind = "groupby" if "GroupBy" in name else "dask" if library == "dask" and name != "Array" else name
+    if kind in ELSEWHERE:
+        raise TypeError(f"{name} holds no rows yet\n  try: {ELSEWHERE[kind]}")
+
+
+def _axis_number(axis: Any) -> int | None:
+    if axis is None or (isinstance(axis, int) and not isinstance(axis, bool)):
+        return axis
+    raise OptionError(f"axis={axis!r}: not a whole number", "axis=0")

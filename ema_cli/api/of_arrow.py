@@ -1,0 +1,112 @@
+"""Arrow's arrays and tables. A blank is null; names, metadata and the columns that are pandas' index stay."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.formats import arrow_compute as pc
+from ema_cli.formats.arrow_types import is_number
+from ema_cli.formats.base import Floats
+from ema_cli.formats.pandas_index import adding, index_columns, keeping
+
+
+@dataclass(frozen=True)
+class Array(Form):
+    """An Array or a ChunkedArray."""
+
+    x: Any
+
+    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+        return Table(_floats(self.x, None)[:, np.newaxis], self._wrap)
+
+    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
+        arrays = _arrays(fields)
+        if names is not None:
+            return pa.Table.from_arrays(arrays, names)
+        return pa.chunked_array(arrays) if isinstance(self.x, pa.ChunkedArray) else arrays[0]
+
+
+@dataclass(frozen=True)
+class Columns(Form):
+    """A Table or a RecordBatch."""
+
+    x: Any
+
+    @property
+    def names(self) -> Sequence[Hashable]:
+        return list(self.x.schema.names)
+
+    def column(self, name: Hashable) -> Any:
+        places = self.x.schema.get_all_field_indices(name)
+        return self.x.column(places[0]) if len(places) == 1 else None
+
+    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
+        schema = self.x.schema
+        index = index_columns(schema)
+        kept = [
+            k
+            for k, field in enumerate(schema)
+            if field.name not in apart and field.name not in index
+            if is_number(field.type) or field.name in before
+        ]
+        if not kept:
+            raise nothing_to_smooth([(field.name, field.type) for field in schema])
+        labels = [schema.names[k] for k in kept]
+        values = np.column_stack([_floats(self.x.column(k), schema.names[k]) for k in kept])
+        return Table(values, lambda fields, names: self._wrap(fields, names or labels), labels)
+
+    def _wrap(self, fields: Floats, names: list[str]) -> Any:
+        """The new columns, and behind them what is pandas' index."""
+        schema = self.x.schema
+        index = [k for k, name in enumerate(schema.names) if name in index_columns(schema)]
+        own = keeping(pa.schema([schema.field(k) for k in index], metadata=schema.metadata))
+        noted = adding(own, names)
+        fields_of = [*list(noted)[len(index) :], *own]
+        arrays = [*_arrays(fields), *(self.x.column(k) for k in index)]
+        return type(self.x).from_arrays(arrays, schema=pa.schema(fields_of, metadata=noted.metadata))
+
+
+def form_of(x: Any) -> Array | Columns | None:
+    """An array or table as what it is; None for other things of Arrow's."""
+    if isinstance(x, pa.Table | pa.RecordBatch):
+        return Columns(x)
+    return Array(x) if isinstance(x, pa.Array | pa.ChunkedArray) else None
+
+
+def table_of(x: Any) -> Columns | Array:
+    """What offers itself to Arrow, such as a relation of DuckDB."""
+    if hasattr(x, "__arrow_c_stream__"):
+        return Columns(pa.table(x))
+    return Array(pa.array(x))
+
+
+def _floats(column: Any, label: Any) -> Floats:
+    if not (is_number(column.type) or pa.types.is_null(column.type)):
+        raise no_numbers(column.type, label)
+    floats = pc.cast(column, pa.float64(), safe=False)
+    if isinstance(floats, pa.ChunkedArray):
+        floats = floats.combine_chunks()
+    if floats.null_count:
+        floats = pc.filled(floats, _whole(np.array([np.nan]))[0])
+    return np.frombuffer(floats.buffers()[1], np.float64)[floats.offset :][: len(floats)]
+
+
+def _arrays(fields: Floats) -> list[Any]:
+    return [_array(np.ascontiguousarray(values)) for values in fields.T]
+
+
+def _array(values: Floats) -> Any:
+    """float64 with null for NaN."""
+    blank = np.isnan(values)
+    return _whole(values, pa.py_buffer(np.packbits(~blank, bitorder="little")) if blank.any() else None)
+
+
+def _whole(values: Floats, valid: Any = None) -> Any:
+    """An array by hand: `pa.array` and `pa.scalar` import pandas wherever it is installed."""
+    return pa.Array.from_buffers(pa.float64(), len(values), [valid, pa.py_buffer(values)])

@@ -1,0 +1,131 @@
+"""pandas' Series, DataFrames and extension arrays: index and names stay, and nullable dtypes nullable."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ema_cli.api.of_numpy import first_is_number, of_objects
+from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.formats.base import Floats
+
+
+@dataclass(frozen=True)
+class Series(Form):
+    x: pd.Series
+
+    @property
+    def names(self) -> Sequence[Hashable]:
+        return _levels(self.x.index)
+
+    def column(self, name: Any) -> Any:
+        return self.x.index.get_level_values(name)
+
+    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+        values = _floats(self.x, self.x.name)[:, np.newaxis]
+        return Table(values, self._wrap, [self.x.name])
+
+    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
+        if names is None:
+            array = _like(fields[:, 0], self.x.dtype)
+            return pd.Series(array, index=self.x.index, name=self.x.name, copy=False)
+        return _frame(fields, [self.x.dtype], self.x.index, names)
+
+
+@dataclass(frozen=True)
+class ExtensionArray(Form):
+    """An array such as `pd.array([1, None])`."""
+
+    x: Any
+
+    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+        return Table(_floats(pd.Series(self.x), None)[:, np.newaxis], self._wrap)
+
+    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
+        return _like(fields[:, 0], self.x.dtype) if names is None else fields
+
+
+@dataclass(frozen=True)
+class Frame(Form):
+    x: pd.DataFrame
+
+    @property
+    def names(self) -> Sequence[Hashable]:
+        return [*self.x.columns, *_levels(self.x.index)]
+
+    def column(self, name: Any) -> Any:
+        if name not in self.x.columns:
+            return self.x.index.get_level_values(name)
+        found = self.x[name]
+        return found if isinstance(found, pd.Series) else None
+
+    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
+        x, dtypes = self.x, list(self.x.dtypes)
+        kept = [k for k, label in enumerate(x.columns) if label not in apart and self._is_wanted(k, before)]
+        if not kept:
+            raise nothing_to_smooth(list(zip(x.columns, dtypes, strict=True)))
+        labels = x.columns[kept]
+        values = np.column_stack([_floats(x.iloc[:, k], x.columns[k]) for k in kept])
+
+        def wrap(fields: Floats, names: list[str] | None) -> Any:
+            return _frame(fields, [dtypes[k] for k in kept], x.index, labels if names is None else names)
+
+        return Table(values, wrap, list(labels))
+
+    def _is_wanted(self, k: int, before: Collection[str]) -> bool:
+        """Whether a column holds numbers, or did in earlier chunks."""
+        column = self.x.iloc[:, k]
+        if _is_number(column.dtype) or (before and str(self.x.columns[k]) in before):
+            return True
+        return column.dtype == object and first_is_number(column.array)
+
+
+def form_of(x: Any) -> Series | Frame | ExtensionArray | None:
+    """A Series, DataFrame or extension array as what it is; None for other things of pandas'."""
+    if isinstance(x, pd.DataFrame):
+        return Frame(x)
+    if isinstance(x, pd.Series):
+        return Series(x)
+    return ExtensionArray(x) if isinstance(x, pd.api.extensions.ExtensionArray) else None
+
+
+def _levels(index: pd.Index) -> list[Hashable]:
+    return [name for name in index.names if name is not None]
+
+
+def _is_number(dtype: Any) -> bool:
+    types = pd.api.types
+    odd = types.is_bool_dtype(dtype) or types.is_complex_dtype(dtype)
+    return bool(types.is_numeric_dtype(dtype)) and not odd
+
+
+def _floats(column: pd.Series, label: Any) -> Floats:
+    if column.dtype == object:
+        return of_objects(column.to_numpy(), label)
+    if not _is_number(column.dtype):
+        raise no_numbers(column.dtype, label)
+    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _like(values: Floats, dtype: Any) -> Any:
+    """float64 of the same kind of dtype: NumPy's, nullable, or Arrow's. Blank is missing in the latter."""
+    if isinstance(dtype, pd.ArrowDtype):
+        return pd.arrays.ArrowExtensionArray(pa.array(values, from_pandas=True))
+    if isinstance(dtype, pd.api.extensions.ExtensionDtype) and dtype.na_value is pd.NA:
+        return pd.arrays.FloatingArray(np.ascontiguousarray(values), np.isnan(values))
+    return values
+
+
+def _frame(fields: Floats, dtypes: Sequence[Any], index: pd.Index, columns: Any) -> pd.DataFrame:
+    """Results with the dtypes that each has from its column of the input."""
+    several = fields.shape[1] // len(dtypes)
+    arrays = [_like(fields[:, k], dtypes[min(k // several, len(dtypes) - 1)]) for k in range(fields.shape[1])]
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return pd.DataFrame(fields, index=index, columns=columns, copy=False)
+    frame = pd.DataFrame(dict(enumerate(arrays)), index=index, copy=False)
+    return frame.set_axis(columns, axis=1)

@@ -1,0 +1,70 @@
+"""polars' Series and DataFrames. A blank is null, and names stay; results are Float64."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ema_cli.api.of_numpy import of_objects
+from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.formats.base import Floats
+
+
+@dataclass(frozen=True)
+class Series(Form):
+    x: pl.Series
+
+    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+        values = _floats(self.x, self.x.name or None)[:, np.newaxis]
+        return Table(values, self._wrap, [self.x.name])
+
+    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
+        return _series(self.x.name, fields[:, 0]) if names is None else _frame(fields, names)
+
+
+@dataclass(frozen=True)
+class Frame(Form):
+    x: pl.DataFrame
+
+    @property
+    def names(self) -> Sequence[Hashable]:
+        return self.x.columns
+
+    def column(self, name: Hashable) -> Any:
+        return self.x[str(name)]
+
+    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
+        columns = [column for column in self.x.get_columns() if column.name not in apart]
+        kept = [column for column in columns if column.dtype.is_numeric() or column.name in before]
+        if not kept:
+            raise nothing_to_smooth(list(self.x.schema.items()))
+        labels = [column.name for column in kept]
+        values = np.column_stack([_floats(column, column.name) for column in kept])
+        return Table(values, lambda fields, names: _frame(fields, names or labels), labels)
+
+
+def form_of(x: Any) -> Series | Frame | None:
+    """A Series or DataFrame as what it is; None for other things of polars'."""
+    if isinstance(x, pl.DataFrame):
+        return Frame(x)
+    return Series(x) if isinstance(x, pl.Series) else None
+
+
+def _floats(column: pl.Series, label: Any) -> Floats:
+    if column.dtype == pl.Object:
+        return of_objects(column.to_list(), label)
+    if not (column.dtype.is_numeric() or column.dtype == pl.Null):
+        raise no_numbers(column.dtype, label)
+    return np.asarray(column.cast(pl.Float64).to_numpy())
+
+
+def _series(name: str, values: Floats) -> pl.Series:
+    return pl.Series(name, np.ascontiguousarray(values), nan_to_null=True)
+
+
+def _frame(fields: Floats, names: Sequence[str]) -> pl.DataFrame:
+    return pl.DataFrame([_series(name, values) for name, values in zip(names, fields.T, strict=True)])

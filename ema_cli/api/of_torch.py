@@ -1,0 +1,53 @@
+"""torch's tensors: results are tensors on the same device, of the same floating dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ema_cli.api.of_numpy import Array
+from ema_cli.api.tables import Form, Table, no_numbers
+from ema_cli.errors import DataError
+from ema_cli.formats.base import Floats
+
+
+@dataclass(frozen=True)
+class Tensor(Form):
+    """A tensor; the average is worked out in float64 on the host, and no gradient goes through it."""
+
+    x: Any
+    axis: int | None = None
+
+    @property
+    def single(self) -> bool:
+        return bool(self.x.ndim == 0)
+
+    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+        if self.x.dtype == torch.bool or self.x.dtype.is_complex:
+            raise no_numbers(self.x.dtype, None)
+        table = Array(to_numpy(self.x), self.axis).table()
+
+        def wrap(fields: Floats, names: list[str] | None) -> Any:
+            result = torch.from_numpy(np.array(table.wrap(fields, names)))
+            dtype = self.x.dtype if self.x.dtype.is_floating_point else torch.get_default_dtype()
+            return result.to(dtype).to(self.x.device)
+
+        return Table(table.values, wrap, numbered=table.numbered)
+
+
+def to_numpy(tensor: Any) -> Any:
+    """A tensor's numbers. Raises DataError for one that has them elsewhere or nowhere."""
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+        kind = "meta" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else "quantized"
+        raise DataError(f"a {kind} tensor", hint="a dense one: .to_dense(), .dequantize()")
+    plain = tensor.detach().cpu()
+    return (plain.to(torch.float64) if plain.dtype.is_floating_point else plain).numpy()
+
+
+def form_of(x: Any, axis: int | None) -> Tensor | None:
+    """A tensor as what it is; None for other things of torch's."""
+    return Tensor(x, axis) if isinstance(x, torch.Tensor) else None

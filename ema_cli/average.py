@@ -209,7 +209,7 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: b
         **{name: _flag(name, options) for name in FLAGS},
     )
     _check_weights(average, family)
-    _check_together(average, family)
+    _check_together(average)
     return average
 
 
@@ -338,7 +338,7 @@ def _pattern(given: Any) -> str | None:
     return given
 
 
-def _check_together(average: Average, family: str) -> None:
+def _check_together(average: Average) -> None:
     """Refuse ways to begin that contradict other options, and options that mean nothing together."""
     if average.init != "first" and (average.adjust or (average.timed and average.seed_rows)):
         other = "--centered" if average.centered else "--adjust" if average.adjust else "--time"
@@ -346,7 +346,7 @@ def _check_together(average: Average, family: str) -> None:
     if average.diff and len(average.decays) != 2:
         raise OptionError(
             f"--diff is the first trend less the second, and there {_are(len(average.decays))}",
-            f"two weights, such as --{family} 12 --{family} 26 --diff",
+            "two weights, such as --span 12 --span 26 --diff",
         )
     if average.name is not None:
         _check_pattern(average, average.name)

@@ -50,6 +50,7 @@ class Job:
     digits: int | None = None
     state: str | None = None
     x: str | None = None
+    weights: str | None = None
 
     @property
     def notation(self) -> Notation:
@@ -68,7 +69,7 @@ class Job:
 MAY_DIFFER = (
     *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
     *("thousands", "strip", "skip_lines", "comments", "ragged"),
-    *("columns", "by", "time", "time_of_day", "order", "x", "only", "invalid", "digits", "state"),
+    *("columns", "by", "time", "time_of_day", "order", "x", "weights", "only", "invalid", "digits", "state"),
 )
 
 

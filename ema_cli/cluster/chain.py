@@ -36,7 +36,7 @@ class Choice:
     def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> SavedState:
         """What a part of the job carries on from. texts: the keys that the state is of."""
         memory = SavedState(job)
-        memory.columns, memory.places = self.chosen.smoothed, list(self.chosen.wanted.values)
+        memory.columns, memory.places = self.chosen.smoothed, self.chosen.places
         memory.header, memory.alphas = self.header, self.alphas
         if carried is not None:
             keys = KeyTable()

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from ema_cli.engine.arithmetic import Bools
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Batch, Floats, Projection, Source
@@ -162,10 +163,10 @@ class Work:
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
-        blank = np.isnan(batch.values)
-        missing = int(np.count_nonzero(blank))
-        if missing and self.job.average.missing == "error":
-            batch = batch.head(int(np.flatnonzero(blank.any(axis=1))[0]))
+        missing = int(np.count_nonzero(np.isnan(batch.values[:, : len(self.chosen.smoothed)])))
+        refused = self._refused(batch.values)
+        if refused.any():
+            batch = batch.head(int(np.flatnonzero(refused.any(axis=1))[0]))
         try:
             fields = self._fold(batch)
         except LateError as error:
@@ -194,12 +195,25 @@ class Work:
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
-        wanted = self.chosen.wanted
-        blank = np.flatnonzero(np.isnan(batch.values[row]))
-        if blank.size and self.job.average.missing == "error":
-            where = batch.place(row, wanted.values[int(blank[0])])
-            return DataError("a missing value", where, "--missing skip (or decay) to go on without it")
-        return self.notes.error(batch, row)
+        refused = np.flatnonzero(self._refused(batch.values[row : row + 1]))
+        if not refused.size:
+            return self.notes.error(batch, row)
+        column = int(refused[0])
+        where = batch.place(row, self.chosen.wanted.values[column])
+        if batch.values[row, column] < 0.0:
+            return DataError("a negative weight", where, "a weight is 0 or more: how often its row counts")
+        empty = np.isnan(batch.values[row, column])
+        what = "a missing value" if empty else "a weight of 0, which makes the row a missing one"
+        return DataError(what, where, "--missing skip (or decay) to go on without it")
+
+    def _refused(self, values: Floats) -> Bools:
+        """Which cells stop the run: missing ones if they are to, and weights that are none."""
+        weighted, strict = self.job.average.weighted, self.job.average.missing == "error"
+        refused = np.isnan(values) if strict else np.zeros((len(values), values.shape[1] * weighted), bool)
+        if weighted:
+            weights = values[:, -1]
+            refused[:, -1] |= (weights <= 0.0) if strict else (weights < 0.0)
+        return refused
 
 
 class _OfAdmitted(Observer):

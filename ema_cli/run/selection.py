@@ -26,7 +26,7 @@ class Selection:
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
     left_out: columns that look like numbers, but are not read as such.
     further: names of columns beside the table's own, and whether they are keys, by their places.
-    columns: all of the table's.
+    columns: all of the table's. weights: what the rows count for, the last of the values that are read.
     """
 
     wanted: Projection
@@ -40,6 +40,12 @@ class Selection:
     further: tuple[tuple[str, bool], ...] = ()
     left_out: tuple[tuple[str, Advice], ...] = ()
     columns: Sequence[str] = ()
+    weights: str | None = None
+
+    @property
+    def places(self) -> list[int]:
+        """Where the smoothed columns are."""
+        return list(self.wanted.values[: len(self.smoothed)])
 
 
 Select = Callable[..., "Selection | None"]
@@ -111,13 +117,14 @@ def select(
     columns = source.columns
     if not columns:
         return None
-    keys, (time, clock, order, x) = _places(job, source)
+    keys, (time, clock, order, x, weights) = _places(job, source)
     values: Sequence[int] | None = before
     if job.columns:
         values = sorted({_place(source, name, "-c") for name in job.columns})
     if job.time_format is not None or job.time_zone is not None:
         order_is_time = True
-    sample, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
+    apart = {*keys, time, clock, x, weights}
+    sample, order_is_time = _sampled(source, apart, values, (order, order_is_time))
     values = sorted(values or [k for k in sample.numeric if k != order])
     if not values:
         return None
@@ -126,36 +133,44 @@ def select(
     keep, extra = kept if job.only else None, () if x is None else (x,)
     order_form = form if order_is_time else None
     wanted = Projection(
-        *(tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form),
+        *(
+            (*values, *([] if weights is None else [weights])),
+            keys,
+            time,
+            form,
+            job.invalid,
+            keep,
+            extra,
+            job.notation,
+            clock,
+            order,
+            order_form,
+        ),
         file=FILE if job.only and job.by_file else None,
     )
     smoothed = [source.label(k) for k in values]
-    new = [name for column in smoothed for name in job.average.names(column)]
+    new = job.average.all_names(smoothed)
     others = columns if keep is None else [source.label(k) for k in keep]
     _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
     alike = tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items())
-    at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
-    used = sorted({*values, *keys, *wanted.clocks, *extra})
+    given = (time, x, clock, order, weights)
+    at, axis, of_day, after, counted = (None if k is None else source.label(k) for k in given)
+    used = sorted({*wanted.values, *keys, *wanted.clocks, *extra})
     further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
     by = [*([FILE] * job.by_file), *(source.label(k) for k in keys)]
-    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike, columns)
+    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike, columns, counted)
 
 
-def _places(
-    job: Job, source: Source
-) -> tuple[tuple[int, ...], tuple[int | None, int | None, int | None, int | None]]:
-    """The columns that are no values: the keys; time, time of day, order and axis."""
+def _places(job: Job, source: Source) -> tuple[tuple[int, ...], list[int | None]]:
+    """The columns that are no values: the keys; time, time of day, order, axis and weights."""
     keys = tuple(_place(source, name, "--by") for name in job.by)
-    time, clock, order, x = (
+    given = {"--time": (job.time, job.time_of_day), "--order": (_order(job),), "--x": (job.x,)}
+    given["--weights"] = (job.weights,)
+    return keys, [
         None if name is None else _place(source, name, option)
-        for name, option in (
-            (job.time, "--time"),
-            (job.time_of_day, "--time"),
-            (_order(job), "--order"),
-            (job.x, "--x"),
-        )
-    )
-    return keys, (time, clock, order, x)
+        for option, names in given.items()
+        for name in names
+    ]
 
 
 def _sampled(
@@ -202,10 +217,15 @@ def _order(job: Job) -> str | None:
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
     there, counts = set(columns), Counter(new)
     taken = [name for name in new if name in there or counts[name] > 1]
+    if taken and taken[0] not in there:
+        raise OptionError(
+            f"{file}: {counts[taken[0]]} new columns would be called {taken[0]!r}",
+            "choose fewer columns with -c, or names that differ: --name '{col}_{what}'",
+        )
     if taken:
         raise OptionError(
             f"{file}: there is a column {taken[0]!r} already, which is what the new one would be called",
-            "choose other columns with -c, or write the new columns alone with --only",
+            "choose other columns with -c, other names with --name, or write the new columns alone: --only",
         )
 
 

@@ -74,12 +74,25 @@ class Trends:
             return self._bare(tiles[0], out)
         if out is None:
             out = np.empty((self.average.width(self.columns), len(values)))
+        moments = [group.main.update(tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        if self.pairs is not None:
+            moments.append(self.pairs.engine.update(self.pairs.tile(tiles[0])))
+        return self._lay_out(tiles, moments, out)
+
+    def lay_out(self, tile: Tile, moments: Sequence[Moments]) -> Floats:
+        """New fields from what the engines have come to elsewhere, where columns share their weights."""
+        out = np.empty((self.average.width(self.columns), tile.rows))
+        return self._lay_out([tile], moments, out)
+
+    def _lay_out(self, tiles: Sequence[Tile], moments: Sequence[Moments], out: Floats) -> Floats:
+        """moments: of the trends' engines, then of the pairs'."""
         begin, each = 0, len(self.average.names(""))
-        for group, tile in zip(self.groups, tiles, strict=True):
-            group.fold(tile, out[begin : begin + each * tile.columns].reshape(tile.columns, each, -1))
+        for group, tile, mine in zip(self.groups, tiles, moments, strict=False):
+            rows = out[begin : begin + each * tile.columns].reshape(tile.columns, each, tile.rows)
+            group.lay_out(tile, mine, rows)
             begin += each * tile.columns
         if self.pairs is not None:
-            self.pairs.fold(tiles[0], out[begin:])
+            self.pairs.lay_out(moments[-1], out[begin:])
         return out.T
 
     def tiles(
@@ -153,9 +166,8 @@ class Group:
         sums = [] if self.sums is None else [self.sums]
         return [*sums, *(engine for chain in self.stages for engine in chain)]
 
-    def fold(self, tile: Tile, out: Floats) -> None:
-        """All new fields into `out`: (columns, new columns of each, rows)."""
-        moments = self.main.update(tile)
+    def lay_out(self, tile: Tile, moments: Moments, out: Floats) -> None:
+        """All new fields into `out`: (columns, new columns of each, rows). moments: of the first engine."""
         parts = self._parts(tile, moments)
         for k, part in enumerate(parts):
             out[:, k : k + len(parts) * len(part) : len(parts)] = part.swapaxes(0, 1)
@@ -211,10 +223,10 @@ class Pairs:
         one, other = (tile.values[:, [pair[k] for pair in self.places]] for k in (0, 1))
         return Tile(one, tile.times, tile.keys, other, tile.weights, tile.restarts)
 
-    def fold(self, tile: Tile, out: Floats) -> None:
+    def lay_out(self, moments: Moments, out: Floats) -> None:
         """All new fields into `out`: (new columns, rows)."""
-        parts = correlations(self.average, self.engine.update(self.tile(tile)))
-        rows = out.reshape(len(self.places), len(self.average.decays), len(parts), tile.rows)
+        parts = correlations(self.average, moments)
+        rows = out.reshape(len(self.places), len(self.average.decays), len(parts), out.shape[-1])
         for k, part in enumerate(parts):
             rows[:, :, k] = part.swapaxes(0, 1)
 

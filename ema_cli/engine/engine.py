@@ -42,7 +42,7 @@ class Engine:
     """
 
     def __init__(self, average: Average, columns: int, *, pairs: bool = False, before: bool = False) -> None:
-        self.average, self.columns, self.before = average, columns, before
+        self.average, self.columns, self.pairs, self.before = average, columns, pairs, before
         self.state = State(average, columns, pairs)
         self.moments = moments_of(average, pairs)
         self.scratch = Scratch()

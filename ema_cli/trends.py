@@ -113,6 +113,18 @@ class Trends:
             yield Tile(some, times, keys, weights=weights, restarts=restarts)
             begin += group.columns
 
+    def engine_tiles(
+        self, values: Floats, times: Ints | None, keys: KeyedRows | None
+    ) -> Iterator[tuple[Engine, Tile]]:
+        """The rows as each engine takes them, in the order of `engines`, where none needs another's."""
+        tiles = list(self.tiles(values, times, keys))
+        mains = [(group.main, tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        sums = [(group.sums, tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        yield from mains
+        yield from ((engine, tile) for engine, tile in sums if engine is not None)
+        if self.pairs is not None:
+            yield self.pairs.engine, self.pairs.tile(tiles[0])
+
     def _bare(self, tile: Tile, out: Floats | None) -> Floats:
         """Trends alone, which the engine puts out in the order of their names if they are of one kind."""
         weights = len(self.average.decays)

@@ -118,6 +118,44 @@ def exact_rows(
     return _present(rows, fill, max(min_periods, span if seeded(init) and span else 0))
 
 
+def centered_rows(
+    values: Sequence[float],
+    *,
+    alpha: float = math.nan,
+    missing: str = "skip",
+    times: Sequence[int] | None = None,
+    halflife: float | None = None,
+    reset_gap: int | None = None,
+    weights: Sequence[float] | None = None,
+    partner: Sequence[float] | None = None,
+) -> list[Exact | None]:
+    """The two-sided average as it is defined: for every row the sum over all rows."""
+    rows = _rows(values, weights, partner)
+    there = [k for k, row in enumerate(rows) if row is not None]
+    with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):
+        place = {k: n for n, k in enumerate(there)} if missing == "skip" else {k: k for k in there}
+        series, begins = {}, 0
+        for k, before in zip(there, [there[0] if there else 0, *there], strict=False):
+            if times is not None and reset_gap is not None and times[k] - times[before] > reset_gap:
+                begins += 1
+            series[k] = begins
+        out: list[Exact | None] = [None] * len(rows)
+        for t in there:
+            seen = Observed()
+            for i in there:
+                row = rows[i]
+                if row is None or series[i] != series[t]:
+                    continue
+                if times is None:
+                    decay = (1 - Decimal(alpha)) ** abs(place[i] - place[t]) if i != t else Decimal(1)
+                else:
+                    assert halflife is not None
+                    decay = (-LN2 * abs(times[i] - times[t]) / Decimal(halflife)).exp()
+                seen.see(row[0], row[2] * decay, row[1])
+            out[t] = seen.exact(len(seen.values))
+    return out
+
+
 Given = list[tuple[Decimal, Decimal, Decimal] | None]
 
 

@@ -74,7 +74,7 @@ class Form:
 
 def new_names(average: Average, labels: Sequence[Any]) -> list[str]:
     """What the new columns are called, in the order of the engine's."""
-    return [name.removeprefix("_") for label in labels for name in average.names(text_of(label))]
+    return [name.removeprefix("_") for name in average.all_names([text_of(label) for label in labels])]
 
 
 def text_of(label: Any) -> str:

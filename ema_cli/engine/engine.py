@@ -122,6 +122,8 @@ class Engine:
                 groups.fold(self, weight, decay, into)
             else:
                 self.fold_elements(elements, weight, decay, into)
+            if decay.alpha == 1.0 and not (decay.seed or self.before):
+                into["mean"][...] = rows.values  # a copy, sign of zero too
             for name, array in into.items():
                 _put(rows, array, out[name][weight], self._early(segments, seen, decay))
             self.scratch.release(used)

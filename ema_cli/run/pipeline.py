@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from ema_cli.average import Average
 from ema_cli.engine.arithmetic import Bools
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
@@ -130,7 +131,7 @@ class Work:
         self.notes = notes
         self.suspicions = Suspicions(job, chosen.columns)
         self.deferred: Deferred | None = None
-        self.update = self.trends.update
+        self.update: Callable[..., Floats] = self.trends.update
         self.admitted: Admitted | None = None
         self.written, self.is_first = 0, True
 
@@ -216,9 +217,9 @@ class Work:
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
         missing = int(np.count_nonzero(np.isnan(batch.values[:, : len(self.chosen.smoothed)])))
-        refused = self._refused(batch.values)
-        if refused.any():
-            batch = batch.head(int(np.flatnonzero(refused.any(axis=1))[0]))
+        wrong = refused(self.job.average, batch.values)
+        if wrong.any():
+            batch = batch.head(int(np.flatnonzero(wrong.any(axis=1))[0]))
         try:
             fields = self._fold(batch)
         except LateError as error:
@@ -247,10 +248,10 @@ class Work:
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
-        refused = np.flatnonzero(self._refused(batch.values[row : row + 1]))
-        if not refused.size:
+        wrong = np.flatnonzero(refused(self.job.average, batch.values[row : row + 1]))
+        if not wrong.size:
             return self.notes.error(batch, row)
-        column = int(refused[0])
+        column = int(wrong[0])
         where = batch.place(row, self.chosen.wanted.values[column])
         if batch.values[row, column] < 0.0:
             return DataError("a negative weight", where, "a weight is 0 or more: how often its row counts")
@@ -258,14 +259,15 @@ class Work:
         what = "a missing value" if empty else "a weight of 0, which makes the row a missing one"
         return DataError(what, where, "--missing skip (or decay) to go on without it")
 
-    def _refused(self, values: Floats) -> Bools:
-        """Which cells stop the run: missing ones if they are to, and weights that are none."""
-        weighted, strict = self.job.average.weighted, self.job.average.missing == "error"
-        refused = np.isnan(values) if strict else np.zeros((len(values), values.shape[1] * weighted), bool)
-        if weighted:
-            weights = values[:, -1]
-            refused[:, -1] |= (weights <= 0.0) if strict else (weights < 0.0)
-        return refused
+
+def refused(average: Average, values: Floats) -> Bools:
+    """Which cells stop the run: missing ones if they are to, and weights that are none."""
+    weighted, strict = average.weighted, average.missing == "error"
+    cells = np.isnan(values) if strict else np.zeros((len(values), values.shape[1] * weighted), bool)
+    if weighted:
+        weights = values[:, -1]
+        cells[:, -1] |= (weights <= 0.0) if strict else (weights < 0.0)
+    return cells
 
 
 class _OfAdmitted(Observer):

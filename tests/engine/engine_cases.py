@@ -133,9 +133,9 @@ def by_time(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def further(draw: st.DrawFn, weights: int, columns: int) -> dict[str, Any]:
-    """What else there is to ask for. weights, columns: how many there are."""
-    names = ["residual", "sum", "double", "triple", "bias"]
+def further(draw: st.DrawFn, weights: int, columns: int, stages: bool) -> dict[str, Any]:
+    """What else there is to ask for of so many weights and columns. stages: averages of averages too."""
+    names = ["residual", "sum", "bias"] + ["double", "triple"] * stages
     names += ["diff"] * (weights == 2) + ["cov", "corr"] * (columns > 1)
     options = dict.fromkeys(draw(st.lists(st.sampled_from(names), max_size=3)), True)
     return options | ({"bands": 2} if draw(st.integers(0, 4)) == 0 else {})
@@ -148,8 +148,10 @@ def cases(
     keyed: bool | None = None,
     std: bool | None = None,
     more: bool = False,
+    stages: bool = True,
 ) -> Case:
-    """more: also weights of rows, and everything that can be asked for besides trend and std."""
+    """more: also weights of rows, and all that can be asked for besides trend and std. stages: averages of
+    averages too."""
     timed = draw(st.booleans())
     options = draw(by_time() if timed else by_row())
     options["fill"] = draw(st.booleans())
@@ -168,7 +170,7 @@ def cases(
     weights = None
     if more:
         families = (options.get(name, "") for name in ("alpha", "span", "halflife", "tau"))
-        options |= draw(further(sum(len(f) for f in families if isinstance(f, tuple)), columns))
+        options |= draw(further(sum(len(f) for f in families if isinstance(f, tuple)), columns, stages))
         if draw(st.booleans()):
             weights = rng.choice([1.0, 3.0, 0.25, 1e-3, 1e6], rows)
             weights[rng.random(rows) < 0.1] = 0.0

@@ -172,25 +172,31 @@ def check_pair(case: Case, x: np.ndarray, y: np.ndarray, weight: int, parts: dic
     both = [np.where(missing, np.nan, values) for values in (x, y)]
     one, other = (oracle(case, values, case.times, weight) for values in both)
     pairs = oracle(case, both[0], case.times, weight, partner=both[1].tolist())
-    for at, (row, a, b) in enumerate(zip(pairs, one, other, strict=True)):
-        if row is None or a is None or b is None:
-            assert all(np.isnan(values[at]) for values in parts.values())
-            continue
-        if not row.bias:
-            assert np.isnan(parts.get("corr", [math.nan] * (at + 1))[at])
-            continue
-        errors = [LIMIT * side.root_mean_square + lost(side) for side in (a, b)]
-        scale = errors[0] * (b.root_mean_square + errors[1]) + errors[1] * a.root_mean_square
-        unbiased = row.covariance / row.bias
-        assert a.std is not None
-        assert b.std is not None
-        for part, values in parts.items():
-            if part == "cov":
-                share = row.bias if case.average.bias else 1
-                assert_close(values[at], unbiased * share, scale * share + DENORMAL, f"row {at}, cov")
-            elif a.std * b.std > 100 * scale:  # what is far from constant, to as many digits as that leaves
-                product = a.std * b.std
-                assert_close(values[at], unbiased / product, LIMIT + 2 * scale / product, f"row {at}, corr")
+    for at, sides in enumerate(zip(pairs, one, other, strict=True)):
+        check_pair_row(case, sides, {part: values[at] for part, values in parts.items()}, f"row {at}")
+
+
+def check_pair_row(case: Case, sides: tuple[Exact | None, ...], got: dict[str, float], where: str) -> None:
+    """sides: what the oracle says of the pair, and of each column alone."""
+    row, a, b = sides
+    if row is None or a is None or b is None:
+        assert all(np.isnan(value) for value in got.values())
+        return
+    if not row.bias:
+        assert np.isnan(got.get("corr", math.nan))
+        return
+    errors = [LIMIT * side.root_mean_square + lost(side) for side in (a, b)]
+    scale = errors[0] * (b.root_mean_square + errors[1]) + errors[1] * a.root_mean_square
+    unbiased = row.covariance / row.bias
+    assert a.std is not None
+    assert b.std is not None
+    for part, value in got.items():
+        if part == "cov":
+            share = row.bias if case.average.bias else 1
+            assert_close(value, unbiased * share, scale * share + DENORMAL, f"{where}, cov")
+        elif a.std * b.std > 100 * scale:  # what is far from constant, to as many digits as that leaves
+            product = a.std * b.std
+            assert_close(value, unbiased / product, LIMIT + 2 * scale / product, f"{where}, corr")
 
 
 def lost(row: Exact) -> Decimal:
@@ -362,7 +368,7 @@ def test_up_to_the_largest_numbers(options: dict[str, Any]) -> None:
 
 def test_a_weight_of_one_is_a_copy() -> None:
     values = np.array([3.0, -0.0, 1e16, 1.0, 5e-324, -0.0, 2**53 + 1.0])[:, np.newaxis]
-    for options in ({}, {"adjust": True}):
+    for options in ({}, {"adjust": True}, {"missing": "decay"}, {"missing": "decay", "adjust": True}):
         got = Trends(make_average({"alpha": 1} | options), 1).update(values)
         assert got.tobytes() == values.tobytes()
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import MEANS, Bools, Floats, Ints, Moments
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
 from ema_cli.engine.row_weights import RowInfo, Steady, Varying, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
 from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, Walked, make_levels
@@ -172,8 +172,11 @@ class Engine:
         walked = safely(run, wide=wide)
         if self.before and walked is not None:
             earlier = walked.before(np.arange(len(elements.values["mean"])))
+            left = earlier["weight"] * values["decay"]
+            if isinstance(weigher, Varying) and weigher.floor:  # however little, it is something
+                left = np.maximum(left, LEAST_SHARE * (earlier["weight"] > 0.0))
             for name, array in out.items():
-                np.multiply(earlier[name], values["decay"] if name == "weight" else 1.0, out=array)
+                array[...] = left if name == "weight" else earlier[name]
         if len(asked) < len(out) and isinstance(weigher, Steady):
             segments = elements.segments
             rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)

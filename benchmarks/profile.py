@@ -1,16 +1,13 @@
 """Where a run's time goes: `python benchmarks/profile.py FILE [OPTIONS of ema-smooth]`.
 
 Each stage of the road is a handful of functions. Every call of them is timed by the wall clock and by the CPU
-clock of its thread, less what it spends in another stage. Reading, computing and writing overlap, so together
-they take more than the run. Where a stage's wall time exceeds its CPU time it waits: for the interpreter's
-lock, a free core or the disk; or Arrow's own threads work for it.
+clock of its thread, less what it spends in another stage. Where a stage's wall time exceeds its CPU time it
+waits: for the interpreter's lock, a free core or the disk; or Arrow's own threads work for it.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-import pickle
 import sys
 import threading
 import time
@@ -22,19 +19,21 @@ from typing import Any
 BEGUN = time.perf_counter()
 # By stage the functions that make it up; a name with () gives an iterator, whose steps are timed.
 STAGES = {
-    "read the input": ["formats.streams:InputFile.read"],
-    "find the records": ["formats.text:index_records", "formats.text:TextSource._next_block"],
-    "text to numbers": ["formats.cells:NumberReader.read"],
-    "keys and times": ["keys:KeyTable.encode", "formats.text:to_nanoseconds", "formats.fields:contents"],
-    "decode Parquet": ["formats.parquet:ParquetSource._record_batches()", "formats.parquet:_values"],
+    "read the input": ["io.streams:InputFile.read"],
+    "find the records": ["formats.text.source:index_records", "formats.text.source:TextSource._next_block"],
+    "text to numbers": ["formats.text.cells:NumberReader.read"],
+    "keys and times": [
+        *("keys:KeyTable.encode", "formats.clock:read_times", "formats.text.fields:contents"),
+        "run.order:RowOrder.admit",
+    ],
+    "decode Parquet": ["formats.parquet.source:ParquetSource._record_batches()"],
     "the average": ["trends:Trends.update"],
-    "hand over": ["run.apart:Apart.write"],
-    "numbers to text": ["formats.text_sink:texts_of"],
-    "splice": ["formats.text_sink:TextSink.append"],
-    "encode Parquet": ["formats.parquet_sink:encoded", "formats.parquet_copy:encoded"],
-    "join Parquet": ["formats.parquet_sink:ParquetSink.write", "formats.parquet_copy:ParquetCopySink.write"],
-    "write the output": ["formats.streams:Output.write"],
-    "sync the output": ["files:os.fsync"],
+    "numbers to text": ["formats.text.sink:texts_of"],
+    "splice": ["formats.text.sink:TextSink.append"],
+    "encode Parquet": ["formats.parquet.sink:encoded", "formats.parquet.copy:encoded"],
+    "join Parquet": ["formats.parquet.sink:ParquetSink.write", "formats.parquet.copy:ParquetCopySink.write"],
+    "write the output": ["io.output:Output.write"],
+    "sync the output": ["io.atomic:os.fsync"],
 }
 
 
@@ -79,41 +78,6 @@ class Clock:
 
         setattr(owner, name, timed)
 
-    def watch_writer(self) -> Callable[[], float]:
-        """Have the process that writes, if there is one, report too; what is given takes in its report."""
-        from ema_cli.run.apart import Apart
-
-        read, write = os.pipe()
-        serve = Apart._serve
-
-        def served(*args: Any) -> None:
-            begun = time.process_time()
-            self.spent.clear()
-
-            def leave(code: int) -> None:
-                report = dict(self.spent), time.process_time() - begun
-                os.write(write, pickle.dumps(report))
-                left(code)
-
-            left, os._exit = os._exit, leave  # type: ignore[assignment]  # which never returns either
-            serve(*args)
-
-        Apart._serve = served  # type: ignore[assignment,method-assign]
-
-        def take_in() -> float:
-            os.close(write)
-            with os.fdopen(read, "rb") as pipe:
-                report = pipe.read()
-            if not report:
-                return 0.0
-            spent, cpu = pickle.loads(report)
-            for stage, (wall, part) in spent.items():
-                self.spent[stage][0] += wall
-                self.spent[stage][1] += part
-            return float(cpu)
-
-        return take_in
-
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
@@ -124,17 +88,16 @@ def main() -> None:
     from ema_cli.cli import command, make_job
     from ema_cli.run.pipeline import run
 
-    job = make_job(command.make_context("profile", sys.argv[1:]).params)
+    # In one process, so that all of it is seen here; see `sharing.py` for several.
+    job = make_job(command.make_context("profile", [*sys.argv[1:], "-j", "1"]).params)
     imported, cpu = time.perf_counter() - BEGUN, time.process_time()
     clock = Clock()
     for stage, functions in STAGES.items():
         for function in functions:
             clock.watch(stage, function)
-    take_in = clock.watch_writer()
     begun, before = time.perf_counter(), time.process_time()
     run(job)
     wall, spent = time.perf_counter() - begun, time.process_time() - before
-    spent += take_in()
     lines = [f"{'start and imports':18}{imported:8.3f}{cpu:8.3f}", f"{'the run':18}{wall:8.3f}{spent:8.3f}"]
     for stage in STAGES:
         took, part = clock.spent[stage]

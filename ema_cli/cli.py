@@ -53,7 +53,11 @@ spacing, running = under("Keys and times"), under("Running")
     help="Write each input's output into DIR, by the same name.",
 )
 @inputs(
-    "-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at once; 0: one a CPU [1]."
+    "-j",
+    "--jobs",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Processes for a large text [as help]; with --output-dir files at once [1]. 0: one a CPU.",
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
 @inputs(
@@ -271,12 +275,13 @@ def _run_folder(job: Job, options: dict[str, Any], drawing: Drawing | None) -> i
         _tell(part, outcome.summary, verbose=options["verbose"], file=f"{outcome.source}, ")
 
     folder, chain, address = options["output_dir"], options["chain"], options["dask"]
+    jobs: int | None = options["jobs"]
     with (
         counting(job, options["progress"], report) as counted,
         comparing(job, drawing, chain=chain, report=counted, say=partial(say, NAME)) as (kept, watch),
     ):
         if address is None:
-            tally = run_folder(job, folder, options["jobs"], chain, kept, watch)
+            tally = run_folder(job, folder, 1 if jobs is None else jobs, chain, kept, watch)
         else:
             tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")
@@ -317,6 +322,7 @@ def make_job(options: dict[str, Any]) -> Job:
         **_clock_options(options),
         **{name: options[name] for name in ("only", "invalid", "digits", "state", "x", "weights")},
         **{name: options[name] for name in ("newest_first", "by_file")},
+        processes=options["jobs"] or 0,
     )
     _ = job.notation  # raises where its options contradict each other
     return job
@@ -326,11 +332,9 @@ def _check_folder_options(options: dict[str, Any]) -> None:
     """Raise OptionError where options of one output and of several are mixed."""
     from ema_cli.errors import OptionError
 
-    if options["output_dir"] is None and (options["chain"] or options["jobs"] != 1):
-        raise OptionError(
-            f"{'--chain' if options['chain'] else '--jobs'} needs --output-dir", "--output-dir DIR"
-        )
-    if options["dask"] is not None and (options["output_dir"] is None or options["jobs"] != 1):
+    if options["output_dir"] is None and options["chain"]:
+        raise OptionError("--chain needs --output-dir", "--output-dir DIR")
+    if options["dask"] is not None and (options["output_dir"] is None or options["jobs"] is not None):
         problem = (
             "--dask needs --output-dir" if options["output_dir"] is None else "--dask has jobs of its own"
         )

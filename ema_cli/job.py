@@ -17,7 +17,8 @@ class Job:
     """What the command line asks for; every field is an option of the same name unless said otherwise.
 
     inputs: `-` is stdin. output: None is stdout. source, target: `--from` and `--to`. delimiter: None
-    where the format decides. time, time_of_day: the first `--time` and the second.
+    where the format decides. time, time_of_day: the first `--time` and the second. processes: how many may
+    share the work on one input (`--jobs`); 0: as many as help.
     """
 
     average: Average
@@ -51,6 +52,7 @@ class Job:
     state: str | None = None
     x: str | None = None
     weights: str | None = None
+    processes: int = 0
 
     @property
     def notation(self) -> Notation:
@@ -69,7 +71,8 @@ class Job:
 MAY_DIFFER = (
     *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
     *("thousands", "strip", "skip_lines", "comments", "ragged"),
-    *("columns", "by", "time", "time_of_day", "order", "x", "weights", "only", "invalid", "digits", "state"),
+    *("columns", "by", "time", "time_of_day", "order", "x", "weights", "only", "invalid", "digits"),
+    *("state", "processes"),
 )
 
 

@@ -15,7 +15,7 @@ thread, sync_file_range.
     `os._exit` at the end       a tenth of a small run; Arrow    everywhere
       (`console.leave`)         26.0.1 sometimes aborts while
                                 Python takes itself down
-    forked writer, workers      see `run/`                       spawned, or threads
+    helpers, workers            see `run/`                       everywhere
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class NoPandas:
 
 def set_process_defaults() -> None:
     """What the docstring of this module lists, as far as it is for the whole process."""
-    # BLAS starts a thread that nothing here uses; where one is, the writer of large files can't be forked
-    # (see `run/overlap.py`). It looks when NumPy is imported.
+    # BLAS starts a thread that nothing here uses, and that is in the way of a fork (see `run/workers.py`). It
+    # looks when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

@@ -98,7 +98,7 @@ def read_options(
     """
     for name in options:
         if name not in Options.__annotations__:
-            close = get_close_matches(name, Options.__annotations__, n=1)
+            close = get_close_matches(name, Options.__annotations__, n=1, cutoff=0.7)
             raise TypeError(f"no option {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
     plain = {name: _plain(value) for name, value in options.items()}
     if timed is None:
@@ -172,7 +172,7 @@ def _has_duration(halflife: Any) -> bool:
     return any(parse_duration(one) is not None for one in given)
 
 
-_OPTION = re.compile(r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|[a-z]+|COLUMN)(?=[ ,;:)]|$))?")
+_OPTION = re.compile(r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|'[^']*'|[a-z]+|COLUMN)(?=[ ,;:)]|$))?")
 # Words that stand after an option as its value; any other word goes on with the sentence.
 _VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS, *TIME_UNITS}
 
@@ -189,6 +189,8 @@ def _keyword(match: re.Match[str]) -> str:
         return name
     if value == "COLUMN":
         return f"{name}=..."
+    if value[0] == "'":
+        return f"{name}={value}"
     if value[0].isdigit():
         number = re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", value)
         return f"{name}={value}" if number else f"{name}={value!r}"

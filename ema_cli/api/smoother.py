@@ -133,12 +133,12 @@ class Smoother:
 
     def _check_order(self, chunk: Chunk, known: RowOrder, fresh: RowOrder) -> None:
         """Raise DataError where rows have an order and those before had another kind of one, or none."""
-        if len(known.known.last) and known.known.last.dtype != fresh.known.last.dtype:
-            raise DataError("an order of times, where the chunks before had numbers, or the other way round")
         before = chunk.times is None and bool(len(known.known.last))
         if self._trends is not None and before != (chunk.clock.order is not None):
             now, then = ("without", "with") if before else ("with", "without")
             raise DataError(f"rows {now} an order, where the chunks before were {then}")
+        if before and known.known.last.dtype != fresh.known.last.dtype:
+            raise DataError("an order of times, where the chunks before had numbers, or the other way round")
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that is remembered: NumPy arrays, and text and whole numbers that describe them.

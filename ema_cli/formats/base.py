@@ -284,8 +284,48 @@ class Source(Protocol):
         it; None where all is to be written anew."""
         return None
 
+    def divisible(self) -> Divisible | None:
+        """The same input as blocks that may be read elsewhere; None for formats that can't be cut unread."""
+        return None
+
     def close(self) -> None:
         """Let go of the input."""
+
+
+class Divisible(Protocol):
+    """A source whose blocks may be read elsewhere, several at once and by other processes.
+
+    A block is whole records, as far as can be told without reading them. Whatever turns out to be otherwise,
+    or wrong, is put back, and then read as ever with `next_batches`; so there is one way to go wrong.
+    The last one may lack its line ending, and so is never taken.
+    ended: there is nothing more to take. ready: to take does not wait. line: where the next one begins; who
+    reads a block elsewhere moves it on. taken: how many bytes of the input have been read.
+    """
+
+    ended: bool
+    line: int
+    taken: Callable[[], int]
+
+    @property
+    def ready(self) -> bool: ...
+
+    def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
+        """The rows of the next block, read here; None at the end."""
+
+    def take(self) -> Sequence[bytes | memoryview]:
+        """The next block in pieces; none where what has come holds no whole record."""
+
+    def put_back(self, data: bytes) -> None:
+        """These have not been taken after all."""
+
+    def apart(self) -> Divisible:
+        """One that is only there to read blocks, and can be pickled."""
+
+    def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
+        """The rows of a block that was taken, which begins on that line, and how many lines it has.
+
+        None where it has to be put back.
+        """
 
 
 class Splicer(Protocol):

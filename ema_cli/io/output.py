@@ -87,3 +87,30 @@ class Output(io.RawIOBase):
         except OSError as error:
             hint = "make room there, or write elsewhere with -o" if error.errno == errno.ENOSPC else ""
             raise FileTrouble(self.name, system_words(error), hint) from error
+
+
+class Texts:
+    """An output that keeps what is written until it may go on: pieces, and their bytes."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | memoryview] = []
+        self.size = 0
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.pieces.append(data)
+        self.size += len(data)
+        return len(data)
+
+    def take(self) -> Texts:
+        """What there is, leaving nothing."""
+        taken = Texts()
+        taken.pieces, taken.size = self.pieces, self.size
+        self.pieces, self.size = [], 0
+        return taken
+
+    def write_to(self, out: BinaryIO, at: int | None) -> None:
+        """Write all of it, from that place on where one is named."""
+        if at is not None:
+            out.seek(at)
+        for piece in self.pieces:
+            out.write(piece)

@@ -40,6 +40,11 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+def is_ready(reader: Reader) -> bool:
+    """Whether to read does not wait for anybody, as far as the reader can tell."""
+    return bool(getattr(reader, "ready", False))
+
+
 def open_raw(name: str) -> InputFile:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
@@ -83,7 +88,8 @@ class InputFile(io.FileIO):
 
     def __init__(self, file: str | int, closefd: bool = True) -> None:
         super().__init__(file, "rb", closefd)
-        self.size_before = os.fstat(self.fileno()).st_size
+        status = os.fstat(self.fileno())
+        self.size_before, self.ready = status.st_size, stat.S_ISREG(status.st_mode)
 
     def read(self, n: int | None = -1, /) -> bytes:
         while (data := super().read(n)) is None:
@@ -121,6 +127,10 @@ class Pushback(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.peeked) or is_ready(self.raw)
 
     def fileno(self) -> int:
         return cast(BinaryIO, self.raw).fileno()
@@ -230,6 +240,10 @@ class ReadAhead:
             self.held -= sum(map(len, parts))
             self.changed.notify_all()
             return b"".join(parts)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.chunks) or self.done
 
     def close(self) -> None:
         with self.changed:

@@ -198,12 +198,13 @@ class Record:
 
     def _places(self, batch: Batch) -> Places:
         steps = None if self.steps is None else self.steps.read(batch)
+        times = None if batch.times is None else batch.times.copy()  # for reducers keep them
         if not self.restarts:
-            return Places(batch.times, steps)
-        if steps is None and batch.times is not None:
-            steps = batch.times.astype(float)  # which may go back
+            return Places(times, steps)
+        if steps is None and times is not None:
+            steps = times.astype(float)  # which may go back
         afresh = np.zeros(batch.rows) if batch.restarts is None else batch.restarts.astype(float)
-        return Places(batch.times, steps, afresh)
+        return Places(times, steps, afresh)
 
     def _rows_of_keys(self, batch: Batch) -> Iterator[tuple[int, Any]]:
         """Which rows of a batch belong to which of the keys drawn."""

@@ -20,7 +20,7 @@ class Observer:
 
     def saw(self, batch: Batch, fields: Floats) -> None:
         """A batch has been handed to the sink with its new fields, (rows, new columns) float64, NaN where
-        blank. Neither may be changed: they are still being written."""
+        blank. Neither may be changed, for they are still being written, nor kept."""
 
     def end(self, summary: Summary) -> None:
         """The output is complete, but neither it nor the state is in its place yet; what is raised here

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from ema_cli.formats.base import Batch, Floats, Sink
+from ema_cli.formats.base import Batch, Floats, Projection, Sink, Source
 from ema_cli.io.atomic import total_size
-from ema_cli.io.output import Output
 from ema_cli.io.signals import PROMPT
-from ema_cli.process import usable_processors
-
-if TYPE_CHECKING:
-    from ema_cli.run.apart import Apart
+from ema_cli.job import Job
+from ema_cli.run.crew import crew_for
 
 # Batches that may wait between two threads: enough to keep both busy, few enough to keep memory small.
 DEPTH = 2
-# Bytes of input from which a process of its own pays: to fork one takes as long as to smooth a megabyte.
-LARGE_INPUT = 16 << 20
-# And below which threads only get in each other's way.
+# Bytes of input below which threads only get in each other's way.
 SMALL_INPUT = 1 << 18
 # Hundredths of a second that `stop` waits for a thread which may be reading from a silent pipe.
 PATIENCE = 20
@@ -39,54 +31,29 @@ class Writer(Protocol):
 
 @contextlib.contextmanager
 def overlapped(
-    batches: Iterator[Batch], close: Callable[[], None], sink: Sink, inputs: Sequence[str]
+    source: Source, wanted: Projection, sink: Sink, job: Job
 ) -> Iterator[tuple[Iterable[Batch], Writer]]:
     """The batches, and a writer that has written all at the end of the block, each beside the other.
 
-    A small file is not worth a thread. For a large one the writer is a process of its own, where it may be,
-    which leaves this one so little to do that reading ahead does not pay. All else, pipes first of all, goes
-    through three threads. close: called once nobody reads any more.
+    Text may be shared with other processes (see `crew`). All else goes through three threads, unless it is
+    small. The source is closed by whoever reads it.
     """
-    size = total_size(inputs)
-    writer: Writer | None = None
-    with contextlib.ExitStack() as stack:
-        stack.callback(close)
-        if size is not None and size < SMALL_INPUT:
-            writer = sink
-        elif size is not None and size >= LARGE_INPUT and (apart := _apart(sink)) is not None:
-            writer = stack.enter_context(apart)
-        if writer is not None:
-            yield batches, writer
-            return
-        stack.pop_all()  # the thread that reads is who closes
-    ahead = Ahead(batches, close)
+    size = total_size(job.inputs)
+    crew = crew_for(source, wanted, sink, job.processes, size)
+    if crew is not None:
+        with crew:
+            yield crew.batches(), crew
+        return
+    if size is not None and size < SMALL_INPUT:
+        with contextlib.closing(source):
+            yield source.batches(wanted), sink
+        return
+    ahead = Ahead(source.batches(wanted), source.close)
     try:
         with Behind(sink, ahead.fail) as behind:
             yield ahead, behind
     finally:
         ahead.stop()
-
-
-def _apart(sink: Sink) -> Apart | None:
-    """The sink in a process of its own; None where it can't be in one, or there is no core for it."""
-    splicer = sink.splicer
-    if sys.platform != "linux" or splicer is None or not isinstance(splicer.out, Output):
-        return None  # a compressor would have to be ended where it is
-    if usable_processors() < 2 or not _is_alone():
-        return None
-    from ema_cli.run.apart import Apart
-
-    return Apart(splicer)
-
-
-def _is_alone() -> bool:
-    """Whether no other thread is at work, for a fork would not take it along, nor what it holds.
-
-    Arrow's allocator has one, which looks after itself.
-    """
-    threads = Path("/proc/self/task").iterdir()
-    others = {(thread / "comm").read_text() for thread in threads if int(thread.name) != os.getpid()}
-    return others <= {"jemalloc_bg_thd\n"}
 
 
 class Ahead:

@@ -110,7 +110,7 @@ def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -
         sink = open_sink(job, out, source, chosen.wanted, chosen.new)
         reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
         opened.pop_all()  # from here on the source is closed by whoever reads it
-        with overlapped(source.batches(reading), source.close, sink, job.inputs) as (batches, writer):
+        with overlapped(source, reading, sink, job) as (batches, writer):
             for batch in batches:
                 watcher.saw(batch, work.write(batch, writer))
         sink.finish()

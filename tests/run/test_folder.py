@@ -137,7 +137,6 @@ def test_a_state_that_can_not_be_put_in_place_is_an_error(shop: Workshop) -> Non
         (["raw/000.csv", "--output-dir", "out", "--state", "s"], "--chain"),
         (["raw/000.csv", "--output-dir", "out", "--chain", "--state", "out/000.csv"], "is also an output"),
         (["raw/000.csv", "--chain"], "--chain needs --output-dir"),
-        (["raw/000.csv", "-j", "2"], "--jobs needs --output-dir"),
         (["raw/000.csv", "--output-dir", "out", "-j", "-1"], "-1"),
     ],
 )

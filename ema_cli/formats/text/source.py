@@ -7,6 +7,7 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,8 +33,16 @@ from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
-from ema_cli.formats.text.records import NEWLINE, RaggedError, Records, Shape, index_records, record_widths
-from ema_cli.io.streams import BLOCK_BYTES, Reader
+from ema_cli.formats.text.records import (
+    NEWLINE,
+    QUOTE_BYTE,
+    RaggedError,
+    Records,
+    Shape,
+    index_records,
+    record_widths,
+)
+from ema_cli.io.streams import BLOCK_BYTES, Reader, is_ready
 from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
@@ -83,6 +92,7 @@ class TextSource(Source):
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.several = False  # columns are read
+        self.numbers: cells.NumberReader | None = None
         self.waiting: list[Block] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
@@ -199,13 +209,6 @@ class TextSource(Source):
             self.unfinished = self.rest[taken - 1] != NEWLINE
         self.rest = self.rest[taken:]
 
-    def _blocks(self) -> Iterator[Block]:
-        """Whole records, as many as have arrived."""
-        while self.waiting:
-            yield self.waiting.pop(0)
-        while (block := self._next_block()) is not None:
-            yield block
-
     def _next_block(self) -> Block | None:
         """The next records, None at the end; a sound run is given before the error that follows it."""
         while True:
@@ -317,12 +320,70 @@ class TextSource(Source):
         return records.without(np.array(rows, np.int64)) if rows else records
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
-        reader = cells.NumberReader(wanted.values, self.dialect.notation, wanted.invalid, self.again)
-        self.several = len(wanted.values) > 1
-        for block in self._blocks():
-            for begin, piece in block.records.pieces(BATCH_ROWS):
-                place = partial(self._place, block)
-                yield from self._batches_of(piece, begin, (reader, wanted), place)
+        while (some := self.next_batches(wanted)) is not None:
+            yield from some
+
+    def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
+        block = self.waiting.pop(0) if self.waiting else self._next_block()
+        return None if block is None else self._batches_in(block, wanted)
+
+    def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
+        if self.numbers is None:
+            notation = self.dialect.notation
+            self.numbers = cells.NumberReader(wanted.values, notation, wanted.invalid, self.again)
+            self.several = len(wanted.values) > 1
+        for begin, piece in block.records.pieces(BATCH_ROWS):
+            place = partial(self._place, block)
+            yield from self._batches_of(piece, begin, (self.numbers, wanted), place)
+
+    # -- for reading in several processes: see `Divisible`
+
+    def divisible(self) -> TextSource:
+        return self
+
+    @property
+    def ready(self) -> bool:
+        return not self.waiting and is_ready(self.reader)
+
+    def take(self) -> list[bytes | memoryview]:
+        # Where a quote is open at the last line end, that is within a field, if all quotes are well-formed.
+        before, self.rest = self.rest, b""
+        self._more()
+        chunk, self.rest = self.rest, b""
+        parts: list[bytes | memoryview] = [before, chunk]
+        if self.ended:
+            return parts
+        end, quotes = len(chunk), 0
+        if QUOTE_BYTE in chunk or QUOTE_BYTE in before:
+            quotes = before.count(QUOTE_BYTE) + chunk.count(QUOTE_BYTE)
+        if quotes % 2:
+            end = max(chunk.rfind(QUOTE_BYTE), 0)
+        end = chunk.rfind(b"\n", 0, end) + 1
+        if not end:  # no whole record, as far as is to be seen
+            self.rest = before + chunk
+            return []
+        self.rest = chunk[end:]
+        return [before, memoryview(chunk)[:end]]
+
+    def put_back(self, data: bytes) -> None:
+        self.rest = data + self.rest
+
+    def apart(self) -> TextSource:
+        twin = copy(self)
+        twin.reader, twin.taken = _NOTHING, int
+        twin.rest = twin.opening = b""
+        twin.waiting, twin.numbers = [], None
+        return twin
+
+    def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
+        try:
+            records = index_records(data, self.shape, final=False)
+            if records.length != len(data):
+                return None
+            batches = list(self._batches_in(Block(records, line), wanted))
+        except (RaggedError, DataError):
+            return None
+        return batches, data.count(b"\n") if records.lines is None else records.lines
 
     def _batches_of(
         self, records: Records, begin: int, how: tuple[cells.NumberReader, Projection], place: Any
@@ -414,6 +475,19 @@ class TextSource(Source):
             return str(judged)
         cause = "" if judged is None else judged.cause
         return f"{cause}; {others}" if cause else others
+
+
+class _Nothing:
+    """What a source reads from that is only given blocks."""
+
+    def read(self, n: int = -1, /) -> bytes:  # noqa: ARG002 - a reader's
+        return b""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+_NOTHING = _Nothing()
 
 
 def empty_records(data: bytes, columns: int) -> Records:

@@ -1,0 +1,262 @@
+"""A process that shares the work on one input: how it is started, what it does, the memory it has in common.
+
+Loads nothing heavy before there is a process: those who start one do so before they load anything themselves.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from io import FileIO
+from multiprocessing.connection import Connection
+from multiprocessing.heap import Arena
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
+
+from ema_cli.io.signals import SIGNALS, unblock_interrupts
+from ema_cli.io.temporary import forget_all
+from ema_cli.process import set_process_defaults
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ema_cli.formats.base import Batch, Clock, Divisible, Projection, Splicer
+    from ema_cli.io.output import Output, Texts
+
+# Blocks that a process has under way: one it works on, the next, and one that waits for its turn.
+SLOTS = 3
+# Room for each: a block, what is read in it and its new fields. Memory that is not used is not there.
+SLOT_BYTES = 32 << 20
+_PARENT_DEATH_SIGNAL = 1  # of Linux' prctl.h
+
+# Where an array is in a slot: its first byte, its type and shape.
+Where = tuple[int, str, tuple[int, ...]]
+
+
+def shared_memory() -> Arena:
+    """Memory that a spawned process is handed as an argument; pages appear as they are written."""
+    size = SLOTS * SLOT_BYTES
+    if not hasattr(os, "memfd_create"):
+        return Arena(size)
+    # On Linux it would be a file in /dev/shm, which containers keep small.
+    file = os.memfd_create("ema-smooth")
+    os.ftruncate(file, size)
+    return Arena(size, file)
+
+
+class Slot:
+    """A part of the shared memory, filled from its beginning."""
+
+    def __init__(self, memory: Arena, number: int) -> None:
+        size = memory.size // SLOTS
+        self.number, self.used = number, 0
+        self.room = memoryview(memory.buffer)[number * size : (number + 1) * size]
+
+    def place(self, arrays: Sequence[NDArray[Any]]) -> list[Where] | None:
+        """Place arrays; None where there is no room for all."""
+        import numpy as np
+
+        whole = [np.ascontiguousarray(array) for array in arrays]
+        places = self.put([cast(Any, array.reshape(-1).view(np.uint8)).data for array in whole])
+        if places is None:
+            return None
+        return [(at, array.dtype.str, array.shape) for (at, _), array in zip(places, whole, strict=True)]
+
+    def put(self, pieces: Sequence[memoryview]) -> list[tuple[int, int]] | None:
+        """Place bytes one behind the other, each at a multiple of 64; None where there is no room for all."""
+        places, end = [], self.used
+        for piece in pieces:
+            begin = -(-end // 64) * 64
+            end = begin + len(piece)
+            places.append((begin, len(piece)))
+        if end > len(self.room):
+            return None
+        for (begin, size), piece in zip(places, pieces, strict=True):
+            self.room[begin : begin + size] = piece
+        self.used = end
+        return places
+
+    def join(self, pieces: Sequence[bytes | memoryview]) -> memoryview | None:
+        """Place a block that comes in pieces; None where there is no room."""
+        size, at = sum(map(len, pieces)), 0
+        if size > len(self.room):
+            return None
+        for piece in pieces:
+            self.room[at : at + len(piece)] = piece
+            at += len(piece)
+        self.used = size
+        return self.room[:size]
+
+    def views(self, places: Sequence[tuple[int, int]]) -> list[memoryview]:
+        return [self.room[begin : begin + size] for begin, size in places]
+
+
+@dataclass(eq=False)
+class Helper:
+    """A process of its own.
+
+    free: slots that nothing is in; under_way: what is in the others, by number. ready: it has its modules.
+    """
+
+    process: Any
+    connection: Any
+    free: list[Slot]
+    under_way: dict[int, Any] = field(default_factory=dict)
+    ready: bool = False
+
+    def tell(self, *task: Any) -> None:
+        with suppress(OSError):  # it is gone, as whoever listens to it finds
+            self.connection.send(task)
+
+
+def may_start() -> bool:
+    """Whether this process may have helpers: not where it is one of many itself, on a batch or a cluster."""
+    return not multiprocessing.current_process().daemon
+
+
+def start() -> Helper:
+    """A helper that is on its way."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    memory = shared_memory()
+    process = context.Process(target=serve, args=(theirs, memory, os.getpid()), daemon=True)
+    with _without_main():
+        process.start()
+    theirs.close()
+    return Helper(process, ours, [Slot(memory, k) for k in range(SLOTS)])
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A spawned process runs the main module once more, for the names in it; a helper needs none of them."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def serve(connection: Connection, memory: Arena, parent: int) -> NoReturn:
+    """What the process does: one task after another until it is told to end, or its parent is gone."""
+    forget_all()
+    for number in SIGNALS:  # Ctrl-C goes to all of them, and the parent decides
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+    unblock_interrupts()
+    _go_with(parent)
+    set_process_defaults()
+    import ema_cli.formats.text.sink
+    import ema_cli.formats.text.source  # noqa: F401 - while there is nothing to do yet
+
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send(("ready",))
+        member = Member([Slot(memory, k) for k in range(SLOTS)], connection.send)
+        while (task := connection.recv()) is not None:
+            try:
+                getattr(member, task[0])(*task[1:])
+            except BaseException as error:  # raised by the parent
+                connection.send(("failed", error))
+    # As the command itself does: Arrow sometimes aborts while Python takes itself down.
+    os._exit(0)
+
+
+def _go_with(parent: int) -> None:
+    """Let the system kill this process when its parent ends, however that happens, where it can.
+
+    Elsewhere it ends when it wants its next task.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # which it has already
+        os._exit(1)
+
+
+class Member:
+    """The tasks, by name; tell: takes what the parent is to know."""
+
+    source: Divisible | None
+    wanted: Projection
+    splicer: Splicer
+    out: Output
+
+    def __init__(self, slots: Sequence[Slot], tell: Callable[[Any], None]) -> None:
+        self.slots, self.tell = slots, tell
+        self.read: dict[int, list[Batch]] = {}
+        self.ready: dict[int, Texts] = {}
+
+    def begin(self, what: bytes) -> None:
+        """What the run is about. target: the file to write into; None: stdout, in turn."""
+        from ema_cli.io.output import Output
+
+        self.source, self.wanted, self.splicer, target, name = pickle.loads(what)
+        raw = FileIO(1, "wb", closefd=False) if target is None else FileIO(target, "r+b")
+        self.out = Output(cast(BinaryIO, raw), name)
+
+    def look(self, number: int, size: int) -> None:
+        """Read the block in a slot."""
+        assert self.source is not None
+        slot = self.slots[number]
+        found = self.source.read_block(bytes(slot.room[:size]), self.wanted)
+        if found is not None:
+            batches, lines = found
+            slot.used = size
+            buffers: list[pickle.PickleBuffer] = []
+            bare = pickle.dumps(list(map(_bare, batches)), 5, buffer_callback=buffers.append)
+            places = slot.put([buffer.raw() for buffer in buffers])
+            if places is not None:
+                self.read[number] = batches
+                self.tell(("looked", number, bare, places, lines))
+                return
+        self.tell(("looked", number, None, [], 0))
+
+    def lay_out(self, number: int, batch: int, piece: int, where: Where) -> None:
+        """Make text of a batch that was read here, with its new fields."""
+        own, tail = self.read[number][batch].body.texts(self.splicer.layout)
+        self._append(number, piece, own, tail, where)
+
+    def append(self, number: int, piece: int, own: tuple[Where, Where], tail: Where, where: Where) -> None:
+        """Make text of rows that were read elsewhere."""
+        from ema_cli.formats.arrow_types import binary_array
+
+        offsets, text = (array_at(self.slots[number], place) for place in own)
+        after = memoryview(array_at(self.slots[number], tail))
+        self._append(number, piece, binary_array(offsets, text), after, where)
+
+    def _append(self, number: int, piece: int, own: Any, tail: memoryview, where: Where) -> None:
+        from ema_cli.io.output import Texts
+
+        texts = self.ready[piece] = Texts()
+        self.splicer.out = cast(BinaryIO, texts)
+        self.splicer.append(own, tail, array_at(self.slots[number], where).T)
+        self.tell(("laid_out", piece, texts.size))
+
+    def write(self, piece: int, at: int | None) -> None:
+        """Write a text, at that place of the output."""
+        self.ready.pop(piece).write_to(cast(BinaryIO, self.out), at)
+        self.tell(("written", piece))
+
+    def forget(self, number: int) -> None:
+        """What was read in a slot is not needed any more."""
+        self.read.pop(number, None)
+
+
+def array_at(slot: Slot, where: Where) -> Any:
+    """An array in a slot, in place."""
+    import numpy as np
+
+    begin, kind, shape = where
+    return np.ndarray(shape, kind, slot.room, begin)
+
+
+def _bare(batch: Batch) -> Batch:
+    """A batch without what only its own process can be asked; the parent puts that in again."""
+    clock: Clock = batch.clock.saying(str)
+    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=None, clock=clock)

@@ -1,0 +1,293 @@
+"""Several processes at work on one input: the same bytes, the same errors, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ema_cli.errors import DataError, EmaError, FileTrouble, OptionError, Place
+from tests.conftest import Workshop, children, wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+# The real command, but that any input is large, there are two helpers whatever the machine, and all rows wait
+# until these are there. Exit code 99 if none had a part in it.
+FORCED = """
+import sys
+from ema_cli.process import set_process_defaults
+set_process_defaults()
+from ema_cli import console
+from ema_cli.formats.text import source
+from ema_cli.run import crew, helper
+block, room, helpers = (int(sys.argv.pop(1)) for _ in range(3))
+crew.LARGE_INPUT, crew.LEAST_BYTES, crew.LEAST_ROWS = 0, 1, 1
+crew.usable_processors = lambda: 1 + helpers
+source.BLOCK_BYTES, helper.SLOT_BYTES = block, room
+grow, ask, leave, asked = crew.Crew._grow, crew.Crew._ask, console.leave, []
+
+def grow_and_wait(self, size):
+    grow(self, size)
+    while not all(helper.ready for helper in self.helpers):
+        self._listen(patient=True)
+
+crew.Crew._grow = grow_and_wait
+crew.Crew._ask = lambda self, *rest: (asked.append(1), ask(self, *rest))[1]
+console.leave = lambda code: leave(code if asked or code else 99)
+from ema_cli.cli import main
+main()
+"""
+
+
+class Crewed(Workshop):
+    """Runs ema-smooth with helpers; exit code 99 if they had nothing to do."""
+
+    block, room, helpers = 1 << 20, 32 << 20, 2
+
+    def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
+        sizes = map(str, (self.block, self.room, self.helpers))
+        return [sys.executable, "-c", FORCED, *sizes, *map(str, arguments)]
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Crewed:
+    return Crewed(tmp_path)
+
+
+PLAIN = "a,b\n" + "".join(f"{k},{k % 13}.5\n" for k in range(200_000))
+ROWS = range(4000)
+ENDS = "\r\n", "\r\n\r\n"
+# Series that interleave, gaps, a cell that is no number, quotes, blank lines, times that repeat.
+RICH = "key,time,step,x,y\n" + "".join(
+    f'"k {k % 7}",2024-01-{1 + k // 1000:02d}T{k // 60 % 24:02d}:{k // 2 * 2 % 60:02d}:00,{k},'
+    f"{'' if k % 11 == 0 else k % 13 - 6.25},{'?' if k == 1500 else k / 1000}{ENDS[k % 97 == 0]}"
+    for k in ROWS
+)
+NUMBERS = ("-c", "x", "-c", "y", "--invalid", "missing")
+LINES = "".join(f'{{"x": {k % 13}.5, "y": {{"z": {k}}}}}\n' for k in ROWS)
+SPACED = "a    x\n" + "".join(f"r{k}   {k % 5}.25\n" for k in ROWS)
+CASES = {
+    "all columns": (PLAIN[:60_000], ()),
+    "several weights": (RICH, (*NUMBERS, "--alpha", "0.5", "--residual", "--std", "--bands", "2", "--fill")),
+    "gaps decay": (RICH, (*NUMBERS, "--missing", "decay", "--adjust", "--min-periods", "3")),
+    "keys": (RICH, (*NUMBERS, "--by", "key", "--only")),
+    "two key columns": (RICH, (*NUMBERS, "--by", "key", "--by", "step")),
+    "times": (RICH, (*NUMBERS, "--time", "time", "--late", "skip", "--halflife", "1h")),
+    "times and keys": (RICH, (*NUMBERS, "--time", "time", "--by", "key", "--late", "restart", "--tau", "2h")),
+    "an order": (RICH, (*NUMBERS, "--order", "step", "--init", "sma:5")),
+    "newest first": (RICH, (*NUMBERS, "--newest-first")),
+    "auto": (RICH, ("-c", "x", "--alpha", "auto")),
+    "digits, TSV": (RICH, (*NUMBERS, "--digits", "3", "--to", "tsv")),
+    "to JSON lines": (
+        RICH,
+        (*NUMBERS, "--to", "jsonl", "--time", "time", "--late", "skip", "--halflife", "9h"),
+    ),
+    "JSON lines": (LINES, ("--from", "jsonl", "-c", "x", "-c", "y.z")),
+    "a weight a file": (RICH, (*NUMBERS, "--by-file", "--only")),
+    "comments": (PLAIN[:60_000].replace("\n7", "\n# no record\n7"), ("--comment", "#", "-c", "b")),
+    "ragged": (PLAIN[:60_000].replace(".5\n", "\n") + "1\n", ("--ragged", "pad", "-c", "b")),
+    "spaces": (SPACED, ("-d", "spaces")),
+    "units": (SPACED.replace("    ", ",").replace("   ", ",$"), ("--strip", "$", "-c", "x")),
+    "the header again": ((PLAIN[:20_000].rpartition("\n")[0] + "\n") * 3, ("-c", "b")),
+    "line ends in fields": ("a,b\n" + '"two\nlines, ""x""",1\ny,2\n' * 3000, ("-c", "b")),
+    "quotes that are letters": ("a,b\n" + 'six" by "eight,1\n5",2\n"q\n",3\n' * 3000, ("-c", "b")),
+    "long records": ("a,b\n" + "".join(f"{'x' * 30_000},{k}\n" for k in range(90)), ("-c", "b")),
+    "no last line end": (PLAIN[:60_000].rpartition(".")[0], ("-c", "b")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_bytes(case: str, crew: Crewed, shop: Workshop) -> None:
+    table, options = CASES[case]
+    crew.write("in.csv", table)
+    weight = () if {"--alpha", "--halflife", "--tau"} & {*options} else ("--alpha", "0.1")
+    arguments = ("in.csv", *weight, *options)
+    told = shop.run(*arguments, "-j", "1")
+    shop.run(*arguments, "--state", "one.state", "-o", "one.txt", "-j", "1")
+    for crew.helpers, crew.block in ((1, 20_000), (2, 5000)):
+        # To stdout in turn, and into a file at its place.
+        found = crew.run(*arguments)
+        assert (found.out, found.err) == (told.out, told.err)
+        crew.run(*arguments, "--state", "many.state", "-o", "many.txt")
+        assert crew.read("many.txt") == told.out
+        assert crew.read("many.state") == crew.read("one.state")
+        Path(crew.folder, "many.state").unlink()
+
+
+def test_a_pipe_a_small_room_and_several_inputs(crew: Crewed, shop: Workshop) -> None:
+    lines = PLAIN.splitlines(keepends=True)
+    crew.write("1.csv", "".join(lines[:90_000]))
+    crew.write("2.csv", lines[0] + "".join(lines[90_000:]))
+    crew.block = 1 << 16
+    whole = shop.run("1.csv", "2.csv", "-c", "b", "--alpha", "0.1", "-j", "1").out
+    assert crew.run("1.csv", "2.csv", "-c", "b", "--alpha", "0.1").out == whole
+    assert crew.run("-c", "b", "--alpha", "0.1", stdin=PLAIN.encode()).out == whole
+    crew.room = 200_000  # for a block, but not for all that is in it
+    assert crew.run("1.csv", "2.csv", "-c", "b", "--alpha", "0.1").out == whole
+    assert crew.run("-c", "b", "--alpha", "0.1", stdin=PLAIN.encode(), code=None).out == whole
+
+
+def test_a_live_pipe_is_answered_at_once_with_helpers_too(crew: Crewed) -> None:
+    crew.block = 1 << 16
+    with crew.start("-c", "b", "--alpha", "0.1", "-v") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        sent, got = PLAIN.encode(), b""
+        for begin in range(0, len(sent), 500_000):
+            process.stdin.write(sent[begin : begin + 500_000])
+            process.stdin.flush()
+            whole = sent[: begin + 500_000].count(b"\n")
+
+            def answered(whole: int = whole) -> bool:
+                nonlocal got
+                got += process.stdout.read() or b"" if process.stdout is not None else b""
+                return got.count(b"\n") == whole
+
+            wait_for(answered)
+        process.stdin.write(b"7,8\n")
+        process.stdin.flush()
+        wait_for(lambda: answered(len(PLAIN.splitlines()) + 1))
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_rows_above_a_fault_are_written_and_the_fault_is_named(crew: Crewed, shop: Workshop) -> None:
+    crew.write("in.csv", PLAIN + "7,oops\n8,9\n")
+    arguments = ("in.csv", "-c", "b", "--alpha", "0.1")
+    told, found = shop.run(*arguments, code=1), crew.run(*arguments, code=1)
+    assert (found.out, found.err) == (told.out, told.err)
+    assert "line 200002" in found.err
+    crew.write("out.csv", "old")
+    crew.run(*arguments, "-o", "out.csv", code=1)
+    assert crew.read("out.csv") == b"old"
+    assert crew.names() == ["in.csv", "out.csv"]
+
+
+def test_what_the_system_refuses_a_helper_is_told_as_ever(crew: Crewed) -> None:
+    crew.write("in.csv", PLAIN)
+    crew.write("out.csv", "old")
+    # The memory that processes share counts as a file, and has to be allowed.
+    crew.room, crew.block = 1 << 20, 1 << 16
+    command = crew.command("in.csv", "-c", "b", "--alpha", "0.1", "-o", "out.csv")
+    limited = ["sh", "-c", 'ulimit -f 6500; exec "$@"', "sh", *command]
+    done = subprocess.run(
+        limited, cwd=crew.folder, env=crew.environment, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, b"ema-smooth: out.csv: file too large\n")
+    assert crew.read("out.csv") == b"old"
+    assert crew.names() == ["in.csv", "out.csv"]
+
+
+def test_a_reader_that_leaves_ends_it_by_sigpipe(crew: Crewed) -> None:
+    crew.write("in.csv", PLAIN)
+    process = crew.start("in.csv", "-c", "b", "--alpha", "0.1")
+    assert process.stdout is not None
+    assert process.stdout.read(5) == b"a,b,b"
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGPIPE, b"")
+
+
+def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The helpers of a process, once it has them."""
+
+    def found() -> list[int]:
+        started = [pid for pid in children(process.pid) if b"multiprocessing-fork" in said(pid)]
+        return started if len(started) == Crewed.helpers else []
+
+    return wait_for(found)
+
+
+def said(pid: int) -> bytes:
+    """The command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def blocked(crew: Crewed, *arguments: str) -> subprocess.Popen[bytes]:
+    """A run that waits for its reader."""
+    crew.write("in.csv", PLAIN)
+    crew.block = 1 << 18
+    process = crew.start("in.csv", "-c", "b", "--alpha", "0.1", *arguments)
+    helpers_of(process)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whoever_ends_the_run_ends_all(number: signal.Signals, crew: Crewed) -> None:
+    process = blocked(crew)
+    started = children(process.pid)
+    with process:
+        process.send_signal(number)
+        assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+        wait_for(lambda: all(map(is_gone, started)), 5)
+
+
+def test_a_helper_that_is_killed_is_an_error(crew: Crewed) -> None:
+    process = blocked(crew)
+    started = children(process.pid)
+    os.kill(helpers_of(process)[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, KILLED)
+    wait_for(lambda: all(map(is_gone, started)), 5)
+    crew.write("out.csv", "old")
+    process = long_run(crew)
+    os.kill(helpers_of(process)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err, crew.read("out.csv")) == (1, KILLED, b"old")
+    assert crew.names() == ["in.csv", "out.csv"]
+
+
+KILLED = b"""\
+ema-smooth: a process that shares the work was killed; is there too little memory?
+  try: -j 1, for one process
+"""
+
+
+def long_run(crew: Crewed) -> subprocess.Popen[bytes]:
+    """A run of some seconds into out.csv, in a session of its own."""
+    crew.write("in.csv", PLAIN * 40)
+    return subprocess.Popen(
+        crew.command("in.csv", "-c", "b", "--alpha", "0.1", "--invalid", "missing", "-o", "out.csv"),
+        cwd=crew.folder, env=crew.environment, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_ctrl_c_on_a_terminal_reaches_all_and_leaves_nothing(crew: Crewed) -> None:
+    process = long_run(crew)
+    helpers_of(process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"")
+    assert crew.names() == ["in.csv"]
+
+
+@pytest.mark.parametrize("error", [
+    EmaError("p", "h"), OptionError("p"), DataError("p", Place("f", 3, "c"), "h"), FileTrouble("f", "p", "h"),
+])  # fmt: skip
+def test_errors_travel_between_processes(error: EmaError) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert (str(back), back.__dict__, back.args) == (str(error), error.__dict__, error.args)
+
+
+def test_small_inputs_and_one_process_start_none(shop: Workshop) -> None:
+    shop.write("small.csv", PLAIN)
+    shop.write("large.csv", PLAIN * 12)
+    for options in (("small.csv",), ("large.csv", "-j", "1", "--invalid", "missing")):
+        with shop.start(*options, "-c", "b", "--alpha", "0.1") as process:
+            assert process.stdout is not None
+            process.stdout.read(1000)
+            assert children(process.pid) == []
+            process.stdout.read()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
 from ema_cli.engine.engine import Engine, KeyedRows
 from ema_cli.engine.rows import Tile
 from ema_cli.trends import Trends
@@ -81,16 +81,20 @@ class Centered:
 
 def join(before: Moments, after: Moments) -> Moments:
     """One average of all rows up to a row and all after it; what has nothing after it stays as it is."""
-    older, newer = before["weight"], after["weight"]
-    run = dict(before)
+    own, further = before["weight"], after["weight"]
+    run = dict(after)
     with np.errstate(all="ignore"):
-        how = mix(older, newer, older + newer)
         if "deviation" in run:
-            spread(run, after, how, single=False, least=None, careful=True)
+            least = LEAST_SHARE * (further > 0.0)
+            how = mix(further, own, further + own)
+            spread(run, before, how, single=False, least=least, careful=True)
+        # A silence may leave so little that two observations have a std, and no more.
+        further = np.where(further > LEAST_SHARE, further, 0.0)
+        how = mix(further, own, further + own)
         for name in [name for name in MEANS if name in run]:
-            run[name] = blend(run[name], after[name], how, np.empty(older.shape), careful=True)
-    run["weight"] = older + newer
-    last = newer == 0.0
+            run[name] = blend(after[name], before[name], how, np.empty(own.shape), careful=True)
+    run["weight"] = own + further
+    last = after["weight"] == 0.0
     return {name: np.where(last, before[name], array) for name, array in run.items()}
 
 

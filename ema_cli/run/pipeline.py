@@ -58,15 +58,10 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         source = open_inputs(job)
         opened = stack.enter_context(ExitStack())
         opened.callback(source.close)
-        if memory.header is not None and source.columns and not source.open_ended:
-            check_header(source.columns, memory.header, source.name)
         before = memory.find_columns(source)
-        chosen = select(source, job, before, memory.order_is_time)
+        chosen = _choose(job, memory, source, before)
         if chosen is None:
             return pass_through(job, source)
-        memory.header = source.columns
-        memory.check(chosen)
-        chosen = _with_kind_of_times(job, source, chosen)
         notes, back, bare = RowNotes(job, chosen), None, replace(chosen.wanted, keep=())
         deferred = chosen.wanted, len(chosen.new), partial(_again, job, chosen, start)
         if job.newest_first:
@@ -95,8 +90,19 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
         return work.summary
 
 
-def _with_kind_of_times(job: Job, source: Source, chosen: Selection) -> Selection:
-    """What is chosen, and whether times that another format gets have no zone."""
+def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | None) -> Selection | None:
+    """The columns of the run, which must be those it goes on with; None where there are no rows to tell.
+
+    before: where these are.
+    """
+    if memory.header is not None and source.columns and not source.open_ended:
+        check_header(source.columns, memory.header, source.name)
+    chosen = select(source, job, before, memory.order_is_time)
+    if chosen is None:
+        return None
+    memory.header = source.columns
+    memory.check(chosen)
+    # Whether times that another format gets have no zone.
     if FORMATS[target_of(job, source)].module == source.kind or not source.has_naive_times(chosen.wanted):
         return chosen
     return replace(chosen, wanted=replace(chosen.wanted, naive=True))

@@ -59,7 +59,7 @@ _MOST_FILES = 300
 class Places:
     """What is written. Each name may hold `{}`, where the length as it was typed takes its place.
 
-    output: `.safetensors`, `.npz`, `*.safetensors.index.json` or a folder.
+    output: `.safetensors`, `.npz`, `.pt` or another of torch's, `*.safetensors.index.json` or a folder.
     resume: the state to carry on from, and to save to once the output is complete; made where there is none.
     """
 

@@ -78,7 +78,8 @@ class ParameterEMA:
         averaged.
     dtype : "float64", "float32x2" or "float32"
         Of the averages: float64 is the default on the CPU, float32x2 (a pair of float32, about 48 bits) on
-        accelerators. An average is never narrower than its parameter.
+        accelerators; begun on the CPU, that is float64, which takes as many bytes. An average is never
+        narrower than its parameter.
     device : str
         Where torch averages are kept; default: where their parameters are. "cpu" spares an accelerator's
         memory.
@@ -629,7 +630,8 @@ class ParameterEMA:
         if self._dtype is None or leaf.kind != AVERAGED or leaf.dtype == "float64":
             return  # as the state has it, so that the run goes on as it was
         saved = "float32x2" if len(parts) == 2 else str(parts[0].dtype).removeprefix("torch.")
-        if saved != self._dtype:
+        # A pair is float64 on the CPU, and goes on as it is wherever it is loaded.
+        if saved != self._dtype and (self._dtype, saved) != ("float32x2", "float64"):
             raise StateError(
                 f"the state's average of {leaf.name!r} is {saved}, this object's are {self._dtype}",
                 f"dtype={saved!r}",

@@ -15,11 +15,16 @@ from ema_cli.parameters.tensors import Array, as_array, dtype_named, fold_in, is
 _PIECE = 1 << 15
 # The parts that an average is made of, by precision.
 PARTS = {"float64": ("float64",), "float32x2": ("float32", "float32"), "float32": ("float32",)}
+# What "float32x2" is where an average begins on the CPU. A pair takes as many bytes as a float64, and nine
+# operations where that takes two: it is for accelerators, whose float64 is slow, and for states from there.
+PAIR_ON_CPU = "float64"
 
 
-def precision_for(dtype: str, wanted: str) -> str:
+def precision_for(dtype: str, wanted: str, *, on_cpu: bool) -> str:
     """An average is never narrower than its parameter: float64 parameters are averaged in float64."""
-    return "float64" if dtype in ("float64", "longdouble", "float128") else wanted
+    if dtype in ("float64", "longdouble", "float128"):
+        return "float64"
+    return PAIR_ON_CPU if on_cpu and wanted == "float32x2" else wanted
 
 
 class NumpyStore:
@@ -51,7 +56,7 @@ class NumpyStore:
         self._keep(leaf.name, [_split(start, self._precision(leaf)) for _ in range(self._count)])
 
     def _precision(self, leaf: Leaf) -> str:
-        return precision_for(leaf.dtype, self.precision)
+        return precision_for(leaf.dtype, self.precision, on_cpu=True)
 
     def _keep(self, name: str, averages: list[tuple[Array, ...]]) -> None:
         self._averages[name] = averages

@@ -2,10 +2,10 @@
 
 An update goes through the parameters twice: one test for finite values, then the fold. Where parameter and
 average are of one dtype the fold is `torch._foreach_lerp_` on whole tensors, as torch's own is. Else it goes
-piece by piece through buffers that stay in the cache: a handful of operations on single elements, so that
-bytes depend neither on the number of threads nor on where a piece ends. They are written once and run in two
-ways: on one large piece by tensor methods, on many small ones by `torch._foreach_*`, which on an accelerator
-is one kernel for all of them.
+slice by slice through buffers that stay in the cache: a handful of operations on single elements, so that
+bytes depend neither on the number of threads nor on where a slice ends. They are written once and run in two
+ways: on one large slice by tensor methods, on many small ones by `torch._foreach_*`, which on an accelerator
+is one kernel for all of them. Threads are torch's own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from ema_cli.errors import DataError, OptionError, StateError
@@ -24,16 +24,18 @@ from ema_cli.parameters.leaves import AVERAGED, Leaf
 from ema_cli.parameters.numpy_store import precision_for
 from ema_cli.parameters.tensors import is_tensor
 
-# Elements in a piece on the CPU. Up to this size torch runs an operation on one thread, and several pieces
-# at once are better than several threads on one; two buffers of float64 are 512 kB.
-_PIECE = 1 << 15
+# Elements that the CPU folds at once: two buffers of float64 are 16 MB. Of smaller
+# slices the calls cost more than the folds, and torch's threads wait for each other more often.
+_SLICE = 1 << 20
+# Elements that the CPU rounds at once.
+_ROUNDED = 1 << 19
 # Elements that an accelerator folds at once: two buffers of float64 are 32 MB.
 _GROUP = 1 << 21
-# Below this many elements more threads cost more than they bring.
-_WORTH_THREADS = 1 << 18
 
 # Half a unit of bfloat16 in the bits of a float32 that it leaves out, moved to the front.
 _MIDDLE = -(1 << 31)
+# Elements that are looked at together for such values.
+_ROW = 512
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -162,16 +164,6 @@ class _Average:
     is_infinite: bool = False
     shard: Any = None
 
-    @functools.cached_property
-    def pieces(self) -> list[list[list[Any]]]:
-        """`parts` of each piece: views that stay good as long as the tensors are the same."""
-        cut = [[part.split(_PIECE) for part in one] for one in self.parts]
-        return [[[part[index] for part in one] for one in cut] for index in range(len(cut[0][0]))]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without `pieces`: pickled, they would be other tensors than `parts`."""
-        return {name: value for name, value in self.__dict__.items() if name != "pieces"}
-
     @property
     def device(self) -> Any:
         return self.parts[0][0].device
@@ -180,7 +172,6 @@ class _Average:
         """Move to where the parameter has gone."""
         if device != self.device:
             self.parts = [tuple(part.to(device) for part in one) for one in self.parts]
-            self.__dict__.pop("pieces", None)
 
 
 class TorchStore:
@@ -225,8 +216,9 @@ class TorchStore:
         return torch.device("cpu") if value.device.type == "mps" else value.device
 
     def _precision(self, leaf: Leaf, device: Any) -> str:
-        wanted = self.precision or ("float64" if device.type == "cpu" else "float32x2")
-        return precision_for(leaf.dtype, wanted)
+        on_cpu = device.type == "cpu"
+        wanted = self.precision or ("float64" if on_cpu else "float32x2")
+        return precision_for(leaf.dtype, wanted, on_cpu=on_cpu)
 
     def _kept(self, part: Any) -> Any:
         """A tensor to keep; in pinned memory where an accelerator's averages are kept on the host."""
@@ -277,7 +269,7 @@ class TorchStore:
     def _is_sound(self, leaf: Leaf) -> bool:
         if self._is_infinite(leaf):
             return bool(self._constant(leaf) == 0.0)
-        return all(bool(_plain(piece).isfinite().all()) for _, piece in _pieces(_local(leaf.value), _PIECE))
+        return all(bool(_plain(piece).isfinite().all()) for _, piece in _pieces(_local(leaf.value), _SLICE))
 
     # Folding
 
@@ -303,15 +295,15 @@ class TorchStore:
     def _fold_in_pieces(self, pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
         for (device, source), some in _grouped(pairs, lambda pair: (pair[0].device, pair[1].device)).items():
             if device.type != "cpu":
-                _fold_groups(_groups(some, _GROUP), gains, device, _GROUP)
+                _fold_groups(some, gains, device, _GROUP)
             elif source.type == "cpu":
-                _fold_on_threads(list(_groups(some, _PIECE)), gains)
+                _fold_groups(some, gains, device, _SLICE)
             else:
                 for staged in _staged(some, source):
-                    _fold_on_threads(list(_groups(staged, _PIECE)), gains)
+                    _fold_groups(staged, gains, device, _SLICE)
 
     def _fold_carefully(self, average: _Average, value: Any, gains: Sequence[float]) -> None:
-        for start, piece in _pieces(value, _PIECE):
+        for start, piece in _pieces(value, _SLICE):
             here = piece.to(average.device)
             for parts, gain in zip(average.parts, gains, strict=True):
                 if gain != 0.0:
@@ -415,8 +407,6 @@ def _sharded(local: Any, shard: Any) -> Any:
 def _part(value: Any, shard: Any) -> Any:
     """A saved part as this process keeps it: its own shard, whatever processes saved it."""
     if not is_tensor(value):
-        import numpy as np
-
         value = torch.from_numpy(np.array(value))
     if shard is None:
         return value.full_tensor() if hasattr(value, "full_tensor") else value
@@ -488,14 +478,18 @@ def _plain(tensor: Any) -> Any:
 def _sums(leaves: Sequence[Leaf], device: Any) -> list[Any]:
     """Numbers that are not finite where a value of the leaves is not: no wait for any of them."""
     tensors = [tensor for tensor in (_local(leaf.value) for leaf in leaves) if tensor.numel()]
-    if device.type != "cpu":
-        return _norms(tensors)
-    quick = [tensor for tensor in tensors if tensor.is_contiguous() and tensor.dtype.itemsize >= 4]
-    found = [_product(tensor.view(-1)) for tensor in quick]
-    rest = [tensor for tensor in tensors if not (tensor.is_contiguous() and tensor.dtype.itemsize >= 4)]
-    pieces = [piece for tensor in rest for _, piece in _pieces(tensor, _PIECE)]
-    total = sum(tensor.numel() for tensor in rest)
-    return [*found, *_on_threads(pieces, lambda some: [_sum(piece) for piece in some], total)]
+    return (
+        _norms(tensors) if device.type != "cpu" else [each for tensor in tensors for each in _sums_of(tensor)]
+    )
+
+
+def _sums_of(tensor: Any) -> list[Any]:
+    """The same of one tensor on the CPU, by what goes through each dtype in the shortest time."""
+    if tensor.is_contiguous() and tensor.dtype.itemsize >= 4:
+        return [_product(tensor.view(-1))]
+    if tensor.is_contiguous() and tensor.dtype == torch.bfloat16:
+        return [tensor.sum().float()]
+    return [_sum(piece) for _, piece in _pieces(tensor, _SLICE)]
 
 
 def _product(flat: Any) -> Any:
@@ -520,17 +514,13 @@ def _norms(tensors: Sequence[Any]) -> list[Any]:
 
 
 def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Group]:
-    """The pieces of averages and their values, small ones in groups of at most `limit` elements."""
+    """The slices of averages and their values, small ones in groups of at most `limit` elements."""
     filling: dict[str, _Group] = {}
     for average, value in pairs:
         precision = average.precision
-        is_cut = limit == _PIECE and value.is_contiguous()
-        for index, (start, piece) in enumerate(_pieces(value, limit)):
+        for start, piece in _pieces(value, limit):
             size = piece.numel()
-            if is_cut:
-                parts = average.pieces[index]
-            else:
-                parts = [[part[start : start + size] for part in one] for one in average.parts]
+            parts = [[part[start : start + size] for part in one] for one in average.parts]
             if size > limit // 2:
                 yield _Group(precision, parts, piece, size)
                 continue
@@ -544,32 +534,14 @@ def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Grou
     yield from filling.values()
 
 
-def _fold_on_threads(groups: list[_Group], gains: Sequence[float]) -> None:
-    cpu = torch.device("cpu")
-    _on_threads(
-        groups,
-        lambda some: _fold_groups(some, gains, cpu, max((group.size for group in some), default=0)),
-        sum(group.size for group in groups),
-    )
-
-
-def _on_threads(things: list[Any], work: Callable[[list[Any]], Any], elements: int) -> list[Any]:
-    """`work` on the things, in as many runs as torch has threads; the lists that it gives, joined."""
-    threads = min(torch.get_num_threads(), len(things)) if elements >= _WORTH_THREADS else 1
-    if threads <= 1:
-        return work(things) or []
-    # Several shares a thread: one that is held up by another process does not hold up the rest.
-    share = -(-len(things) // (4 * threads))
-    shares = [things[start : start + share] for start in range(0, len(things), share)]
-    with ThreadPoolExecutor(threads) as pool:
-        return [found for some in pool.map(_plainly(work), shares) for found in some or []]
-
-
-def _fold_groups(groups: Iterable[_Group], gains: Sequence[float], device: Any, limit: int) -> None:
-    """Fold group after group through two buffers of `limit` elements."""
-    doubles = [torch.empty(limit, dtype=torch.float64, device=device) for _ in range(2)]
+def _fold_groups(
+    pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float], device: Any, limit: int
+) -> None:
+    """Fold group after group through two buffers of at most `limit` elements."""
+    size = min(limit, sum(value.numel() for _, value in pairs))
+    doubles = [_room(size, torch.float64, device) for _ in range(2)]
     singles = [buffer.view(torch.float32) for buffer in doubles]
-    for group in groups:
+    for group in _groups(pairs, limit):
         buffers = singles if group.precision == "float32" else doubles
         step, wide = (buffer[: group.size] for buffer in buffers)
         ops: Any = _One
@@ -657,24 +629,44 @@ def _widened(parts: Sequence[Any]) -> Any:
 
 
 def rounded_to(parts: Sequence[Any], dtype: Any) -> Any:
-    """An average's values in `dtype`, each rounded once; may be one of the parts.
+    """A new flat tensor of an average's values in `dtype`, each rounded once."""
+    new = torch.empty(parts[0].numel(), dtype=dtype, device=parts[0].device)
+    _round_into(parts, new)
+    return new
+
+
+def _round_into(parts: Sequence[Any], target: Any) -> None:
+    """Write an average's values, each rounded once, into a flat tensor.
 
     torch goes from float64 to the narrow dtypes by way of float32 and rounds twice; here the first step is
     rounded to odd, as `ema_cli.parameters.tensors.rounded` does it and says why.
     """
-    if len(parts) == 2 and dtype == torch.float32:
-        return parts[0]  # the pair's first is its sum, rounded
-    if dtype.itemsize >= 4 or (parts[0].dtype == torch.float32 and len(parts) == 1):
-        return (_widened(parts) if len(parts) == 2 else parts[0]).to(dtype)
-    high = parts[0].to(torch.float32, copy=True)
-    if dtype != torch.bfloat16 or high.device.type != "cpu":
-        return _to_odd(high, parts).to(dtype)
-    # Twice is wrong only where the first step ends in the middle between two: for one value in 65,536.
+    if len(parts) == 2 and target.dtype == torch.float32:
+        target.copy_(parts[0])  # the pair's first is its sum, rounded
+    elif target.dtype.itemsize >= 4 or (parts[0].dtype == torch.float32 and len(parts) == 1):
+        target.copy_(_widened(parts) if len(parts) == 2 else parts[0])
+    elif target.dtype != torch.bfloat16 or target.device.type != "cpu":
+        target.copy_(_to_odd(parts[0].to(torch.float32, copy=True), parts))
+    else:
+        # Twice is wrong only where the first step ends in the middle between two: for one value in 65,536.
+        high = parts[0].float()
+        target.copy_(high)
+        doubtful = _in_the_middle(high)
+        if len(doubtful):
+            target[doubtful] = _to_odd(high[doubtful], [part[doubtful] for part in parts]).to(target.dtype)
+
+
+def _in_the_middle(high: Any) -> Any:
+    """Where float32 values lie in the middle between two of bfloat16: looked for by rows, then in those."""
     ends = high.view(torch.int32).bitwise_left_shift(16)
-    if high.numel() and int(ends.min()) == _MIDDLE:
-        doubtful = (ends == _MIDDLE).nonzero().squeeze(1)
-        high[doubtful] = _to_odd(high[doubtful], [part[doubtful] for part in parts])
-    return high.to(dtype)
+    whole = len(ends) - len(ends) % _ROW
+    rows = ends[:whole].view(-1, _ROW)
+    doubtful = (
+        (rows.amin(1) == _MIDDLE).nonzero().squeeze(1) if whole else ends.new_empty(0, dtype=torch.int64)
+    )
+    row, column = (rows[doubtful] == _MIDDLE).nonzero(as_tuple=True)
+    rest = (ends[whole:] == _MIDDLE).nonzero().squeeze(1)
+    return torch.cat([doubtful[row] * _ROW + column, rest + whole])
 
 
 def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
@@ -687,23 +679,15 @@ def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
 
 
 def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
-    """Round averages into tensors: piece by piece on the CPU's threads, at once on an accelerator."""
-    jobs = []
+    """Round averages into tensors: slice by slice on the CPU, at once on an accelerator."""
     for parts, target in pairs:
         if not target.is_contiguous() or parts[0].device.type != "cpu":
             whole = rounded_to(parts, target.dtype).view(target.shape)
             _written_once(target).copy_(_written_once(whole, target))
             continue
-        cut = [part.split(_PIECE) for part in parts]
-        jobs += [
-            (list(some), piece) for *some, piece in zip(*cut, target.view(-1).split(_PIECE), strict=True)
-        ]
-
-    def run(some: list[Any]) -> None:
-        for parts, piece in some:
-            piece.copy_(rounded_to(parts, piece.dtype))
-
-    _on_threads(jobs, run, sum(piece.numel() for _, piece in jobs))
+        cut = [part.split(_ROUNDED) for part in parts]
+        for *some, piece in zip(*cut, target.view(-1).split(_ROUNDED), strict=True):
+            _round_into(some, piece)
 
 
 def _written_once(tensor: Any, like: Any = None) -> Any:
@@ -732,7 +716,15 @@ def holds_nan(leaf: Leaf) -> bool:
 @_plainly
 def backed_up(leaf: Leaf) -> Any:
     """A copy of the tensor that `put_back` restores to the bit."""
-    return _local(leaf.value).clone()
+    value = _local(leaf.value)
+    return _room(value.numel(), value.dtype, value.device).view(value.shape).copy_(value)
+
+
+def _room(size: int, dtype: Any, device: Any) -> Any:
+    """An empty flat tensor. For NumPy the system gives memory in large pages, which takes half the time."""
+    if device.type != "cpu":
+        return torch.empty(size, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(size * dtype.itemsize, np.uint8)).view(dtype)
 
 
 @_plainly

@@ -6,10 +6,12 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from ema_cli.errors import DataError
+from ema_cli.parameters import numpy_store
 from ema_cli.parameters.ema import ParameterEMA
 
 torch = pytest.importorskip("torch", reason="torch is optional, and 200 MB")
@@ -70,9 +72,15 @@ def shard(net: Any, size: int) -> Any:
     return fully_shard(net, mesh=mesh)
 
 
+def averages_of(net: Any, precision: str) -> ParameterEMA:
+    # As on an accelerator, where this is no float64.
+    with mock.patch.object(numpy_store, "PAIR_ON_CPU", "float32x2"):
+        return ParameterEMA(net, decay=0.9, dtype=precision)
+
+
 def train_and_save(rank: int, size: int, folder: Path, precision: str) -> None:
     net = shard(model(), size)
-    ema = ParameterEMA(net, decay=0.9, dtype=precision)
+    ema = averages_of(net, precision)
     local = sum(part.to_local().numel() for part in ema.state_dict()["averages"].values())
     assert local < sum(p.numel() for p in net.parameters())  # each process has its share alone
     for _ in trained(net, STEPS, seed=1):
@@ -107,7 +115,7 @@ def check_bad_values(net: Any, ema: ParameterEMA, rank: int) -> None:
 
 def load_and_go_on(size: int, folder: Path, precision: str) -> None:
     net = shard(model(), size) if size > 1 else model()
-    ema = ParameterEMA(net, decay=0.9, dtype=precision)
+    ema = averages_of(net, precision)
     state = {"model": net.state_dict(), "ema": ema.state_dict()}
     dcp.load(state, checkpoint_id=str(folder))
     net.load_state_dict(state["model"])

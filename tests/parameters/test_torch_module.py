@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from ema_cli.errors import DataError, OptionError, StateError
+from ema_cli.parameters import numpy_store
 from ema_cli.parameters.ema import ParameterEMA
 from ema_cli.parameters.schedule import power_ramp
 from tests.conftest import ROOT
@@ -49,6 +50,12 @@ class Net(nn.Module):
 def net() -> Any:
     torch.manual_seed(0)
     return Net()
+
+
+@pytest.fixture(autouse=True)
+def _pairs_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arithmetic of accelerators is tested here: `float32x2` stays a pair."""
+    monkeypatch.setattr(numpy_store, "PAIR_ON_CPU", "float32x2")
 
 
 def moved(model: Any) -> None:
@@ -110,11 +117,10 @@ def test_groups_of_small_tensors_and_staged_copies_give_the_same_bytes(net: Any,
         cpu = torch.device("cpu")
         with torch.no_grad():
             # As an accelerator folds them: all together, by torch._foreach_*.
-            group = torch_store._GROUP
-            torch_store._fold_groups(torch_store._groups(pairs[:4], group), [0.1], cpu, group)
-            # As the host folds what is copied to it.
+            torch_store._fold_groups(pairs[:4], [0.1], cpu, torch_store._GROUP)
+            # As the host folds what is copied to it, in slices that are smaller than tensors.
             for staged in torch_store._staged(pairs[4:], cpu):
-                torch_store._fold_on_threads(list(torch_store._groups(staged, torch_store._PIECE)), [0.1])
+                torch_store._fold_groups(staged, [0.1], cpu, 1000)
     for name, leaf in ema._leaves.items():
         if leaf.kind == "averaged":
             for ours, theirs in zip(ema._store(name).parts(name, 0), store.parts(name, 0), strict=True):
@@ -749,6 +755,21 @@ def test_precision_is_taken_on_from_the_state() -> None:
     other.update(params)
     same_bytes(pair, other)
     assert set(other.state_dict()["remainders"]) == {"w"}
+
+
+@pytest.mark.parametrize("values", [torch.ones(2), np.ones(2, np.float32)], ids=["torch", "numpy"])
+def test_a_pair_that_begins_on_the_cpu_is_float64(values: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = {"w": values}
+    pair = ParameterEMA(params, decay=0.5, dtype="float32x2").state_dict()
+    monkeypatch.undo()
+    ema, other = (ParameterEMA(params, decay=0.5, dtype="float32x2") for _ in range(2))
+    assert not ema.state_dict()["remainders"]
+    assert str(ema.state_dict()["averages"]["w"].dtype).removeprefix("torch.") == "float64"
+    other.load_state_dict(ema.state_dict())
+    assert other.ema["w"].tolist() == [1.0, 1.0]
+    other.load_state_dict(pair)  # from an accelerator: goes on as what it was
+    other.update(params)
+    assert set(other.state_dict()["remainders"]) == set(pair["remainders"]) == {"w"}
 
 
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99"])

@@ -47,7 +47,11 @@ def form_of(x: Any, axis: Any = None) -> Form:
         form = of_torch.form_of(x, _axis_number(axis))
         axis = None
     _check_elsewhere(x, library)
-    if form is None and (hasattr(x, "__arrow_c_stream__") or hasattr(x, "__arrow_c_array__")):
+    if (
+        form is None
+        and not isinstance(x, type)
+        and (hasattr(x, "__arrow_c_stream__") or hasattr(x, "__arrow_c_array__"))
+    ):
         from ema_cli.api import of_arrow
 
         form = of_arrow.table_of(x)

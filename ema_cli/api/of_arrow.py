@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.api.tables import Form, New, Table, no_numbers, nothing_to_smooth
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Floats
 from ema_cli.formats.pandas_index import adding, index_columns, keeping
+
+CAST = ".cast(pyarrow.float64())"
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class Array(Form):
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
         return Table(_floats(self.x, None)[:, np.newaxis], self._wrap)
 
-    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
+    def _wrap(self, fields: Floats, new: New | None) -> Any:
         arrays = _arrays(fields)
-        if names is not None:
-            return pa.Table.from_arrays(arrays, names)
+        if new is not None:
+            return pa.Table.from_arrays(arrays, new.names)
         return pa.chunked_array(arrays) if isinstance(self.x, pa.ChunkedArray) else arrays[0]
 
 
@@ -56,12 +58,14 @@ class Columns(Form):
             if is_number(field.type) or field.name in before
         ]
         if not kept:
-            raise nothing_to_smooth([(field.name, field.type) for field in schema])
+            raise nothing_to_smooth([(field.name, field.type) for field in schema], CAST)
         labels = [schema.names[k] for k in kept]
         values = np.column_stack([_floats(self.x.column(k), schema.names[k]) for k in kept])
-        return Table(values, lambda fields, names: self._wrap(fields, names or labels), labels)
+        return Table(
+            values, lambda fields, new: self._made(fields, labels if new is None else new.names), labels
+        )
 
-    def _wrap(self, fields: Floats, names: list[str]) -> Any:
+    def _made(self, fields: Floats, names: list[str]) -> Any:
         """The new columns, and behind them what is pandas' index."""
         schema = self.x.schema
         index = [k for k, name in enumerate(schema.names) if name in index_columns(schema)]
@@ -88,7 +92,7 @@ def table_of(x: Any) -> Columns | Array:
 
 def _floats(column: Any, label: Any) -> Floats:
     if not (is_number(column.type) or pa.types.is_null(column.type)):
-        raise no_numbers(column.type, label)
+        raise no_numbers(column.type, label, CAST)
     floats = pc.cast(column, pa.float64(), safe=False)
     if isinstance(floats, pa.ChunkedArray):
         floats = floats.combine_chunks()

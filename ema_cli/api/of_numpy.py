@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.api.tables import Form, Table, no_numbers, place_of
+from ema_cli.api.tables import Form, New, Table, no_numbers, place_of
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Floats
 
@@ -43,20 +43,20 @@ class Array(Form):
             raise OptionError(f"axis={axis}: the array has {dimensions} dimensions", "axis=0")
         return axis
 
-    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
+    def _wrap(self, fields: Floats, new: New | None) -> Any:
         shape = self.array.shape
         if not shape:
-            return float(fields[0, 0]) if names is None else fields[0]
+            return float(fields[0, 0]) if new is None else fields[0]
         if len(shape) == 1:
-            return fields[:, 0] if names is None else fields
+            return fields[:, 0] if new is None else fields
         if len(shape) == 2 and self._axis() % 2 == 0:
             return fields
         axis = self._axis() % len(shape)
         rest = shape[:axis] + shape[axis + 1 :]
-        if names is not None and len(shape) == 2:
+        if new is not None and len(shape) == 2:
             return fields.T
         # Of more dimensions, further columns of a value stand along a last axis of their own.
-        more = () if names is None else (fields.shape[1] // int(np.prod(rest)),)
+        more = () if new is None else (fields.shape[1] // int(np.prod(rest)),)
         return np.moveaxis(fields.reshape(shape[axis], *rest, *more), 0, axis)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ema_cli.api.of_numpy import first_is_number, of_objects
-from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.api.tables import Form, New, Table, no_numbers, nothing_to_smooth
 from ema_cli.formats.base import Floats
 
 
@@ -30,11 +30,11 @@ class Series(Form):
         values = _floats(self.x, self.x.name)[:, np.newaxis]
         return Table(values, self._wrap, [self.x.name])
 
-    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
-        if names is None:
+    def _wrap(self, fields: Floats, new: New | None) -> Any:
+        if new is None:
             array = _like(fields[:, 0], self.x.dtype)
             return pd.Series(array, index=self.x.index, name=self.x.name, copy=False)
-        return _frame(fields, [self.x.dtype], self.x.index, names)
+        return _frame(fields, [self.x.dtype] * len(new.of), self.x.index, new.names)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class ExtensionArray(Form):
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
         return Table(_floats(pd.Series(self.x), None)[:, np.newaxis], self._wrap)
 
-    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
-        return _like(fields[:, 0], self.x.dtype) if names is None else fields
+    def _wrap(self, fields: Floats, new: New | None) -> Any:
+        return _like(fields[:, 0], self.x.dtype) if new is None else fields
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ class Frame(Form):
         labels = x.columns[kept]
         values = np.column_stack([_floats(x.iloc[:, k], x.columns[k]) for k in kept])
 
-        def wrap(fields: Floats, names: list[str] | None) -> Any:
-            return _frame(fields, [dtypes[k] for k in kept], x.index, labels if names is None else names)
+        def wrap(fields: Floats, new: New | None) -> Any:
+            given = [dtypes[k] for k in kept]
+            if new is None:
+                return _frame(fields, given, x.index, labels)
+            return _frame(fields, [given[k] for k in new.of], x.index, new.names)
 
         return Table(values, wrap, list(labels))
 
@@ -122,9 +125,8 @@ def _like(values: Floats, dtype: Any) -> Any:
 
 
 def _frame(fields: Floats, dtypes: Sequence[Any], index: pd.Index, columns: Any) -> pd.DataFrame:
-    """Results with the dtypes that each has from its column of the input."""
-    several = fields.shape[1] // len(dtypes)
-    arrays = [_like(fields[:, k], dtypes[min(k // several, len(dtypes) - 1)]) for k in range(fields.shape[1])]
+    """Results of the kind of dtype that the column has of which each is."""
+    arrays = [_like(values, dtype) for values, dtype in zip(fields.T, dtypes, strict=True)]
     if all(isinstance(array, np.ndarray) for array in arrays):
         return pd.DataFrame(fields, index=index, columns=columns, copy=False)
     frame = pd.DataFrame(dict(enumerate(arrays)), index=index, copy=False)

@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 
 from ema_cli.api.of_numpy import of_objects
-from ema_cli.api.tables import Form, Table, no_numbers, nothing_to_smooth
+from ema_cli.api.tables import Form, New, Table, no_numbers, nothing_to_smooth
 from ema_cli.formats.base import Floats
+
+CAST = ".cast(pl.Float64)"
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,11 @@ class Series(Form):
     x: pl.Series
 
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
-        values = _floats(self.x, self.x.name or None)[:, np.newaxis]
-        return Table(values, self._wrap, [self.x.name])
+        name = self.x.name or None
+        return Table(_floats(self.x, name)[:, np.newaxis], self._wrap, [name])
 
-    def _wrap(self, fields: Floats, names: list[str] | None) -> Any:
-        return _series(self.x.name, fields[:, 0]) if names is None else _frame(fields, names)
+    def _wrap(self, fields: Floats, new: New | None) -> Any:
+        return _series(self.x.name, fields[:, 0]) if new is None else _frame(fields, new.names)
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class Frame(Form):
         columns = [column for column in self.x.get_columns() if column.name not in apart]
         kept = [column for column in columns if column.dtype.is_numeric() or column.name in before]
         if not kept:
-            raise nothing_to_smooth(list(self.x.schema.items()))
+            raise nothing_to_smooth(list(self.x.schema.items()), CAST)
         labels = [column.name for column in kept]
         values = np.column_stack([_floats(column, column.name) for column in kept])
-        return Table(values, lambda fields, names: _frame(fields, names or labels), labels)
+        return Table(values, lambda fields, new: _frame(fields, labels if new is None else new.names), labels)
 
 
 def form_of(x: Any) -> Series | Frame | None:
@@ -58,7 +60,7 @@ def _floats(column: pl.Series, label: Any) -> Floats:
     if column.dtype == pl.Object:
         return of_objects(column.to_list(), label)
     if not (column.dtype.is_numeric() or column.dtype == pl.Null):
-        raise no_numbers(column.dtype, label)
+        raise no_numbers(column.dtype, label, CAST)
     return np.asarray(column.cast(pl.Float64).to_numpy())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ema_cli.api.of_numpy import Array
-from ema_cli.api.tables import Form, Table, no_numbers
+from ema_cli.api.tables import Form, New, Table, no_numbers
 from ema_cli.errors import DataError
 from ema_cli.formats.base import Floats
 
@@ -24,15 +24,15 @@ class Tensor(Form):
 
     @property
     def single(self) -> bool:
-        return bool(self.x.ndim == 0)
+        return not self.x.is_nested and self.x.ndim == 0
 
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
         if self.x.dtype == torch.bool or self.x.dtype.is_complex:
             raise no_numbers(self.x.dtype, None)
         table = Array(to_numpy(self.x), self.axis).table()
 
-        def wrap(fields: Floats, names: list[str] | None) -> Any:
-            result = torch.from_numpy(np.array(table.wrap(fields, names)))
+        def wrap(fields: Floats, new: New | None) -> Any:
+            result = torch.from_numpy(np.array(table.wrap(fields, new)))
             dtype = self.x.dtype if self.x.dtype.is_floating_point else torch.get_default_dtype()
             return result.to(dtype).to(self.x.device)
 
@@ -41,9 +41,15 @@ class Tensor(Form):
 
 def to_numpy(tensor: Any) -> Any:
     """A tensor's numbers. Raises DataError for one that has them elsewhere or nowhere."""
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-        kind = "meta" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else "quantized"
-        raise DataError(f"a {kind} tensor", hint="a dense one: .to_dense(), .dequantize()")
+    kinds = {
+        "nested": tensor.is_nested,
+        "meta": tensor.is_meta,
+        "sparse": tensor.layout != torch.strided,
+        "quantized": tensor.is_quantized,
+    }
+    for kind, is_such in kinds.items():
+        if is_such:
+            raise DataError(f"a {kind} tensor", hint="a dense one: .to_dense(), .dequantize()")
     plain = tensor.detach().cpu()
     return (plain.to(torch.float64) if plain.dtype.is_floating_point else plain).numpy()
 

@@ -83,7 +83,7 @@ def read_options(options: Mapping[str, Any], timed: bool | None = None) -> Setti
     """
     for name in options:
         if name not in Options.__annotations__:
-            close = get_close_matches(name, Options.__annotations__, n=1)
+            close = get_close_matches(name, Options.__annotations__, n=1, cutoff=0.7)
             raise TypeError(f"no option {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
     plain = {name: _plain(value) for name, value in options.items()}
     if timed is None:

@@ -17,9 +17,17 @@ from ema_cli.engine.engine import TILE
 from ema_cli.errors import DataError
 from ema_cli.formats.base import Floats
 
-# Makes results what the input was: (rows, new columns) float64, and what these are called where there are not
-# just as many as there were.
-Wrap = Callable[[Floats, list[str] | None], Any]
+
+@dataclass(frozen=True)
+class New:
+    """New columns, where they are not just one for each of the input's. of: for each the number of that."""
+
+    names: list[str]
+    of: list[int]
+
+
+# Makes results what the input was: (rows, new columns) float64, and what these are, None: one for each.
+Wrap = Callable[[Floats, New | None], Any]
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,9 @@ class Table:
 
     def results(self, fields: Floats, average: Average) -> Any:
         """The new columns as the kind of thing the values came as. fields: (rows, new columns) float64."""
-        names = new_names(average, self.labels or [None] * self.values.shape[1])
-        return self.wrap(fields, names if fields.shape[1] != self.values.shape[1] else None)
+        if fields.shape[1] == self.values.shape[1]:
+            return self.wrap(fields, None)
+        return self.wrap(fields, new_columns(average, self.labels or [None] * self.values.shape[1]))
 
     def place(self, row: int, column: int) -> str:
         """Where a value is, as a message says it."""
@@ -72,9 +81,10 @@ class Form:
         raise NotImplementedError
 
 
-def new_names(average: Average, labels: Sequence[Any]) -> list[str]:
-    """What the new columns are called, in the order of the engine's."""
-    return [name.removeprefix("_") for label in labels for name in average.names(text_of(label))]
+def new_columns(average: Average, labels: Sequence[Any]) -> New:
+    """What the new columns are, in the order of the engine's."""
+    names = [name.removeprefix("_") for label in labels for name in average.names(text_of(label))]
+    return New(names, [k for k in range(len(labels)) for _ in average.names("")])
 
 
 def text_of(label: Any) -> str:
@@ -89,20 +99,17 @@ def place_of(row: int, label: Any = None) -> str:
     return f"row {row} (counted from 0)" + ("" if label is None else f", column {label!r}")
 
 
-def no_numbers(dtype: Any, label: Any) -> DataError:
-    """The error for a column, or for all values, of a type that is none of numbers."""
+def no_numbers(dtype: Any, label: Any, cast: str = "astype(float)") -> DataError:
+    """The error for a column, or for all values, of a type that is none of numbers. cast: what makes some."""
     what = "the values" if label is None else f"column {label!r}"
-    hint = (
-        "choose the columns that hold numbers" if label is not None else "astype(float), if these are numbers"
-    )
-    return DataError(f"{what} of dtype {dtype}: no numbers", hint=hint)
+    return DataError(f"{what} of dtype {dtype}: no numbers", hint=f"{cast}, if these are numbers")
 
 
-def nothing_to_smooth(columns: Sequence[tuple[Any, Any]]) -> DataError:
+def nothing_to_smooth(columns: Sequence[tuple[Any, Any]], cast: str = "astype(float)") -> DataError:
     """The error for a frame without a column of numbers. columns: what there are, each with its type."""
     listed = ", ".join(f"{label!r} ({dtype})" for label, dtype in columns[:20])
     there = f": none holds numbers; there are {listed}" if columns else ""
-    return DataError(f"no column to smooth{there}", hint="astype(float), where these are numbers")
+    return DataError(f"no column to smooth{there}", hint=f"{cast}, where these are numbers")
 
 
 def judge(table: Table, invalid: str, missing: str) -> Table:

@@ -281,10 +281,30 @@ def test_no_such_axis(x: Any, axis: Any, message: str) -> None:
         ({1.0, 2.0}, "set can't be smoothed"),
         ((k for k in (1.0, 2.0)), "generator can't be smoothed"),
         (pd.Timestamp("2024"), "Timestamp can't be smoothed"),
+        (pd.DataFrame, "type can't be smoothed"),
     ],
 )
 def test_things_of_the_wrong_kind(x: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
+        smooth(x, alpha=0.5)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (pl.Series("s", ["1"]), r"column 's' of dtype String: no numbers\n  try: .cast\(pl.Float64\)"),
+        (pl.Series([True]), "of dtype Boolean: no numbers"),
+        (pl.DataFrame({"a": ["x"]}), r"none holds numbers; there are 'a' \(String\)"),
+        (pa.array(["1"]), r"of dtype string: no numbers\n  try: .cast\(pyarrow.float64\(\)\)"),
+        (pa.table({"a": [True]}), r"none holds numbers; there are 'a' \(bool\)"),
+        (pd.Categorical([1, 2]), "of dtype category: no numbers"),
+        (np.array([(1, 2.0)], "i4,f8"), "no numbers"),
+        (pl.Series([1.0, float("inf")], strict=False), r"row 1 \(counted from 0\): inf is no finite number"),
+        (pa.table({"a": [1.0], "b": [float("inf")]}), r"row 0 .*column 'b': inf"),
+    ],
+)
+def test_what_is_no_number(x: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         smooth(x, alpha=0.5)
 
 

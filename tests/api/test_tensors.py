@@ -52,6 +52,10 @@ def test_in_pieces_with_times_and_keys_that_are_tensors() -> None:
         (lambda: torch.tensor([1j]), "of dtype torch.complex64: no numbers"),
         (lambda: torch.empty(3, device="meta"), "a meta tensor"),
         (lambda: torch.eye(2).to_sparse(), "a sparse tensor"),
+        (
+            lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged),
+            "a nested tensor",
+        ),
         (lambda: torch.zeros(1, 1, 1), r"3 dimensions(.|\n)*axis=0"),
     ],
 )

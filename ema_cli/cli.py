@@ -225,6 +225,8 @@ def command(**options: Any) -> None:
     check_output_name(job)
     _mind_terminals(job)
     set_process_defaults()
+    if options["output_dir"] is None:
+        _start_helpers(job)
     from ema_cli.observing import make_drawing, watching
 
     drawing = make_drawing(options)
@@ -247,6 +249,21 @@ def _mind_terminals(job: Job) -> None:
         from ema_cli.errors import OptionError
 
         raise OptionError(f"{job.target} is nothing to read in a terminal", f"-o FILE.{job.target}")
+
+
+def _start_helpers(job: Job) -> None:
+    """Start the processes that will share the work, if they will, before this one loads what it needs."""
+    from ema_cli.formats.registry import FORMATS, format_of_name, split_suffix
+    from ema_cli.io.atomic import total_size
+    from ema_cli.process import helpers_for
+
+    helpers = helpers_for(total_size(job.inputs) or 0, job.processes)
+    target = job.target or format_of_name(job.output) or "csv"
+    packed = split_suffix(job.output or "")[2]
+    if helpers and not (FORMATS[target].binary or packed):
+        from ema_cli.run.helper import start_early
+
+        start_early(helpers)
 
 
 def _tell(job: Job, summary: Summary, *, verbose: bool, file: str = "") -> None:

@@ -21,6 +21,8 @@ Arrays = dict[str, NDArray[Any]]
 # A pair of ranks as one integer: the left one in the upper half.
 _HALF = 32
 _LOWER = (1 << _HALF) - 1
+# Rows to a text of a dictionary, from which it is quicker to look at those alone.
+FEW = 4
 
 
 class _Numbering:
@@ -133,8 +135,20 @@ def _plain(column: Any) -> Any:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
+        if _tells_apart(column):
+            return column
         column = column.cast(column.type.value_type)
     return column if pa.types.is_integer(column.type) else _texts_of(column)
+
+
+def _tells_apart(column: Any) -> bool:
+    """Whether a dictionary column has as many texts as it counts, none of them null, and they are few."""
+    texts, kind = column.dictionary, column.type.value_type
+    if column.null_count or texts.null_count or not (pa.types.is_binary(kind) or pa.types.is_string(kind)):
+        return False
+    if FEW * len(texts) > len(column):
+        return False
+    return len(pc.dictionary_encode(texts).dictionary) == len(texts)
 
 
 def _texts_of(column: Any) -> Any:
@@ -155,9 +169,13 @@ def _uniques(
 
     pairs: the things are numbers themselves, not texts.
     """
-    encoded = pc.dictionary_encode(column)
+    has_codes = pa.types.is_dictionary(column.type)
+    encoded = pc.dictionary_encode(column.indices if has_codes else column)
     codes = encoded.indices.to_numpy(zero_copy_only=False)
-    things = encoded.dictionary if pairs else _texts_of(encoded.dictionary)
+    things = encoded.dictionary
+    if has_codes:  # of which not all need to be there, in any order
+        things = pc.take(column.dictionary, things)
+    things = things if pairs else _texts_of(things)
     return codes, numbering.rank(things.to_pylist())
 
 

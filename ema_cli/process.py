@@ -48,6 +48,21 @@ def set_process_defaults() -> None:
     sys.meta_path.insert(0, NoPandas())
 
 
+# One more process pays for every so many bytes of input: it takes a sixth of a second to be there, in which
+# one that is there does 30 MB.
+LARGE_INPUT = 32 << 20
+# Processes that share the work, beyond which the one that folds is the slowest of all.
+MOST_PROCESSES = 8
+
+
+def helpers_for(size: int, processes: int) -> int:
+    """How many processes are to help with an input of so many bytes.
+
+    processes: how many there may be in all, 0: as many as help; never more than processors.
+    """
+    return max(0, min(size // LARGE_INPUT, (processes or MOST_PROCESSES) - 1, usable_processors() - 1))
+
+
 def usable_processors() -> int:
     """How many processors this process may use, which may be fewer than the machine has."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13

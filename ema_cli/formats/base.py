@@ -312,11 +312,12 @@ class Divisible(Protocol):
     def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
         """The rows of the next block, read here; None at the end."""
 
-    def take(self) -> Sequence[bytes | memoryview]:
-        """The next block in pieces; none where what has come holds no whole record."""
+    def take(self, room: memoryview, least: int) -> int:
+        """Put the next block at the beginning of this room, and give its bytes; 0 where what has come is less
+        than so many bytes, or no whole record; then it has not been taken."""
 
     def put_back(self, data: bytes) -> None:
-        """These have not been taken after all."""
+        """These have not been taken after all, for they are no whole records."""
 
     def apart(self) -> Divisible:
         """One that is only there to read blocks, and can be pickled."""

@@ -45,6 +45,15 @@ def is_ready(reader: Reader) -> bool:
     return bool(getattr(reader, "ready", False))
 
 
+def read_into(reader: Reader, room: memoryview) -> int:
+    """Read as `Reader.read` does, to the beginning of this room; says how many bytes."""
+    if isinstance(reader, Pushback):
+        return reader.readinto(room)
+    data = reader.read(len(room))
+    room[: len(data)] = data
+    return len(data)
+
+
 def open_raw(name: str) -> InputFile:
     """The input as it is; `-` is stdin. Raises FileTrouble where it can't be read."""
     try:
@@ -95,9 +104,20 @@ class InputFile(io.FileIO):
         while (data := super().read(n)) is None:
             # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
             wait_until_ready(self)
-        if not data and n != 0 and os.fstat(self.fileno()).st_size < self.size_before:
-            raise OSError(errno.EIO, "became shorter while it was read")
+        if not data and n != 0:
+            self._check_end()
         return data
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        while (size := super().readinto(buffer)) is None:
+            wait_until_ready(self)
+        if not size and len(buffer):
+            self._check_end()
+        return size
+
+    def _check_end(self) -> None:
+        if os.fstat(self.fileno()).st_size < self.size_before:
+            raise OSError(errno.EIO, "became shorter while it was read")
 
 
 class Pushback(io.RawIOBase):
@@ -121,9 +141,14 @@ class Pushback(io.RawIOBase):
         return out
 
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # what the decompressors call
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if self.peeked or not isinstance(self.raw, InputFile | Pushback):
+            data = self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        with self._wording():
+            size = self.raw.readinto(buffer)
+        self.count += size
+        return size
 
     def readable(self) -> bool:
         return True
@@ -136,8 +161,13 @@ class Pushback(io.RawIOBase):
         return cast(BinaryIO, self.raw).fileno()
 
     def _fetch(self, n: int) -> bytes:
-        try:
+        with self._wording():
             return self.raw.read(n) or b""
+
+    @contextmanager
+    def _wording(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise FileTrouble(self.name, system_words(error)) from error
 

@@ -21,7 +21,7 @@ import pickle
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -35,20 +35,18 @@ from ema_cli.formats.base import Batch, Body, Divisible, Floats, Layout, Project
 from ema_cli.io.output import Output, Texts
 from ema_cli.io.signals import PROMPT, uninterrupted
 from ema_cli.io.temporary import at_interrupt
-from ema_cli.process import usable_processors
+from ema_cli.process import helpers_for
 
 if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.run.helper import Helper, Slot
 
 STDOUT = 1
-# Bytes of input from which helpers pay: one takes a fifth of a second to be there.
-LARGE_INPUT = 24 << 20
-# Processes beyond which this one, which folds, is the slowest of all.
-MOST = 8
+# Bytes of a block, and the rows that it had better have: nearly as many as are folded at once.
+LEAST_BLOCK, MOST_BLOCK, GOOD_ROWS = 1 << 20, 4 << 20, 60_000
 # A block, or rows, that are worth being handed over.
 LEAST_BYTES, LEAST_ROWS = 1 << 18, 8192
-# Texts made here that may wait for their turn.
-WAITING = 3
+# Blocks read here, and texts made here, that may wait for their turn.
+WAITING = 1
 # Blocks that had to be put back, from which on none is handed out any more.
 PATIENCE = 3
 
@@ -134,12 +132,12 @@ class Elsewhere(Body):
 class Crew:
     """All processes that are at work on one input. As a context manager it ends with everything written.
 
-    batches: the rows in their order. write: takes each with its new fields, in the same order. helpers: how
-    many there may be. size: bytes of the input, if known; with few there are none.
+    batches: the rows in their order. write: takes each with its new fields, in the same order. processes: how
+    many there may be in all, 0: as many as help. size: bytes of the input, if known.
     """
 
     def __init__(
-        self, source: Source, wanted: Projection, splicer: Splicer, helpers: int, size: int | None
+        self, source: Source, wanted: Projection, splicer: Splicer, processes: int, size: int | None
     ) -> None:
         self.source, self.wanted, self.splicer = source, wanted, splicer
         self.divisible = source.divisible()
@@ -150,9 +148,10 @@ class Crew:
         if self.out.raw.fileno() != STDOUT and self.out.seekable():
             self.target, self.at = str(self.out.raw.name), self.out.tell()
         splicer.out = cast(BinaryIO, self.made)
-        self.most, self.size = helpers, size
+        self.processes, self.size = processes, size
         self.helpers: list[Helper] = []
         self.stack = ExitStack()
+        self.bytes, self.room = LEAST_BLOCK, memoryview(b"")
         self.queue: deque[Block] = deque()
         self.pieces: deque[Piece] = deque()
         self.asked: dict[int, Piece] = {}
@@ -162,21 +161,25 @@ class Crew:
     # -- helpers
 
     def _grow(self, size: int) -> None:
-        """Start the helpers once so much of the input has been read that they pay."""
-        known = size if self.size is None else max(size, self.size)
-        if not self.most or self.helpers or known < LARGE_INPUT:
+        """Have as many helpers as pay, now that so much of the input has been read."""
+        known = max(size, self.size or 0)
+        most = helpers_for(known, self.processes) if self.processes != 1 else 0
+        if len(self.helpers) >= most:
             return
         from ema_cli.run.helper import may_start, start
 
-        self.stack.enter_context(at_interrupt(self._kill))
-        # Where there is no memory or process for them, it goes on without.
-        with suppress(OSError):
-            while may_start() and len(self.helpers) < self.most:
+        if not self.helpers:
+            self.stack.enter_context(at_interrupt(self._kill))
+            self.room = memoryview(bytearray(LEAST_BLOCK))
+        try:
+            while may_start() and len(self.helpers) < most:
                 with uninterrupted():
                     self.helpers.append(start())
-        self.most = len(self.helpers)
-        for helper in self.helpers:
-            helper.tell("begin", self._about())
+                self.helpers[-1].tell("begin", self._about())
+        except OSError:  # there is no memory or process for it
+            self.processes = 1
+        if not may_start():
+            self.processes = 1
 
     def _about(self) -> bytes:
         splicer = copy(self.splicer)
@@ -220,14 +223,13 @@ class Crew:
 
     def _looked(self, helper: Helper, number: int, bare: bytes | None, places: Any, lines: int) -> None:
         block: Block = helper.under_way[number]
-        block.settled, block.lines = True, lines
+        block.settled = True
         if bare is None or block.over:
             self._release(block)
             return
         assert block.slot is not None
-        found: list[Batch] = pickle.loads(bare, buffers=block.slot.views(places))
-        block.slot.used = max([block.slot.used, *(at + size for at, size in places)])
-        block.batches = [Elsewhere(self, block, k).batch(one) for k, one in enumerate(found)]
+        block.slot.used = max([len(block.data), *(at + size for at, size in places)])
+        self._settle(block, pickle.loads(bare, buffers=block.slot.views(places)), lines)
 
     def _laid_out(self, _: Helper, number: int, size: int) -> None:
         self.asked[number].size = size
@@ -250,7 +252,6 @@ class Crew:
             return
         if block.batches is None:  # to be put back
             block.data = bytes(block.data)
-        helper.tell("forget", slot.number)
         del helper.under_way[slot.number]
         helper.free.append(slot)
         block.slot = None
@@ -286,43 +287,39 @@ class Crew:
     def _hand_out(self, source: Divisible) -> None:
         """Give blocks that are there to helpers that have room."""
         while self._shares(source) and (helper := self._free()) is not None:
-            if (taken := self._take(source)) is None:
-                return
-            block, pieces = taken
             slot = helper.free[-1]
-            data = slot.join(pieces)
-            if data is None:  # records of many megabytes
-                source.put_back(b"".join(pieces))
-                self.put_back = PATIENCE
+            size = source.take(slot.room[: self.bytes], LEAST_BYTES)
+            if not size:
                 return
-            block.data, block.slot, block.helper = data, helper.free.pop(), helper
+            block = Block(slot.room[:size], source.taken(), helper.free.pop(), helper)
             helper.under_way[slot.number] = block
-            helper.tell("look", slot.number, len(data))
+            helper.tell("look", slot.number, size)
             self.queue.append(block)
 
     def _shares(self, source: Divisible) -> bool:
-        """Whether there is a block to be handed out."""
+        """Whether there may be a block to be handed out."""
         return self.put_back < PATIENCE and not source.ended and source.ready
-
-    def _take(self, source: Divisible) -> tuple[Block, Sequence[bytes | memoryview]] | None:
-        """The next block, and what it is of; None where there is none that is worth being handed over."""
-        pieces = source.take()
-        if source.ended or sum(map(len, pieces)) < LEAST_BYTES:
-            source.put_back(b"".join(pieces))
-            return None
-        return Block(b"", source.taken()), pieces
 
     def _take_one(self, source: Divisible) -> bool:
         """Read a block here, as all helpers have enough to do; says whether there was one."""
-        if not self._shares(source) or self._waiting() >= WAITING or (taken := self._take(source)) is None:
+        own = sum(block.helper is None for block in self.queue)
+        if not self._shares(source) or own + self._waiting() >= WAITING:
             return False
-        block, pieces = taken
-        block.data, block.settled = b"".join(pieces), True
-        if (found := source.read_block(block.data, self.wanted)) is not None:
-            read, block.lines = found
-            block.batches = [Elsewhere(self, block, k).batch(one) for k, one in enumerate(read)]
+        size = source.take(self.room, LEAST_BYTES)
+        if not size:
+            return False
+        block = Block(bytes(self.room[:size]), source.taken(), settled=True)
+        if (found := source.read_block(cast(bytes, block.data), self.wanted)) is not None:
+            self._settle(block, *found)
         self.queue.append(block)
         return True
+
+    def _settle(self, block: Block, read: Sequence[Batch], lines: int) -> None:
+        """A block has been read; the next ones are to have as many rows as are folded at once."""
+        block.lines = lines
+        block.batches = [Elsewhere(self, block, k).batch(one) for k, one in enumerate(read)]
+        rows = sum(batch.rows for batch in read)
+        self.bytes = min(max(len(block.data) * GOOD_ROWS // max(rows, 1), LEAST_BLOCK), MOST_BLOCK)
 
     def _next(self, source: Divisible) -> Iterator[Batch]:
         """The rows of the first block in the queue; of all that are left, where it has to be put back."""
@@ -451,5 +448,4 @@ def crew_for(source: Source, wanted: Projection, sink: Sink, processes: int, siz
         return None  # a compressor would have to be ended where it is
     file = splicer.out.raw.fileno()
     can_write = file == STDOUT or stat.S_ISREG(os.fstat(file).st_mode)
-    helpers = min(processes or MOST, usable_processors()) - 1 if can_write else 0
-    return Crew(source, wanted, splicer, helpers, size)
+    return Crew(source, wanted, splicer, processes if can_write else 1, size)

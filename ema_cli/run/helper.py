@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
-from ema_cli.io.signals import SIGNALS, unblock_interrupts
+from ema_cli.io.signals import SIGNALS, unblock_interrupts, uninterrupted
 from ema_cli.io.temporary import forget_all
 from ema_cli.process import set_process_defaults
 
@@ -82,17 +83,6 @@ class Slot:
         self.used = end
         return places
 
-    def join(self, pieces: Sequence[bytes | memoryview]) -> memoryview | None:
-        """Place a block that comes in pieces; None where there is no room."""
-        size, at = sum(map(len, pieces)), 0
-        if size > len(self.room):
-            return None
-        for piece in pieces:
-            self.room[at : at + len(piece)] = piece
-            at += len(piece)
-        self.used = size
-        return self.room[:size]
-
     def views(self, places: Sequence[tuple[int, int]]) -> list[memoryview]:
         return [self.room[begin : begin + size] for begin, size in places]
 
@@ -120,13 +110,30 @@ def may_start() -> bool:
     return not multiprocessing.current_process().daemon
 
 
+# Those that were started before anybody knew that they would be needed. Unused ones end with this process.
+_early: list[Helper] = []
+
+
+def start_early(helpers: int) -> None:
+    """Start so many, so that they load their modules while this process does."""
+    with suppress(OSError):
+        for _ in range(helpers):
+            _early.append(_spawn())
+
+
 def start() -> Helper:
     """A helper that is on its way."""
+    return _early.pop() if _early else _spawn()
+
+
+def _spawn() -> Helper:
     context = multiprocessing.get_context("spawn")
+    if os.name == "posix":  # with the first process the library starts one of its own, and unblocks signals
+        resource_tracker.ensure_running()
     ours, theirs = context.Pipe()
     memory = shared_memory()
     process = context.Process(target=serve, args=(theirs, memory, os.getpid()), daemon=True)
-    with _without_main():
+    with uninterrupted(), _without_main():
         process.start()
     theirs.close()
     return Helper(process, ours, [Slot(memory, k) for k in range(SLOTS)])
@@ -243,10 +250,6 @@ class Member:
         self.ready.pop(piece).write_to(cast(BinaryIO, self.out), at)
         self.tell(("written", piece))
 
-    def forget(self, number: int) -> None:
-        """What was read in a slot is not needed any more."""
-        self.read.pop(number, None)
-
 
 def array_at(slot: Slot, where: Where) -> Any:
     """An array in a slot, in place."""
@@ -257,6 +260,14 @@ def array_at(slot: Slot, where: Where) -> Any:
 
 
 def _bare(batch: Batch) -> Batch:
-    """A batch without what only its own process can be asked; the parent puts that in again."""
+    """A batch without what only its own process can be asked, which the parent puts in again.
+
+    Where keys come again and again, they are numbers and the texts that these count.
+    """
+    from ema_cli.keys import FEW
+
     clock: Clock = batch.clock.saying(str)
-    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=None, clock=clock)
+    coded = [key.dictionary_encode() for key in batch.keys]
+    few = [FEW * len(code.dictionary) <= batch.rows for code in coded]
+    keys = [code if known else key for key, code, known in zip(batch.keys, coded, few, strict=True)]
+    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=None, clock=clock, keys=keys)

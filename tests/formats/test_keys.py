@@ -56,6 +56,18 @@ def test_restored_table_goes_on_as_the_old_one(
     assert all(np.array_equal(new.arrays()[name], array) for name, array in old.arrays().items())
 
 
+def test_codes_of_a_dictionary_are_ranked_as_their_texts_are() -> None:
+    texts = pa.array([b"not there", b"b", b"a", b"c"], pa.binary())
+    codes = pa.array([3, 1, 1, 2] * 10, pa.int32())
+    column = pa.DictionaryArray.from_arrays(codes, texts)
+    twice = pa.DictionaryArray.from_arrays(codes, pa.array([b"", b"b", b"a", b"b"], pa.binary()))
+    for each in (column, twice, column.take(pa.array([1, 3, 0] * 10))):
+        coded, plain = KeyTable(), KeyTable()
+        found, expected = coded.encode([each]), plain.encode([each.cast(pa.binary())])
+        assert found.slots[found.codes].tolist() == expected.slots[expected.codes].tolist()
+        assert coded.texts() == plain.texts()
+
+
 def test_three_columns_stay_apart() -> None:
     rows = list(product((b"a", None, b""), repeat=3))
     table = KeyTable()

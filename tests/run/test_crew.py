@@ -25,9 +25,10 @@ from ema_cli import console
 from ema_cli.formats.text import source
 from ema_cli.run import crew, helper
 block, room, helpers = (int(sys.argv.pop(1)) for _ in range(3))
-crew.LARGE_INPUT, crew.LEAST_BYTES, crew.LEAST_ROWS = 0, 1, 1
-crew.usable_processors = lambda: 1 + helpers
-source.BLOCK_BYTES, helper.SLOT_BYTES = block, room
+crew.LEAST_BYTES, crew.LEAST_ROWS = 1, 1
+crew.helpers_for = lambda size, processes: helpers
+source.BLOCK_BYTES = crew.LEAST_BLOCK = crew.MOST_BLOCK = block
+helper.SLOT_BYTES = room
 grow, ask, leave, asked = crew.Crew._grow, crew.Crew._ask, console.leave, []
 
 def grow_and_wait(self, size):

@@ -42,7 +42,7 @@ from ema_cli.formats.text.records import (
     index_records,
     record_widths,
 )
-from ema_cli.io.streams import BLOCK_BYTES, Reader, is_ready
+from ema_cli.io.streams import BLOCK_BYTES, Reader, is_ready, read_into
 from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
@@ -54,6 +54,8 @@ LONG = 64
 PAD_SAMPLE = 1000
 # Bytes at the beginning that are kept, to say what may be wrong with the input.
 OPENING = 1 << 16
+# Bytes within which a line is looked for first.
+NEAR = 1 << 12
 # Records around a bad cell that are looked at to tell how numbers are written.
 LOOKED_AT = 1000
 
@@ -92,6 +94,7 @@ class TextSource(Source):
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.several = False  # columns are read
+        self.careful = False  # blocks that were taken have ended within a field
         self.numbers: cells.NumberReader | None = None
         self.waiting: list[Block] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
@@ -345,28 +348,42 @@ class TextSource(Source):
     def ready(self) -> bool:
         return not self.waiting and is_ready(self.reader)
 
-    def take(self) -> list[bytes | memoryview]:
-        # Where a quote is open at the last line end, that is within a field, if all quotes are well-formed.
-        before, self.rest = self.rest, b""
-        self._more()
-        chunk, self.rest = self.rest, b""
-        parts: list[bytes | memoryview] = [before, chunk]
-        if self.ended:
-            return parts
-        end, quotes = len(chunk), 0
-        if QUOTE_BYTE in chunk or QUOTE_BYTE in before:
-            quotes = before.count(QUOTE_BYTE) + chunk.count(QUOTE_BYTE)
-        if quotes % 2:
-            end = max(chunk.rfind(QUOTE_BYTE), 0)
-        end = chunk.rfind(b"\n", 0, end) + 1
-        if not end:  # no whole record, as far as is to be seen
-            self.rest = before + chunk
-            return []
-        self.rest = chunk[end:]
-        return [before, memoryview(chunk)[:end]]
+    def take(self, room: memoryview, least: int) -> int:
+        before = len(self.rest)
+        if before >= len(room):
+            return 0
+        room[:before] = self.rest
+        read = read_into(self.reader, room[before:])
+        self.ended = not read
+        self.size += read
+        if len(self.opening) < OPENING:
+            self.opening += room[before : before + min(read, OPENING - len(self.opening))]
+        there = before + read
+        end = self._last_line_end(room[:there])
+        whole = end >= least and not self.ended
+        self.rest = bytes(room[end * whole : there])
+        return end * whole
+
+    def _last_line_end(self, text: memoryview) -> int:
+        """Where the last line in a text ends that is no part of a quoted field; 0: nowhere.
+
+        Quotes are looked for only where they have been found to matter. If all are well-formed, a line end
+        is one of a record after an even number of them.
+        """
+        end = len(text)
+        if self.careful and (whole := bytes(text)).count(QUOTE_BYTE) % 2:
+            end = whole.rfind(QUOTE_BYTE)
+        begin = end
+        while begin:
+            stop, begin = begin, max(0, begin - NEAR)
+            at = bytes(text[begin:stop]).rfind(b"\n")
+            if at >= 0:
+                return begin + at + 1
+        return 0
 
     def put_back(self, data: bytes) -> None:
         self.rest = data + self.rest
+        self.careful = True
 
     def apart(self) -> TextSource:
         twin = copy(self)

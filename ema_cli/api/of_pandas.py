@@ -31,9 +31,9 @@ class Series(Form):
         return Table(values, self._wrap, [self.x.name])
 
     def _wrap(self, fields: Floats, new: New | None) -> Any:
-        if new is None:
-            array = _like(fields[:, 0], self.x.dtype)
-            return pd.Series(array, index=self.x.index, name=self.x.name, copy=False)
+        if new is None or len(new.names) == 1:
+            name = self.x.name if new is None else new.names[0]
+            return pd.Series(_like(fields[:, 0], self.x.dtype), index=self.x.index, name=name, copy=False)
         return _frame(fields, [self.x.dtype] * len(new.of), self.x.index, new.names)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Literal
 
 from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, one_family, parse_duration
@@ -29,7 +30,10 @@ class Average:
     min_periods: blank until so many values were seen. std, var, bands, residual: further columns.
     timed: rows are spaced by their times. reset_gap: nanoseconds of silence after which to start afresh.
     like: the system whose numbers these are; what that means is in the other fields. weighted: rows count for
-    what they weigh. time_step: nanoseconds from an average before the first row to that row.
+    what they weigh. time_step: nanoseconds from an average before the first row to that row. sum: Σ dⁱ·x as
+    well. cov, corr: of each pair of columns. bias: std, var and cov without the correction for bias.
+    double, triple: averages of the average, which lag less. diff: the first trend less the second. centered:
+    rows on both sides count, by their distance. name: pattern of the new columns' names.
     """
 
     decays: tuple[Decay, ...]
@@ -47,11 +51,20 @@ class Average:
     weighted: bool = False
     time_step: int = 1_000_000_000
     var: bool = False
+    sum: bool = False
+    cov: bool = False
+    corr: bool = False
+    bias: bool = False
+    double: bool = False
+    triple: bool = False
+    diff: bool = False
+    centered: bool = False
+    name: str | None = None
 
     @property
     def steady(self) -> bool:
         """All rows decay alike."""
-        return not (self.timed or self.missing == "decay" or self.seed_rows or self.weighted)
+        return not (self.timed or self.missing == "decay" or self.seed_rows or self.weighted or self.centered)
 
     @property
     def joins_ties(self) -> bool:
@@ -73,6 +86,16 @@ class Average:
         return self.std or self.var or self.bands is not None
 
     @property
+    def paired(self) -> bool:
+        """Something is asked for each pair of columns."""
+        return self.cov or self.corr
+
+    @property
+    def stages(self) -> int:
+        """How many times averages are averaged again."""
+        return 2 if self.triple else int(self.double)
+
+    @property
     def seed_rows(self) -> int:
         """The most first values that are averaged plainly before the recursion sets in, for any weight."""
         return max(decay.seed for decay in self.decays)
@@ -92,17 +115,51 @@ class Average:
     @property
     def is_bare(self) -> bool:
         """Whether nothing but trends is asked for."""
-        return not (self.residual or self.std or self.var or self.bands is not None)
+        return self.parts == ["ema"] and not (self.paired or self.diff)
+
+    @property
+    def parts(self) -> list[str]:
+        """What there is of each column for each weight, in output order."""
+        asked = {
+            "residual": self.residual, "std": self.std, "lower": self.bands, "upper": self.bands,
+            "var": self.var, "sum": self.sum, "dema": self.double, "tema": self.triple,
+        }  # fmt: skip
+        return ["ema", *(part for part, wanted in asked.items() if wanted)]
+
+    @property
+    def pair_parts(self) -> list[str]:
+        """What there is of each pair of columns for each weight, in output order."""
+        return ["cov"] * self.cov + ["corr"] * self.corr
 
     def names(self, column: str) -> list[str]:
         """The new columns' names for one input column, in output order."""
-        parts = ["ema"]
-        parts += ["residual"] * self.residual + ["std"] * self.std
-        parts += ["lower", "upper"] * (self.bands is not None) + ["var"] * self.var
+        names = self._named(column, self.parts)
+        texts = "-".join(decay.text for decay in self.decays)
+        return [*names, self._name(column, "diff", texts, False)] if self.diff else names
+
+    def pair_names(self, columns: Sequence[str]) -> list[str]:
+        """The names of what there is of each pair of these columns, after all that is of one."""
+        if not self.paired:
+            return []
+        pairs = combinations(columns, 2)
+        return [name for one, other in pairs for name in self._named(f"{one}_{other}", self.pair_parts)]
+
+    def all_names(self, columns: Sequence[str]) -> list[str]:
+        """All new columns' names, in output order."""
+        return [name for column in columns for name in self.names(column)] + self.pair_names(columns)
+
+    def width(self, columns: int) -> int:
+        """How many new columns there are for so many of the input's."""
+        return len(self.all_names([""] * columns))
+
+    def _named(self, column: str, parts: Sequence[str]) -> list[str]:
         several = len(self.decays) > 1
-        return [
-            f"{column}_{part}{'_' + decay.text if several else ''}" for decay in self.decays for part in parts
-        ]
+        return [self._name(column, part, decay.text, several) for decay in self.decays for part in parts]
+
+    def _name(self, column: str, what: str, weight: str, several: bool) -> str:
+        pattern = self.name or ("{col}_{what}_{weight}" if several else "{col}_{what}")
+        given = {"{col}": column, "{what}": what, "{weight}": weight}
+        return re.sub("|".join(map(re.escape, given)), lambda found: given[found[0]], pattern)
 
     def signature(self) -> dict[str, Any]:
         """What must be the same for a saved state to be carried on: every field, by its option's name.
@@ -110,19 +167,25 @@ class Average:
         A field with a default that is added here is compared too, and a state without it has the default.
         """
         family = {self.decays[0].family: [decay.value for decay in self.decays]}
-        return family | options_of(self, leave_out=("decays", "like"))
+        return family | options_of(self, leave_out=("decays", "like", "name"))
+
+    def plain(self, **changes: Any) -> Average:
+        """The averages alone, with nothing else of what is asked for; and with these changes."""
+        asked = ("std", "var", "residual", "sum", "cov", "corr", "double", "triple", "diff")
+        return replace(self, **(dict.fromkeys(asked, False) | {"bands": None, "name": None} | changes))
 
 
-def make_average(options: Mapping[str, Any], *, timed: bool = False) -> Average:
+def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: bool = False) -> Average:
     """The average that these options (public names, unset ones None or absent) ask for.
 
     A flag that is False is set, to False: that contradicts `like='pandas'`, where None does not.
-    timed: the rows have times. Raises OptionError where none or several families are given, a value is out
-    of range, or two options do not go together.
+    timed: the rows have times; weighted: and weights. Raises OptionError where none or several families are
+    given, a value is out of range, or two options do not go together.
     """
     options = resolve_like(options, timed)
     family, given = _family(options)
-    adjust = _flag("adjust", options)
+    # What is on both sides of a row weighs by its distance alone: there is no first row to begin with.
+    adjust = _flag("adjust", options) or _flag("centered", options)
     usual = "sma" if family == "wilder" and not adjust else None
     init = _init(usual if options.get("init") is None else options["init"])
     average = Average(
@@ -140,10 +203,18 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False) -> Average:
         like=options.get("like"),
         time_step=TIME_STEPS.get(str(options.get("time_unit")), TIME_STEPS["s"]),
         var=_flag("var", options),
+        weighted=weighted,
+        bias=_flag("bias", options),
+        name=_pattern(options.get("name")),
+        **{name: _flag(name, options) for name in FLAGS},
     )
     _check_weights(average, family)
     _check_together(average)
     return average
+
+
+# Further columns, and ways of averaging, that are asked for or not.
+FLAGS = ("sum", "cov", "corr", "double", "triple", "diff", "centered")
 
 
 def _family(options: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -255,10 +326,66 @@ def _check_weights(average: Average, family: str) -> None:
         )
 
 
+def _pattern(given: Any) -> str | None:
+    """The pattern of new names. Raises OptionError."""
+    if given is None:
+        return None
+    if not isinstance(given, str) or not given or "\n" in given:
+        raise OptionError(f"--name {given!r}: not a pattern of names", "--name '{col}_{what}'")
+    unknown = [word for word in re.findall(r"\{.*?\}", given) if word not in ("{col}", "{what}", "{weight}")]
+    if unknown:
+        raise OptionError(f"--name {given}: no {unknown[0]}", "{col}, {what} and {weight} are known")
+    return given
+
+
 def _check_together(average: Average) -> None:
-    """Refuse ways to begin that contradict other options."""
-    if average.init == "first" or not (average.adjust or average.timed):
-        return
-    if average.adjust or average.seed_rows:
-        other = "--adjust" if average.adjust else "--time"
+    """Refuse ways to begin that contradict other options, and options that mean nothing together."""
+    if average.init != "first" and (average.adjust or (average.timed and average.seed_rows)):
+        other = "--centered" if average.centered else "--adjust" if average.adjust else "--time"
         raise OptionError(f"--init {average.init} does not go with {other}", "leave out one of the two")
+    if average.diff and len(average.decays) != 2:
+        raise OptionError(
+            f"--diff is the first trend less the second, and there {_are(len(average.decays))}",
+            "two weights, such as --span 12 --span 26 --diff",
+        )
+    if average.name is not None:
+        _check_pattern(average, average.name)
+    if average.auto and (average.paired or average.weighted):
+        other = "--weights" if average.weighted else "--cov and --corr"
+        raise OptionError(
+            f"--alpha auto does not go with {other}: the weight is found for one plain column",
+            "find it by itself, then give it: --alpha 0.1",
+        )
+    if average.centered:
+        _check_centered(average)
+
+
+def _check_pattern(average: Average, pattern: str) -> None:
+    """Refuse a pattern that gives two new columns of one column the same name."""
+    several = {
+        "{weight}": len(average.decays) > 1,
+        "{what}": len({*average.parts, *average.pair_parts}) + average.diff > 1,
+    }
+    for word, needed in several.items():
+        if needed and word not in pattern:
+            what = word.strip("{}")
+            problem = f"--name {pattern}: several new columns would have the same name"
+            raise OptionError(problem, f"--name '{pattern}_{word}', so that each says its {what}")
+
+
+def _are(number: int) -> str:
+    return "is but one" if number == 1 else f"are {number}"
+
+
+def _check_centered(average: Average) -> None:
+    """Refuse what has no meaning where both sides of a row are known."""
+    reasons = {
+        "--double": (average.double, "it takes back a lag that a centered average has not"),
+        "--triple": (average.triple, "it takes back a lag that a centered average has not"),
+        "--fill": (average.fill, "a trend is held where nothing is known of later rows"),
+        "--min-periods": (average.min_periods > 0, "every row sees all values of its series"),
+        "--alpha auto": (average.auto, "that weight is the best for a forecast"),
+    }
+    for option, (given, reason) in reasons.items():
+        if given:
+            raise OptionError(f"--centered does not go with {option}: {reason}", "leave out one of the two")

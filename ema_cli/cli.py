@@ -96,6 +96,17 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--std", is_flag=True, help="Add the weighted standard deviation.")
 @columns("--var", is_flag=True, help="Add the weighted variance.")
 @columns("--bands", metavar="K", help="Add trend ± K standard deviations.")
+@columns("--sum", is_flag=True, help="Add the sum Σ (1−α)^i·x.")
+@columns("--cov", is_flag=True, help="Add the covariance of every pair of columns.")
+@columns("--corr", is_flag=True, help="Add the correlation of every pair of columns.")
+@columns("--double", is_flag=True, help="Add 2y − ema(y), which lags less (DEMA).")
+@columns("--triple", is_flag=True, help="Add 3y − 3·ema(y) + ema(ema(y)) (TEMA).")
+@columns("--diff", is_flag=True, help="With two weights: add the first trend less the second.")
+@columns(
+    "--name",
+    metavar="PATTERN",
+    help="Names of new columns, from {col}, {what}, {weight} [{col}_{what}; _{weight} where several].",
+)
 @average(
     "--alpha",
     multiple=True,
@@ -124,6 +135,13 @@ spacing, running = under("Keys and times"), under("Running")
     default="error",
     help="Cells that are no number [error].",
 )
+@average(
+    "--weights",
+    metavar="COL",
+    shell_complete=complete_columns,
+    help="A value counts so many times, such as a volume; 0 is missing.",
+)
+@average("--centered", is_flag=True, help="Look both ways: Σ (1−α)^|i−t|·x[i] / Σ (1−α)^|i−t|.")
 @average("--min-periods", type=int, metavar="N", help="Blank until N values were seen.")
 @average(
     "--like",
@@ -307,9 +325,10 @@ def make_job(options: dict[str, Any]) -> Job:
     from ema_cli.job import Job
 
     _check_folder_options(options)
+    _check_whole(options)
     given = {name: value for name, value in options.items() if value != ()}
     job = Job(
-        average=make_average(given, timed=bool(options["time"])),
+        average=make_average(given, timed=bool(options["time"]), weighted=options["weights"] is not None),
         inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
         output=options["output"],
         source=options["source"],
@@ -318,7 +337,7 @@ def make_job(options: dict[str, Any]) -> Job:
         columns=options["column"],
         by=options["by"],
         **_clock_options(options),
-        **{name: options[name] for name in ("only", "invalid", "digits", "state", "x")},
+        **{name: options[name] for name in ("only", "invalid", "digits", "state", "x", "weights")},
         **{name: options[name] for name in ("newest_first", "by_file")},
         processes=options["jobs"] or 0,
     )
@@ -343,6 +362,25 @@ def _check_folder_options(options: dict[str, Any]) -> None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
     if options["dask"] is not None and options["plot"] is not None:
         raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
+
+
+def _check_whole(options: dict[str, Any]) -> None:
+    """Raise OptionError where a run that looks both ways is to go on from another or to be gone on from."""
+    from ema_cli.errors import OptionError
+
+    reasons = {
+        "--state": (options["state"], "a later run would change what this one has written"),
+        "--chain": (options["chain"], "a later part would change what an earlier one has written"),
+        "--dask": (options["dask"], "a part would need those after it too"),
+        "--late restart": (options["late"] == "restart", "where a series begins is known from one side only"),
+    }
+    for option, (given, reason) in reasons.items():
+        if options["centered"] and given:
+            raise OptionError(f"--centered does not go with {option}: {reason}", "leave out one of the two")
+    again = next((name for name in ("double", "triple") if options[name]), None)
+    if again is not None and options["dask"] is not None:
+        problem = f"--{again} does not go with --dask: a part needs all averages before it, not their sum"
+        raise OptionError(problem, "without --dask")
 
 
 def _text_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Job:
     digits: int | None = None
     state: str | None = None
     x: str | None = None
+    weights: str | None = None
     processes: int = 0
 
     @property
@@ -70,19 +71,8 @@ class Job:
 MAY_DIFFER = (
     *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
     *("thousands", "strip", "skip_lines", "comments", "ragged"),
-    *(
-        "columns",
-        "by",
-        "time",
-        "time_of_day",
-        "order",
-        "x",
-        "only",
-        "invalid",
-        "digits",
-        "state",
-        "processes",
-    ),
+    *("columns", "by", "time", "time_of_day", "order", "x", "weights", "only", "invalid", "digits"),
+    *("state", "processes"),
 )
 
 

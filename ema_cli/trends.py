@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,35 +16,38 @@ from ema_cli.average import Average
 from ema_cli.engine.arithmetic import Bools, Moments
 from ema_cli.engine.engine import Engine, KeyedRows
 from ema_cli.engine.rows import Tile
+from ema_cli.errors import OptionError
 from ema_cli.formats.base import Floats, Ints
-
-
-def standard_deviation(moments: Moments) -> Floats:
-    """As pandas has it: √(variance / (1 − Σ shares²)); NaN where one value has all the weight."""
-    root = np.sqrt(moments["bias"])
-    np.copyto(root, np.nan, where=root == 0.0)
-    with np.errstate(over="ignore"):  # where values span all of float64 it may lie beyond
-        return np.asarray(np.divide(moments["deviation"], root, out=root))
 
 
 class Trends:
     """New columns for `columns` value columns, tile by tile.
 
     alphas: the weights found for each column where the average says `auto`; each column then has an engine
-    of its own.
+    of its own. engines: all there are, those of the trends first; a state has them in this order.
+
+    Raises OptionError where pairs of columns are asked for, and there is but one.
     """
 
     def __init__(self, average: Average, columns: int, alphas: Sequence[float] | None = None) -> None:
         self.average, self.columns = average, columns
+        if average.paired and columns < 2:
+            option = "--cov" if average.cov else "--corr"
+            raise OptionError(f"{option} is of pairs of columns, and there is but one", "two columns or more")
         if alphas is None:
-            self.engines = [Engine(average, columns)]
+            self.groups = [Group(average, columns)]
         else:
-            self.engines = [Engine(average.with_alpha(alpha), 1) for alpha in alphas]
+            self.groups = [Group(average.with_alpha(alpha), 1) for alpha in alphas]
+        self.pairs = Pairs(average, columns) if average.paired else None
+        self.engines = [group.main for group in self.groups]
+        self.engines += [engine for group in self.groups for engine in group.further]
+        if self.pairs is not None:
+            self.engines.append(self.pairs.engine)
 
     @property
     def alphas(self) -> list[float]:
-        """The weight of each engine's first average: one for all, or one a column where it was found."""
-        return [engine.average.decays[0].alpha for engine in self.engines]
+        """The weight of each group's first average: one for all, or one a column where it was found."""
+        return [group.average.decays[0].alpha for group in self.groups]
 
     @property
     def series(self) -> int:
@@ -59,51 +64,77 @@ class Trends:
     ) -> Floats:
         """The new fields of up to `TILE` rows (any number where there are no keys).
 
-        values: (rows, columns), NaN where missing. restarts: (rows,), where a row's series begins afresh.
-        Gives (rows, new columns) float64, NaN where blank; new columns run as `Average.names` does, column
-        after column. out: (new columns, rows), where they may be put. Raises BackwardsTimeError, before
-        anything is folded in.
+        values: (rows, columns), NaN where missing; where rows have weights these are one column more.
+        restarts: (rows,), where a row's series begins afresh. Gives (rows, new columns) float64, NaN where
+        blank; new columns run as `Average.all_names` does. out: (new columns, rows), where they may be put.
+        Raises BackwardsTimeError, before anything is folded in.
         """
-        if len(self.engines) == 1:
-            return self._fold(self.engines[0], Tile(values, times, keys, restarts=restarts), out)
-        parts = [
-            self._fold(engine, Tile(values[:, k : k + 1], times, keys, restarts=restarts), None)
-            for k, engine in enumerate(self.engines)
-        ]
-        return np.concatenate(parts, axis=1)
+        tiles = list(self.tiles(values, times, keys, restarts))
+        if self.average.is_bare and len(tiles) == 1:
+            return self._bare(tiles[0], out)
+        if out is None:
+            out = np.empty((self.average.width(self.columns), len(values)))
+        moments = [group.main.update(tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        if self.pairs is not None:
+            moments.append(self.pairs.engine.update(self.pairs.tile(tiles[0])))
+        return self._lay_out(tiles, moments, out)
 
-    def _fold(self, engine: Engine, tile: Tile, out: Floats | None) -> Floats:
-        weights = len(self.average.decays)
-        if not (self.average.is_bare and 1 in (weights, tile.columns)):
-            return self._fields(tile.values, engine.update(tile))
-        # Trends alone, which the engine puts out in the order of their names, each column behind the other.
-        if out is None or (tile.columns > 1 and not out.flags.c_contiguous):
-            out = np.empty((weights * tile.columns, tile.rows))
-        engine.update(tile, {"mean": out.reshape(weights, tile.columns, tile.rows)})
+    def lay_out(self, tile: Tile, moments: Sequence[Moments]) -> Floats:
+        """New fields from what the engines have come to elsewhere, where columns share their weights."""
+        out = np.empty((self.average.width(self.columns), tile.rows))
+        return self._lay_out([tile], moments, out)
+
+    def _lay_out(self, tiles: Sequence[Tile], moments: Sequence[Moments], out: Floats) -> Floats:
+        """moments: of the trends' engines, then of the pairs'."""
+        begin, each = 0, len(self.average.names(""))
+        for group, tile, mine in zip(self.groups, tiles, moments, strict=False):
+            rows = out[begin : begin + each * tile.columns].reshape(tile.columns, each, tile.rows)
+            group.lay_out(tile, mine, rows)
+            begin += each * tile.columns
+        if self.pairs is not None:
+            self.pairs.lay_out(moments[-1], out[begin:])
         return out.T
 
-    def _fields(self, values: Floats, moments: Moments) -> Floats:
-        """Trend, residual, std and bands of every column and weight, in the order of their names."""
-        average, mean = self.average, moments["mean"].swapaxes(0, 1)
-        columns, weights, rows = mean.shape
-        width = len(average.names(""))
-        # Column after column, as they come from the engine; whoever needs rows turns them round once.
-        out = np.empty((columns, weights, width // weights, rows))
-        parts = [mean]
-        if average.residual:
-            parts.append(values.T[:, np.newaxis] - mean)
-        if "deviation" in moments:
-            std = standard_deviation(moments).swapaxes(0, 1)
-            parts += [std] * average.std
-            if average.bands is not None:
-                with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
-                    parts += [mean - average.bands * std, mean + average.bands * std]
-            if average.var:
-                with np.errstate(over="ignore"):
-                    parts.append(std * std)
-        for k, part in enumerate(parts):
-            out[:, :, k] = part
-        return out.reshape(columns * width, rows).T
+    def tiles(
+        self,
+        values: Floats,
+        times: Ints | None = None,
+        keys: KeyedRows | None = None,
+        restarts: Bools | None = None,
+    ) -> Iterator[Tile]:
+        """The rows as each group's engines take them."""
+        weights = None
+        if self.average.weighted:
+            values, weights = values[:, :-1], values[:, -1]
+            values = np.where(weights[:, np.newaxis] > 0, values, np.nan)
+        begin = 0
+        for group in self.groups:
+            some = values[:, begin : begin + group.columns]
+            yield Tile(some, times, keys, weights=weights, restarts=restarts)
+            begin += group.columns
+
+    def engine_tiles(
+        self, values: Floats, times: Ints | None, keys: KeyedRows | None
+    ) -> Iterator[tuple[Engine, Tile]]:
+        """The rows as each engine takes them, in the order of `engines`, where none needs another's."""
+        tiles = list(self.tiles(values, times, keys))
+        mains = [(group.main, tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        sums = [(group.sums, tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        yield from mains
+        yield from ((engine, tile) for engine, tile in sums if engine is not None)
+        if self.pairs is not None:
+            yield self.pairs.engine, self.pairs.tile(tiles[0])
+
+    def _bare(self, tile: Tile, out: Floats | None) -> Floats:
+        """Trends alone, which the engine puts out in the order of their names if they are of one kind."""
+        weights = len(self.average.decays)
+        if 1 not in (weights, tile.columns):
+            mean: Floats = self.engines[0].update(tile)["mean"].swapaxes(0, 1)
+            return mean.reshape(weights * tile.columns, tile.rows).T
+        if out is None or (tile.columns > 1 and not out.flags.c_contiguous):
+            out = np.empty((weights * tile.columns, tile.rows))
+        self.engines[0].update(tile, {"mean": out.reshape(weights, tile.columns, tile.rows)})
+        return out.T
 
     def state(self) -> dict[str, Any]:
         """All that is remembered: arrays by name, one group an engine."""
@@ -117,3 +148,131 @@ class Trends:
         """Carry on from what `state` gave, for so many keys."""
         for k, engine in enumerate(self.engines):
             engine.state.restore({name: arrays[f"{k}.{name}"] for name in engine.state.arrays}, keys)
+
+
+class Group:
+    """All that is worked out of some columns which share their weights.
+
+    main: trends and deviations. sums: bias-corrected averages, of which sums are made, where the trends are
+    none. stages: for each weight the averages of its averages, one after the other.
+    """
+
+    def __init__(self, average: Average, columns: int) -> None:
+        self.average, self.columns = average, columns
+        self.main = Engine(average, columns)
+        self.sums = None
+        if average.sum and not average.adjust:
+            plain = tuple(replace(decay, seed=0) for decay in average.decays)
+            self.sums = Engine(average.plain(decays=plain, adjust=True, init="first", sum=True), columns)
+        again = average.plain(min_periods=0)
+        # Whoever averages the averages again sees those too that are too early to be shown.
+        stages = average.stages and average.stages + (average.min_periods > 1)
+        self.stages = [
+            [Engine(replace(again, decays=(decay,)), columns) for _ in range(stages)]
+            for decay in average.decays
+        ]
+
+    @property
+    def further(self) -> list[Engine]:
+        """The engines besides the first."""
+        sums = [] if self.sums is None else [self.sums]
+        return [*sums, *(engine for chain in self.stages for engine in chain)]
+
+    def lay_out(self, tile: Tile, moments: Moments, out: Floats) -> None:
+        """All new fields into `out`: (columns, new columns of each, rows). moments: of the first engine."""
+        parts = self._parts(tile, moments)
+        for k, part in enumerate(parts):
+            out[:, k : k + len(parts) * len(part) : len(parts)] = part.swapaxes(0, 1)
+        if self.average.diff:
+            out[:, -1] = moments["mean"][0] - moments["mean"][1]
+
+    def _parts(self, tile: Tile, moments: Moments) -> list[Floats]:
+        """What `Average.parts` names, each (weights, columns, rows)."""
+        average, mean = self.average, moments["mean"]
+        parts = [mean]
+        if average.residual:
+            parts.append(tile.values.T - mean)
+        parts += deviations(average, moments)
+        with np.errstate(over="ignore"):  # a sum may lie beyond float64 where its trend does not
+            if average.sum:
+                adjusted = moments if self.sums is None else self.sums.update(tile)
+                parts.append(adjusted["mean"] * adjusted["weight"])
+            if average.stages:
+                parts += self._again(tile, mean)
+        return parts
+
+    def _again(self, tile: Tile, mean: Floats) -> list[Floats]:
+        """2y − ema(y), and 3y − 3·ema(y) + ema(ema(y))."""
+        averages = [self._chain(tile, chain, mean[k]) for k, chain in enumerate(self.stages)]
+        once, twice = (np.stack([pair[k] for pair in averages]) for k in (0, -1))
+        double, triple = self.average.double, self.average.triple
+        # As differences, so that a constant stays what it is.
+        return [mean + (mean - once)] * double + [mean + 2 * (mean - once) - (once - twice)] * triple
+
+    def _chain(self, tile: Tile, chain: list[Engine], mean: Floats) -> list[Floats]:
+        """The averages of averages by one weight, (columns, rows) each."""
+        out = []
+        if self.average.min_periods > 1:
+            mean, chain = chain[0].update(tile)["mean"][0], chain[1:]
+        for engine in chain:
+            seen = np.where(tile.missing, np.nan, mean.T)  # what is held over missing rows is seen once
+            again = Tile(seen, tile.times, tile.keys, weights=tile.weights, restarts=tile.restarts)
+            mean = engine.update(again)["mean"][0]
+            out.append(mean)
+        return out
+
+
+class Pairs:
+    """Covariance and correlation of every pair of columns."""
+
+    def __init__(self, average: Average, columns: int) -> None:
+        self.average = average
+        self.places = list(combinations(range(columns), 2))
+        self.engine = Engine(average.plain(), len(self.places), pairs=True)
+
+    def tile(self, tile: Tile) -> Tile:
+        """The rows as this engine takes them; a row is missing where either value is."""
+        one, other = (tile.values[:, [pair[k] for pair in self.places]] for k in (0, 1))
+        return Tile(one, tile.times, tile.keys, other, tile.weights, tile.restarts)
+
+    def lay_out(self, moments: Moments, out: Floats) -> None:
+        """All new fields into `out`: (new columns, rows)."""
+        parts = correlations(self.average, moments)
+        rows = out.reshape(len(self.places), len(self.average.decays), len(parts), out.shape[-1])
+        for k, part in enumerate(parts):
+            rows[:, :, k] = part.swapaxes(0, 1)
+
+
+def deviations(average: Average, moments: Moments) -> list[Floats]:
+    """Standard deviation, bands and variance, those that are asked for."""
+    if not average.needs_std:
+        return []
+    mean, std = moments["mean"], standard_deviation(average, moments)
+    parts = [std] * average.std
+    with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
+        if average.bands is not None:
+            parts += [mean - average.bands * std, mean + average.bands * std]
+        return parts + [std * std] * average.var
+
+
+def standard_deviation(average: Average, moments: Moments) -> Floats:
+    """As pandas has it: √(variance / (1 − Σ shares²)); NaN where one value has all the weight."""
+    if average.bias:
+        return np.asarray(moments["deviation"])
+    root = np.sqrt(moments["bias"])
+    np.copyto(root, np.nan, where=root == 0.0)
+    with np.errstate(over="ignore"):  # where values span all of float64 it may lie beyond
+        return np.asarray(np.divide(moments["deviation"], root, out=root))
+
+
+def correlations(average: Average, moments: Moments) -> list[Floats]:
+    """Covariance and correlation of pairs, those that are asked for; a constant has no correlation."""
+    parts = []
+    x, y, rho = moments["deviation"], moments["deviation_y"], np.clip(moments["correlation"], -1.0, 1.0)
+    if average.cov:
+        share = 1.0 if average.bias else np.where(moments["bias"] > 0.0, moments["bias"], np.nan)
+        with np.errstate(over="ignore"):
+            parts.append(rho * x / share * y)
+    if average.corr:
+        parts.append(np.where((x > 0.0) & (y > 0.0), rho, np.nan))
+    return parts

@@ -44,7 +44,7 @@ running = under("Running")
     "--output",
     metavar="FILE",
     shell_complete=complete_files,
-    help="Write FILE, .safetensors or .npz, or a folder FILE/, complete or not.",
+    help="Write FILE, .safetensors, .npz or .pt, or a folder FILE/, complete or not.",
 )
 @files("--shard-size", metavar="SIZE", help="Bytes of a shard in a folder: 5GB, 500MB, 2GiB [5GB].")
 @files("--force", is_flag=True, help="Write over FILE if it exists.")
@@ -105,7 +105,7 @@ def command(**options: Any) -> None:
     """Fold checkpoints, in the order given, into their average: exponential, plain, weighted or post-hoc.
 
     CHECKPOINT: .safetensors, .safetensors.index.json or .npz, and where torch is installed .pt, .pth, .ckpt
-    or .bin; a folder of such files, or of a training run.
+    or .bin (FILE, too); a folder of such files, or of a training run.
     Give one of --decay, --alpha, --halflife, --uniform, --weights, --sigma-rel, --half-life-at-end; repeated,
     it makes several averages in one pass, with {} in FILE for each.
     """
@@ -116,7 +116,9 @@ def command(**options: Any) -> None:
 
     how = make_options(options)
     if options["output"] is None and not options["dry_run"]:
-        raise OptionError("no output given", "-o ema.safetensors (or .npz, or a folder ema/), or --dry-run")
+        raise OptionError(
+            "no output given", "-o ema.safetensors (or .npz, .pt, or a folder ema/), or --dry-run"
+        )
     with planned(options["checkpoints"], how, options["resume"]) as plan:
         for note in plan.notes:
             say(NAME, note)

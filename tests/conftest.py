@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -152,3 +152,32 @@ FORKS = fork_server if sys.platform == "linux" and os.environ.get("EMA_FORKS") !
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `ema-weights` in an empty folder, in this process."""
+    from ema_cli import weights_cli
+    from ema_cli.console import _invoke
+
+    monkeypatch.chdir(tmp_path)
+    # It settles the whole process, which here is that of all tests.
+    monkeypatch.setattr("ema_cli.process.set_process_defaults", lambda: None)
+
+    def run(*arguments: str) -> Ran:
+        # As run_command does, which would then end this process.
+        code = _invoke(weights_cli.command, weights_cli.NAME, list(arguments))
+        said = capsys.readouterr()
+        assert "internal error" not in said.err
+        return Ran(code, said.out, said.err)
+
+    return run

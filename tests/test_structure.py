@@ -20,7 +20,7 @@ FLOORS = [
     ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],
-    ["formats", "times", "keys", "trends", "auto"],
+    ["formats", "times", "keys", "trends", "centered", "auto"],
     ["api", "run", "parameters"],
     ["plotting", "cluster", "integrations"],
     ["observing", "completion", "manual", "console", "dask"],

@@ -7,44 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ema_cli import weights_cli
-from ema_cli.console import _invoke
 from ema_cli.parameters import fold as weights
 from ema_cli.parameters.checkpoints import open_checkpoint
+from tests.conftest import Run
 from tests.parameters.test_checkpoints import BFLOAT16, load_file, read, same, save_file, write
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    # It settles the whole process, which here is that of all tests.
-    monkeypatch.setattr("ema_cli.process.set_process_defaults", lambda: None)
-
-    def run(*arguments: str) -> Result:
-        # As run_command does, which would then end this process.
-        code = _invoke(weights_cli.command, weights_cli.NAME, list(arguments))
-        said = capsys.readouterr()
-        assert "internal error" not in said.err
-        return Result(code, said.out, said.err)
-
-    return run
 
 
 def model(seed: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -240,7 +212,7 @@ def test_nan_is_an_error_that_names_file_and_tensor(run: Run, bad: float) -> Non
         (("a.npz", "--halflife", "0", "-o", "o.npz"), 2, "a number of checkpoints above 0"),
         (("a.npz", "--halflife", "5min", "-o", "o.npz"), 2, "checkpoints have no times"),
         (("a.npz", "--decay", "0.5", "--init", "sma", "-o", "o.npz"), 2, "'sma' is not one of"),
-        (("a.npz", "--decay", "0.5", "-o", "o.pt"), 2, "written as .safetensors or .npz"),
+        (("a.npz", "--decay", "0.5", "-o", "o.txt"), 2, "written as .safetensors, .npz or .pt"),
         (("a.npz", "--decay", "0.5", "--key", "m", "-o", "o.npz"), 2, "a.npz is none"),
         (("a.npz", "--decay", "0.5", "-o", "a.npz"), 1, "a.npz: exists\n  try: --force"),
         (("a.npz", "--decay", "0.5", "-o", "no/o.npz"), 1, "make the folder first: mkdir -p"),

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ema_cli import ParameterEMA
 from ema_cli.errors import FileTrouble
 from ema_cli.parameters.checkpoints import open_checkpoint
 from ema_cli.parameters.checkpoints.outputs import parse_size
+from tests.conftest import Run
 from tests.parameters.test_checkpoints import Exploding, read, same, save_file
-from tests.test_weights_cli import FULL, Run, run  # noqa: F401 - `run` is a fixture
+from tests.test_weights_cli import FULL
 
 
 def torch_module() -> Any:
@@ -56,7 +58,7 @@ def checkpoints(done: Any) -> list[str]:
 BY_NUMBER = [f"run/checkpoint-{step}/model.safetensors" for step in (500, 1000, 1500)]
 
 
-def test_a_training_run_goes_by_number(run: Run) -> None:  # noqa: F811
+def test_a_training_run_goes_by_number(run: Run) -> None:
     write_run(Path("run"))
     for given in ("run", "run/", "run/checkpoint-*"):
         done = run(given, "--decay", "0.5", "--dry-run")
@@ -66,7 +68,7 @@ def test_a_training_run_goes_by_number(run: Run) -> None:  # noqa: F811
     assert [line.split()[1] for line in steps.out.splitlines()[1:]] == ["500", "1000", "1500"]
 
 
-def test_what_lies_beside_the_checkpoints_is_left_out_with_a_note(run: Run) -> None:  # noqa: F811
+def test_what_lies_beside_the_checkpoints_is_left_out_with_a_note(run: Run) -> None:
     write_run(Path("run"))
     shutil.copy(BY_NUMBER[2], "run/model.safetensors")
     shutil.copytree("run/checkpoint-500", "run/best")
@@ -86,7 +88,7 @@ def test_what_lies_beside_the_checkpoints_is_left_out_with_a_note(run: Run) -> N
         (["unet.safetensors", "optimizer.safetensors"], "unet.safetensors"),
     ],
 )
-def test_the_models_weights_in_a_folder(run: Run, files: list[str], found: str) -> None:  # noqa: F811
+def test_the_models_weights_in_a_folder(run: Run, files: list[str], found: str) -> None:
     torch = torch_module()
     for step in (2, 10):
         folder = Path(f"out/step_{step}")
@@ -102,7 +104,7 @@ def test_the_models_weights_in_a_folder(run: Run, files: list[str], found: str) 
     assert checkpoints(done) == [f"out/step_2/{found}", f"out/step_10/{found}"], done.err
 
 
-def test_folders_without_a_model_say_so(run: Run) -> None:  # noqa: F811
+def test_folders_without_a_model_say_so(run: Run) -> None:
     write_run(Path("run"))
     Path("run/checkpoint-2000").mkdir()
     assert checkpoints(run("run", "--decay", "0.5", "--dry-run")) == BY_NUMBER, "not yet written"
@@ -118,7 +120,7 @@ def test_folders_without_a_model_say_so(run: Run) -> None:  # noqa: F811
 # Into folders
 
 
-def test_shards_and_their_index(run: Run) -> None:  # noqa: F811
+def test_shards_and_their_index(run: Run) -> None:
     write_run(Path("run"))
     assert run("run", "--decay", "0.5", "-o", "one.safetensors").code == 0
     assert run("run", "--decay", "0.5", "-o", "ema/", "--shard-size", "2kB").code == 0
@@ -143,7 +145,7 @@ def test_shards_and_their_index(run: Run) -> None:  # noqa: F811
     assert names("two")[:1] == ["config.json"]
 
 
-def test_a_model_that_fits_is_one_file(run: Run) -> None:  # noqa: F811
+def test_a_model_that_fits_is_one_file(run: Run) -> None:
     write_run(Path("run"))
     assert run("run", "--decay", "0.5", "-o", "ema/").code == 0
     assert names("ema") == ["config.json", "model.safetensors"]
@@ -151,7 +153,7 @@ def test_a_model_that_fits_is_one_file(run: Run) -> None:  # noqa: F811
         assert checkpoint.metadata["format"] == "pt"
 
 
-def test_a_folder_is_replaced_by_one_rename_and_keeps_its_other_files(run: Run) -> None:  # noqa: F811
+def test_a_folder_is_replaced_by_one_rename_and_keeps_its_other_files(run: Run) -> None:
     write_run(Path("run"))
     assert run("run", "--decay", "0.5", "-o", "ema/", "--shard-size", "3kB").code == 0
     Path("ema/notes.txt").write_text("mine")
@@ -175,7 +177,7 @@ def test_a_folder_is_replaced_by_one_rename_and_keeps_its_other_files(run: Run) 
     assert Path("ema/config.json").read_text() == "my own"
 
 
-def test_an_average_in_the_run_s_folder_is_no_checkpoint(run: Run) -> None:  # noqa: F811
+def test_an_average_in_the_run_s_folder_is_no_checkpoint(run: Run) -> None:
     write_run(Path("run"))
     for output in ("run/checkpoint-9999/", "run/"):
         assert run("run", "--decay", "0.5", "-o", output).code == 0
@@ -184,7 +186,7 @@ def test_an_average_in_the_run_s_folder_is_no_checkpoint(run: Run) -> None:  # n
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_an_error_leaves_a_folder_as_it_was(run: Run, there: bool) -> None:  # noqa: F811
+def test_an_error_leaves_a_folder_as_it_was(run: Run, there: bool) -> None:
     write_run(Path("run"))
     if there:
         assert run("run", "--decay", "0.5", "-o", "ema/", "--shard-size", "2kB").code == 0
@@ -244,7 +246,7 @@ def test_sizes() -> None:
 # torch
 
 
-def test_tied_tensors_are_stored_once(run: Run) -> None:  # noqa: F811
+def test_tied_tensors_are_stored_once(run: Run) -> None:
     torch = torch_module()
     for step in (1, 2):
         shared = torch.full((3, 2), float(step))
@@ -267,7 +269,7 @@ def test_tied_tensors_are_stored_once(run: Run) -> None:  # noqa: F811
     assert (read(Path("u.npz"))["head"] == 0.5).all()
 
 
-def test_refused_kinds_can_be_left_out(run: Run) -> None:  # noqa: F811
+def test_refused_kinds_can_be_left_out(run: Run) -> None:
     torch = torch_module()
     torch.save({"w": torch.ones(2), "s": torch.eye(2).to_sparse(), "c": torch.ones(2) * 1j}, "a.pt")
     said = run("a.pt", "--uniform", "-o", "o.npz").err
@@ -276,7 +278,7 @@ def test_refused_kinds_can_be_left_out(run: Run) -> None:  # noqa: F811
     assert run("a.pt", "--uniform", "--exclude", "[sc]", "-o", "o.npz").code == 0
 
 
-def test_sharded_torch_files(run: Run) -> None:  # noqa: F811
+def test_sharded_torch_files(run: Run) -> None:
     torch = torch_module()
     for step in (1, 2):
         folder = Path(f"run/checkpoint-{step}")
@@ -300,7 +302,7 @@ def save_distributed(state: Any, folder: str) -> None:
         dcp.save(state, checkpoint_id=folder)
 
 
-def test_folders_of_torch_distributed_checkpoint(run: Run) -> None:  # noqa: F811
+def test_folders_of_torch_distributed_checkpoint(run: Run) -> None:
     torch = torch_module()
     for step in (1, 2):
         state = {name: torch.from_numpy(array) for name, array in model(step).items()}
@@ -336,7 +338,7 @@ dist.destroy_process_group()
 """
 
 
-def test_tensors_that_two_processes_hold_parts_of(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_tensors_that_two_processes_hold_parts_of(run: Run, tmp_path: Path) -> None:
     torch_module()
     pytest.importorskip("torch.distributed.tensor")
     ranks = [
@@ -352,7 +354,7 @@ def test_tensors_that_two_processes_hold_parts_of(run: Run, tmp_path: Path) -> N
     same(read(Path("o.npz")), {"rows": whole, "columns": whole + 1, "all": whole + 2})
 
 
-def test_hostile_folders_of_torch_distributed_checkpoint(run: Run) -> None:  # noqa: F811
+def test_hostile_folders_of_torch_distributed_checkpoint(run: Run) -> None:
     torch = torch_module()
     save_distributed({"w": torch.ones(1000), "v": torch.zeros(3)}, "good")
     metadata = Path("good/.metadata").read_bytes()
@@ -424,7 +426,7 @@ print("loaded", len(every[-1]))
 """
 
 
-def test_a_folder_that_transformers_trainer_writes_and_one_that_it_loads(run: Run) -> None:  # noqa: F811
+def test_a_folder_that_transformers_trainer_writes_and_one_that_it_loads(run: Run) -> None:
     torch_module()
     pytest.importorskip("transformers", reason="the trainer whose folders are read; 50 MB and torch")
     pytest.importorskip("accelerate")
@@ -443,3 +445,72 @@ def test_a_folder_that_transformers_trainer_writes_and_one_that_it_loads(run: Ru
         )
         assert (done.returncode, done.stdout[:6]) == (0, "loaded"), done.stderr
     assert Path("shards/model.safetensors.index.json").exists()
+
+
+def test_averages_written_for_torch_are_left_out_of_a_folder(run: Run) -> None:
+    torch = torch_module()
+    tied = torch.arange(6.0).reshape(2, 3)
+    for step in (1, 2):
+        torch.save({"w": tied * step, "head.w": tied * step, "n": torch.tensor(step)}, f"step_{step}.pt")
+        torch.save({"w": tied * step}, f"other_{step}.pt")
+    folder = Path("run")
+    folder.mkdir()
+    for step in (1, 2):
+        torch.save(torch.load(f"other_{step}.pt"), folder / f"step_{step}.pt")
+    assert run("step_1.pt", "step_2.pt", "--uniform", "-o", "run/ema.pt").code == 0
+    assert checkpoints(run("run", "--uniform", "--dry-run")) == ["run/step_1.pt", "run/step_2.pt"]
+    found = torch.load("run/ema.pt", weights_only=True)
+    assert (found["w"].tolist(), found["n"].item()) == ((tied * 1.5).tolist(), 2)
+
+
+def test_a_state_and_snapshots_for_torch(run: Run) -> None:
+    torch_module()
+    params = {"w": np.zeros(3), "n": np.array(1)}
+    ema = ParameterEMA(params, power=[0.05, 0.1])
+    for step in range(1, 4):
+        ema.update({"w": np.full(3, float(step)), "n": np.array(step)})
+        ema.snapshot(f"snap-{step}.pt")
+    ema.save("state.pt")
+    again = ParameterEMA.load("state.pt")
+    assert again.ema[0.1]["w"].tolist() == ema.ema[0.1]["w"].tolist()
+    done = run("snap-*.pt", "--sigma-rel", "0.05", "-o", "ema.pt")
+    assert (done.code, done.err) == (0, "")
+    np.testing.assert_allclose(read(Path("ema.pt"))["w"], ema.ema[0.05]["w"], rtol=1e-6)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux says which file a number is")
+def test_renames_are_on_the_disk_before_what_relies_on_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    fsync, replace, unlink = os.fsync, Path.replace, Path.unlink
+
+    def recorded_fsync(number: int) -> None:
+        done.append(("sync", Path(f"/proc/self/fd/{number}").resolve().name))
+        fsync(number)
+
+    def recorded_replace(path: Path, to: Path) -> Path:
+        done.append(("rename", Path(to).name))
+        return replace(path, to)
+
+    def recorded_unlink(path: Path, missing_ok: bool = False) -> None:
+        done.append(("remove", path.name))
+        unlink(path, missing_ok)
+
+    write_run(Path("run"))
+    Path("run/checkpoint-1500/config.json").write_text("{}")
+    here = Path.cwd().name
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", recorded_fsync)
+        patch.setattr(Path, "replace", recorded_replace)
+        patch.setattr(Path, "unlink", recorded_unlink)
+        assert run("run", "--uniform", "-o", "ema/", "--shard-size", "1kB").code == 0
+        new, done[:] = list(done), []
+        assert run("run", "--uniform", "-o", "ema/", "--shard-size", "1kB", "--force").code == 0
+    at = new.index(("rename", "ema"))
+    assert new[at + 1] == ("sync", here), "the folder's own name"
+    assert ("rename", "config.json") in new[:at]
+    last = max(k for k, step in enumerate(done) if step == ("rename", "model.safetensors.index.json"))
+    assert done[last - 1] == done[last + 1] == ("sync", "ema")
+    assert done[last - 2][0] == "rename"
+    assert {name for what, name in done[last + 2 :] if what == "remove"} >= {"model.safetensors"}

@@ -16,8 +16,9 @@ from ema_cli.parameters.checkpoints import open_checkpoint
 from ema_cli.parameters.fold import Places, fold
 from ema_cli.parameters.lengths import make_lengths
 from ema_cli.parameters.plan import FoldOptions
+from tests.conftest import Run
 from tests.parameters.test_checkpoints import read, save_file, write
-from tests.test_weights_cli import Run, run, write_models  # noqa: F401 - `run` is a fixture
+from tests.test_weights_cli import write_models
 
 pytest.importorskip("safetensors")
 
@@ -34,7 +35,7 @@ def write_steps(count: int, size: int = 7, start: int = 1) -> list[np.ndarray[An
     return arrays
 
 
-def test_the_plain_mean(run: Run) -> None:  # noqa: F811
+def test_the_plain_mean(run: Run) -> None:
     arrays = write_steps(5)
     done = run(".", "--uniform", "-o", "mean.npz", "-v")
     assert (done.code, done.err) == (0, "ema-weights: plain mean; tensors: 1 averaged, 1 copied\n")
@@ -44,7 +45,7 @@ def test_the_plain_mean(run: Run) -> None:  # noqa: F811
     assert (values("part.npz") == values("mean.npz")).all()
 
 
-def test_weights_as_given(run: Run) -> None:  # noqa: F811
+def test_weights_as_given(run: Run) -> None:
     arrays = write_steps(3)
     files = ("step_1.npz", "step_2.npz", "step_3.npz")
     for given_weights, weights in {
@@ -62,7 +63,7 @@ def test_weights_as_given(run: Run) -> None:  # noqa: F811
     np.testing.assert_allclose(values("sum.npz"), 2 * arrays[0] + arrays[1] + arrays[2], rtol=1e-12)
 
 
-def test_given_weights_go_on_bit_for_bit(run: Run) -> None:  # noqa: F811
+def test_given_weights_go_on_bit_for_bit(run: Run) -> None:
     write_steps(4)
     files = [f"step_{k}.npz" for k in range(1, 5)]
     assert run(*files, "--weights", "0.1,0.2,0.3,0.4", "-o", "whole.npz").code == 0
@@ -78,7 +79,7 @@ def test_given_weights_go_on_bit_for_bit(run: Run) -> None:  # noqa: F811
 @pytest.mark.parametrize("family", ["--decay", "--alpha"])
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_several_lengths_are_those_of_single_runs_bit_for_bit(
-    run: Run,  # noqa: F811
+    run: Run,
     family: str,
     suffix: str,
 ) -> None:
@@ -92,7 +93,7 @@ def test_several_lengths_are_those_of_single_runs_bit_for_bit(
         assert Path(f"one.{suffix}").read_bytes() == Path(f"o-{value}.{suffix}").read_bytes()
 
 
-def test_names_reach_the_terminal_without_control_characters(run: Run) -> None:  # noqa: F811
+def test_names_reach_the_terminal_without_control_characters(run: Run) -> None:
     for step in (1, 2):
         write(Path(f"a\x1b[31m\u202e{step}.npz"), {"w": np.ones(2)})
     done = run("a*", "--uniform", "--dry-run")
@@ -100,7 +101,7 @@ def test_names_reach_the_terminal_without_control_characters(run: Run) -> None: 
     assert len(done.out.splitlines()) == 3
 
 
-def test_lengths_in_one_table(run: Run) -> None:  # noqa: F811
+def test_lengths_in_one_table(run: Run) -> None:
     write_steps(2)
     assert run(".", "--decay", "0.5", "--decay", "0", "--dry-run").out == (
         "     0.5         0  checkpoint\n0.333333  0.000000  step_1.npz\n0.666667  1.000000  step_2.npz\n"
@@ -133,7 +134,7 @@ def test_lengths_in_one_table(run: Run) -> None:  # noqa: F811
         (("--sigma-rel", "0.1", "--dry-run", "--plot", "a.gif"), "pictures are .png, .svg, .pdf"),
     ],
 )
-def test_what_users_get_wrong(run: Run, arguments: tuple[str, ...], said: str) -> None:  # noqa: F811
+def test_what_users_get_wrong(run: Run, arguments: tuple[str, ...], said: str) -> None:
     write_steps(2)
     before = sorted(path.name for path in Path().iterdir())
     done = run("step_1.npz", "step_2.npz", *arguments)
@@ -161,7 +162,7 @@ def train(folder: Path, suffix: str, dtype: Any = np.float64) -> dict[float, Any
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
-def test_averages_from_snapshots_are_those_kept_along_the_run(run: Run, suffix: str) -> None:  # noqa: F811
+def test_averages_from_snapshots_are_those_kept_along_the_run(run: Run, suffix: str) -> None:
     kept = train(Path(), suffix)
     lengths = [part for width in kept for part in ("--sigma-rel", str(width))]
     done = run(".", *lengths, "-o", "ema-{}.safetensors")
@@ -178,7 +179,7 @@ def test_averages_from_snapshots_are_those_kept_along_the_run(run: Run, suffix: 
     assert sum(file["weight"] for file in said["files"]) == pytest.approx(1)
 
 
-def test_a_dry_run_says_weights_and_closeness_and_draws_them(run: Run) -> None:  # noqa: F811
+def test_a_dry_run_says_weights_and_closeness_and_draws_them(run: Run) -> None:
     train(Path(), "npz")
     pytest.importorskip("matplotlib")
     done = run(".", "--sigma-rel", "0.1", "--sigma-rel", "0.2", "--dry-run", "--plot", "a.svg")
@@ -194,7 +195,7 @@ def test_a_dry_run_says_weights_and_closeness_and_draws_them(run: Run) -> None: 
     assert Path("b.svg").read_bytes() == Path("a.svg").read_bytes()
 
 
-def test_plain_checkpoints_say_how_far_off_they_are(run: Run) -> None:  # noqa: F811
+def test_plain_checkpoints_say_how_far_off_they_are(run: Run) -> None:
     write_steps(5)
     done = run(".", "--half-life-at-end", "2", "-o", "o.npz")
     assert done.code == 0
@@ -207,7 +208,7 @@ def test_plain_checkpoints_say_how_far_off_they_are(run: Run) -> None:  # noqa: 
     ]
 
 
-def test_folding_snapshots_by_a_decay_is_remarked_on(run: Run) -> None:  # noqa: F811
+def test_folding_snapshots_by_a_decay_is_remarked_on(run: Run) -> None:
     ema = ParameterEMA({"w": np.ones(2)}, power=0.1)
     ema.update({"w": np.ones(2)})
     ema.snapshot("snap-1.npz")
@@ -259,7 +260,7 @@ def test_a_constant_stays_that_constant(
             assert (read(folder / f"o-{length.text}.safetensors")["w"] == value).all()
 
 
-def test_the_worked_example(run: Run) -> None:  # noqa: F811
+def test_the_worked_example(run: Run) -> None:
     p = np.array([1.0, 2.0, 3.0])
     save_file({"p": 0 * p}, "step_0.safetensors")
     for step in range(1, 11):

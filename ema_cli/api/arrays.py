@@ -28,6 +28,7 @@ def smooth(
     times: Any = ...,
     by: Any = ...,
     order: Any = ...,
+    weights: Any = ...,
     axis: int | None = ...,
     **options: Unpack[Options],
 ) -> Floats: ...
@@ -38,12 +39,20 @@ def smooth(
     times: Any = ...,
     by: Any = ...,
     order: Any = ...,
+    weights: Any = ...,
     axis: Any = ...,
     **options: Unpack[Options],
 ) -> Frame: ...
 @overload
 def smooth(
-    x: Any, *, times: Any = ..., by: Any = ..., order: Any = ..., axis: Any = ..., **options: Unpack[Options]
+    x: Any,
+    *,
+    times: Any = ...,
+    by: Any = ...,
+    order: Any = ...,
+    weights: Any = ...,
+    axis: Any = ...,
+    **options: Unpack[Options],
 ) -> Any: ...
 def smooth(
     x: Any,
@@ -51,6 +60,7 @@ def smooth(
     times: Any = None,
     by: Any = None,
     order: Any = None,
+    weights: Any = None,
     axis: int | None = None,
     **options: Unpack[Options],
 ) -> Any:
@@ -69,6 +79,8 @@ def smooth(
         One key a row for independent series, or a list of several keys; a missing key is a key.
     order
         A number or time a row that should only grow (for each key), as `times` do; see `late`.
+    weights
+        How often each row counts, a number from 0 up; 0 and what is missing make the row a missing one.
     axis
         Along which rows run, for arrays and tensors: 0, the first, where there are at most two.
     **options
@@ -79,9 +91,9 @@ def smooth(
     What x is
         float64 (`Float64` for pandas' nullable dtypes, `double[pyarrow]` for Arrow's; null is blank there, in
         polars and in Arrow), on the same device and in the same floating dtype for tensors. Where several
-        columns are asked for each of x's (a list of weights, `residual`, `std`, `bands`), they stand side by
-        side, column after column of x, as `x_ema_0.1`, `x_residual_0.1`, …: a DataFrame or table for what has
-        names, else (rows, new columns).
+        columns are asked for each of x's (a list of weights, `residual`, `std`, `bands`, …), they stand side
+        by side, column after column of x, as `x_ema_0.1`, `x_residual_0.1`, …, and after them those of pairs
+        (`cov`, `corr`): a DataFrame or table for what has names, else (rows, new columns).
 
     Raises
     ------
@@ -93,16 +105,16 @@ def smooth(
 
     Notes
     -----
-    `times`, `by` and `order` may be the names of columns, which are then not smoothed, and for anything of
-    pandas' of index levels.
+    `times`, `by`, `order` and `weights` may be the names of columns, which are then not smoothed, and for
+    anything of pandas' of index levels.
 
     Examples
     --------
     >>> smooth([1.0, 2.0, 3.0], alpha=0.5)
     array([1.  , 1.5 , 2.25])
     """
-    settings = read_options(options, timed=times is not None)
-    chunk = read_chunk(x, Roles(times, by, order, axis), settings)
+    settings = read_options(options, timed=times is not None, weighted=weights is not None)
+    chunk = read_chunk(x, Roles(times, by, order, axis, weights), settings)
     width = chunk.table.values.shape[1]
     alphas = None
     if settings.average.auto:

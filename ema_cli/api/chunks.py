@@ -16,6 +16,7 @@ from ema_cli.api.columns import as_arrow, column, key_columns, named, plain_nano
 from ema_cli.api.forms import form_of
 from ema_cli.api.options import Settings, in_python
 from ema_cli.api.tables import Form, Table, judge, place_of
+from ema_cli.centered import Centered
 from ema_cli.engine.engine import TILE, BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats import arrow_compute as pc
@@ -23,7 +24,7 @@ from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Clock, Floats, Ints, Projection
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.keys import KeyTable
-from ema_cli.run.order import LateError, RowOrder, Rows, spread
+from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, spread
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
@@ -40,6 +41,7 @@ class Roles:
     by: Any = None
     order: Any = None
     axis: Any = None
+    weights: Any = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Chunk:
     times: Ints | None
     keys: tuple[Any, ...]
     clock: Clock = NO_CLOCK
+    weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.table.values)
@@ -69,7 +72,10 @@ class Chunk:
         some = slice(begin, end)
         times = None if self.times is None else self.times[some]
         keys = [key[begin:end] for key in self.keys]
-        return Rows(self.table.values[some], times, self.clock.picked(some), keys)
+        values = self.table.values[some]
+        if self.weights is not None:  # as `Trends` takes them
+            values = np.column_stack((values, self.weights[some]))
+        return Rows(values, times, self.clock.picked(some), keys)
 
     def tiles(self, settings: Settings) -> Iterator[tuple[Floats, KeyedRows | None]]:
         """Values and keys, from the first row on."""
@@ -97,12 +103,16 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
 
     Raises DataError where time or order go backwards; the tiles above are then folded in.
     """
-    width = len(trends.average.names("")) * chunk.table.values.shape[1]
-    out = np.empty((width, len(chunk)))
+    out = np.empty((trends.average.width(chunk.table.values.shape[1]), len(chunk)))
+    both = Centered(trends.average, trends.columns) if trends.average.centered else None
+    ahead: list[tuple[int, Admitted, Floats]] = []
     for begin in range(0, len(chunk), chunk.tile):
         rows = chunk.rows(begin, begin + chunk.tile)
         place = out[:, begin : begin + chunk.tile]
         try:
+            if both is not None:
+                ahead.append((begin, *_ahead(rows, both, keys, order)))
+                continue
             fields = _fold(rows, trends, keys, order, place)
         except LateError as error:
             what = "the order" if chunk.times is None else "the time"
@@ -113,6 +123,11 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
             ) from None
         if not np.may_share_memory(fields, out):
             place[:] = fields.T
+    for begin, admitted, sums in reversed(ahead):
+        assert both is not None
+        place = out[:, begin : begin + chunk.tile]
+        fields = both.fields(admitted.rows.values, admitted.rows.times, admitted.keys, sums)
+        place[:] = (fields if admitted.there is None else spread(fields, admitted.there, place.shape[1])).T
     return chunk.table.results(out.T, trends.average)
 
 
@@ -130,6 +145,17 @@ def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floa
     return fields if admitted.there is None else spread(fields, admitted.there, rows.count)
 
 
+def _ahead(rows: Rows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
+    """The rows of a tile that are there, and what all up to each come to. Raises LateError."""
+    admitted = order.admit(rows, keys)
+    try:
+        sums = both.ahead(admitted.rows.values, admitted.rows.times, admitted.keys)
+    except BackwardsTimeError as error:
+        raise LateError(admitted.place(error.row)) from None
+    admitted.accept()
+    return admitted, sums
+
+
 def read_chunk(x: Any, roles: Roles, settings: Settings, before: Collection[str] = ()) -> Chunk:
     """Check all there is to check about rows before any is folded in. Raises DataError and OptionError.
 
@@ -143,12 +169,31 @@ def read_chunk(x: Any, roles: Roles, settings: Settings, before: Collection[str]
     table = judge(form.table(_apart(form, roles), before), settings.invalid, settings.average.missing)
     rows = len(table.values)
     times, clock = _read_clocks(clocks, table.values, settings)
-    return Chunk(table, times, tuple(as_arrow(key, rows, "by") for key in keys), clock)
+    weights = None
+    if roles.weights is not None:
+        weights = _weights(as_arrow(column(x, form, roles.weights, "weights"), rows, "weights"), settings)
+    return Chunk(table, times, tuple(as_arrow(key, rows, "by") for key in keys), clock, weights)
+
+
+def _weights(cells: Any, settings: Settings) -> Floats:
+    """How often each row counts. Raises DataError for what is no number from 0 up."""
+    if not is_number(cells.type) and len(cells) != cells.null_count:
+        raise DataError(
+            f"weights of type {cells.type}: no numbers", hint="astype(float), if these are numbers"
+        )
+    weights = _numbers(cells)
+    strict = settings.average.missing == "error"
+    wrong = np.isinf(weights) | (weights < 0.0) | (strict & ~(weights > 0.0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        problem = f"{place_of(row)}: a weight of {weights[row]:g}"
+        raise DataError(problem, hint="a weight is a number from 0 up: how often its row counts")
+    return weights
 
 
 def _apart(form: Form, roles: Roles) -> list[Hashable]:
     """The columns that are no values, for they are named as something else."""
-    return [name for one in (roles.times, roles.by, roles.order) for name in named(form, one)]
+    return [name for one in (roles.times, roles.by, roles.order, roles.weights) for name in named(form, one)]
 
 
 def _check_order(clocks: dict[str, Any], settings: Settings) -> None:

@@ -34,8 +34,11 @@ class Options(TypedDict, total=False):
     timedelta) with times. A list gives one average each. adjust: bias-corrected weights. init: "first",
     "zero", "sma", "sma:N" or a number. missing: what a missing value does to the weights. fill: give the
     held average on missing rows. invalid: what an infinity is. min_periods: NaN until so many values were
-    seen. std, var, bands (a number of std), residual: further columns. reset_gap: a duration of silence
-    after which to start afresh. time_unit: of times that are numbers; time_format: strptime's, or "excel";
+    seen. std, var, bands (a number of std), residual, sum: further columns; bias: deviations without the
+    correction for bias. cov, corr: of each pair of columns. double, triple: 2y − ema(y) and 3y − 3·ema(y) +
+    ema(ema(y)). diff: the first of two trends less the second. centered: look both ways. name: pattern of
+    new names, of {col}, {what} and {weight}. reset_gap: a duration of silence after which to start afresh.
+    time_unit: of times that are numbers; time_format: strptime's, or "excel";
     time_zone: what times without a zone are local to. late: what a row is whose time, or `order`, goes back.
     like: another system, whose numbers to reproduce.
     """
@@ -57,6 +60,15 @@ class Options(TypedDict, total=False):
     var: bool | None
     bands: float | None
     residual: bool | None
+    sum: bool | None
+    bias: bool | None
+    cov: bool | None
+    corr: bool | None
+    double: bool | None
+    triple: bool | None
+    diff: bool | None
+    centered: bool | None
+    name: str | None
     reset_gap: Duration | None
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] | None
     time_format: str | None
@@ -76,8 +88,11 @@ class Settings:
     late: str = "error"
 
 
-def read_options(options: Mapping[str, Any], timed: bool | None = None) -> Settings:
-    """Check the keywords. timed: there are times; None: a half-life that is a duration says so.
+def read_options(
+    options: Mapping[str, Any], timed: bool | None = None, *, weighted: bool = False
+) -> Settings:
+    """Check the keywords. timed: there are times; None: a half-life that is a duration says so. weighted:
+    rows have weights.
 
     Raises OptionError (a ValueError) for bad values and combinations, TypeError for a keyword there is not.
     """
@@ -94,11 +109,13 @@ def read_options(options: Mapping[str, Any], timed: bool | None = None) -> Setti
             raise OptionError(problem, f"{name}={allowed[-1 if name == 'invalid' else 0]!r}")
     form = TimeForm(plain.get("time_unit"), plain.get("time_format"), plain.get("time_zone"))
     try:
-        average = make_average(plain, timed=timed)
+        average = make_average(plain, timed=timed, weighted=weighted)
         check_form(form)
     except OptionError as error:
         raise OptionError(in_python(error.problem), in_python(error.hint)) from None
     late = plain.get("late") or "error"
+    if average.centered and late == "restart":
+        raise OptionError("centered=True does not go with late='restart'", "late='skip'")
     if average.auto and late == "restart":
         raise OptionError("alpha='auto' does not go with late='restart'", "late='skip', or a weight")
     return Settings(average, plain.get("invalid") or "error", form, late)

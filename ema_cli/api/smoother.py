@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,20 +43,34 @@ class Smoother:
                 "alpha='auto' needs the whole series, and a Smoother sees it piece by piece",
                 "smooth(x, alpha='auto'), or a fixed weight such as alpha=0.1",
             )
+        if self._settings.average.centered:
+            raise OptionError(
+                "centered=True needs the whole series, and a Smoother sees it piece by piece",
+                "smooth(x, centered=True)",
+            )
         self._keys = KeyTable()
         self._trends: Trends | None = None
         self._order: RowOrder | None = None
         self._labels: list[str] | None = None
         self._keyed = False
 
-    def update(self, x: Any, times: Any = None, by: Any = None, order: Any = None, axis: Any = None) -> Any:
+    def update(
+        self,
+        x: Any,
+        times: Any = None,
+        by: Any = None,
+        order: Any = None,
+        axis: Any = None,
+        weights: Any = None,
+    ) -> Any:
         """The averages of further rows, as the kind of thing x is (a float for a single number).
 
-        x, times, by, order, axis: as for `smooth`, any number of rows. Raises ValueError as `smooth` does,
-        and where columns, times or keys are not those of the chunks before; then nothing was folded in.
+        x, times, by, order, axis, weights: as for `smooth`, any number of rows. Raises ValueError as `smooth`
+        does, and where columns, times or keys are not those of the chunks before; then nothing was folded in.
         """
         self._check_times(times is not None)
-        chunk = read_chunk(x, Roles(times, by, order, axis), self._settings, self._labels or ())
+        self._weigh(weights is not None)
+        chunk = read_chunk(x, Roles(times, by, order, axis, weights), self._settings, self._labels or ())
         labels = None if chunk.table.labels is None else [str(label) for label in chunk.table.labels]
         self._check_columns(chunk, labels)
         fresh = row_order(chunk, self._settings)
@@ -89,6 +103,19 @@ class Smoother:
             raise OptionError(
                 "times need a half-life that is a duration", "Smoother(halflife='5min') (ns us ms s min h d)"
             )
+
+    def _weigh(self, weighted: bool) -> None:
+        """The first chunk says whether rows have weights. Raises OptionError where a later one has another
+        say."""
+        average = self._settings.average
+        if average.weighted == weighted:
+            return
+        if self._trends is not None or average.auto:
+            now, then = ("with", "without") if weighted else ("without", "with")
+            raise OptionError(
+                f"rows {now} weights, where the chunks before were {then}", "update(x, weights=...)"
+            )
+        self._settings = replace(self._settings, average=replace(average, weighted=weighted))
 
     def _check_columns(self, chunk: Chunk, labels: list[str] | None) -> None:
         if self._trends is None:
@@ -148,6 +175,8 @@ class Smoother:
             check_version(_plain(state["version"]), VERSION, "the state", "smooth the series from its start")
             then, labels = json.loads(_plain(state["options"])), json.loads(_plain(state["labels"]))
             columns, keyed = int(state["columns"]), bool(state["keyed"])
+            if self._trends is None:
+                self._weigh(bool(dict(then).get("weighted", False)))
             self._check_state(then, columns, labels)
             trends = Trends(self._settings.average, columns) if columns else None
             keys = KeyTable()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,13 @@ class Form:
 
 def new_columns(average: Average, labels: Sequence[Any]) -> New:
     """What the new columns are, in the order of the engine's."""
-    names = [name.removeprefix("_") for label in labels for name in average.names(text_of(label))]
-    return New(names, [k for k in range(len(labels)) for _ in average.names("")])
+    texts = [text_of(label) for label in labels]
+    names = [name.removeprefix("_") for name in average.all_names(texts)]
+    sources = [k for k in range(len(labels)) for _ in average.names("")]
+    # What is of a pair has the type that comes of its first column.
+    for k, _ in combinations(range(len(labels)), 2):
+        sources += [k] * (len(average.pair_parts) * len(average.decays))
+    return New(names, sources)
 
 
 def text_of(label: Any) -> str:

@@ -16,7 +16,7 @@ from ema_cli.formats.registry import open_source
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.order import Rows
-from ema_cli.run.pipeline import run_part
+from ema_cli.run.pipeline import refused, run_part
 from ema_cli.run.saved_state import SavedState, keep_nothing
 from ema_cli.run.selection import Selection, select
 
@@ -36,7 +36,7 @@ class Choice:
     def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> SavedState:
         """What a part of the job carries on from. texts: the keys that the state is of."""
         memory = SavedState(job)
-        memory.columns, memory.places = self.chosen.smoothed, list(self.chosen.wanted.values)
+        memory.columns, memory.places = self.chosen.smoothed, self.chosen.places
         memory.header, memory.alphas = self.header, self.alphas
         if carried is not None:
             keys = KeyTable()
@@ -58,15 +58,15 @@ def choose(part: Job, columns: list[str] | None, places: list[int] | None) -> Ch
 def load(part: Job, choice: Choice) -> Loaded:
     """A part's values, times and keys. Raises EmaError for whatever is wrong with it."""
     memory = choice.memory(part)
-    gathered = Gatherer(len(choice.chosen.smoothed))
+    gathered = Gatherer(len(choice.chosen.wanted.values))
     with closing(open_source(part, part.inputs[0])) as source:
         if source.columns:
             if not source.open_ended:
                 check_header(source.columns, choice.header, source.name)
             chosen = select(source, part, memory.find_columns(source))
             for batch in source.batches(chosen.wanted) if chosen is not None else ():
-                if part.average.missing == "error" and np.isnan(batch.values).any():
-                    raise DataError("a missing value")  # the part itself will say where
+                if refused(part.average, batch.values).any():
+                    raise DataError("a cell that is refused")  # the part itself will say where
                 left_out = batch.clock.left_out
                 rows = Rows.of(batch, None if left_out is None else np.flatnonzero(~left_out))
                 gathered.add(rows.values, rows.times, rows.keys)

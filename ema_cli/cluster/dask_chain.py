@@ -38,7 +38,7 @@ class Chain:
         self.client, self.choice, self.parts = client, choice, parts
         self.series = choice.series(memory.job)
         self.trends, self.keys = memory.carry_on(choice.chosen)
-        self.position, _ = begin(self.series, self.trends, self.keys)
+        self.position, _ = begin(self.trends, self.keys)
         self.token = os.urandom(4).hex()
         self.arrivals = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         self.loads: dict[int, Future] = {}

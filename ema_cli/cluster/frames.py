@@ -57,6 +57,11 @@ def smooth(x: Any, *, times: Any = None, by: Any = None, **options: Unpack[Optio
         problem = "alpha='auto' reads the whole series many times, which a Dask DataFrame should not be"
         raise OptionError(problem, "find the weight in a sample first: ema_cli.smooth(sample, alpha='auto')")
     _check_order(reading.settings)
+    average = reading.settings.average
+    if average.centered or average.stages:
+        option = "centered" if average.centered else "triple" if average.triple else "double"
+        problem = f"{option}=True: a partition needs more of the others than their sum"
+        raise OptionError(problem, "ema_cli.smooth on what fits in memory")
     like = x._meta_nonempty
     meta = smooth_at_once(like, times=times, by=by, **options).iloc[:0]
     series = Series(reading.settings.average, reading.chunk(like).table.values.shape[1])
@@ -82,7 +87,7 @@ def _smoothed(partitions: Sequence[Any], series: Series, reading: Reading) -> li
         delayed(partial(_load, reading, k), pure=False)(one, dask_key_name=(f"load-{token}", k))
         for k, one in enumerate(partitions)
     ]
-    befores = stages(series, loads, begin(series, series.trends(), KeyTable()), token)[:-1]
+    befores = stages(series, loads, begin(series.trends(), KeyTable()), token)[:-1]
     return [
         delayed(partial(_finish, reading, series, k), pure=False)(
             one, stage.carried, stage.position, dask_key_name=(f"finish-{token}", k)

@@ -47,7 +47,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A part's numbers. values: (rows, columns) float64. times: int64 nanoseconds. codes: each row's key.
+    """A part's numbers. values: as `Trends.update` has them. times: int64 nanoseconds. codes: each row's key.
 
     texts: the keys that codes count, in order of appearance, one Arrow array a key column.
     """
@@ -64,14 +64,12 @@ class Loaded:
             return None
         return KeyedRows(self.codes, np.arange(len(self.texts[0])))
 
-    def tiles(self, series: Series) -> Iterator[Tile]:
+    def tiles(self, series: Series) -> Iterator[tuple[Average, Tile]]:
         """All rows, once for each engine that there is."""
-        engines = series.trends().engines
-        if not len(self.values):
-            return
-        for k, engine in enumerate(engines):
-            values = self.values if len(engines) == 1 else self.values[:, k : k + engine.columns]
-            yield Tile(values, self.times, self.keys)
+        if len(self.values):
+            trends = series.trends()
+            for engine, tile in trends.engine_tiles(self.values, self.times, self.keys):
+                yield engine.average, tile
 
 
 class Gatherer:
@@ -151,9 +149,9 @@ class Carried:
         return trends
 
 
-def begin(series: Series, trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
+def begin(trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
     """Before the first part: what earlier runs have left in these, or nothing."""
-    progress = [Progress(series.average, engine.state) for engine in trends.engines]
+    progress = [Progress(engine.average, engine.state) for engine in trends.engines]
     return Position(progress, keys), carried_of(trends)
 
 
@@ -164,20 +162,20 @@ def carried_of(trends: Trends) -> Carried:
 def measure(series: Series, loaded: Loaded) -> list[Counts]:
     """What the part adds to the position of its series. Raises DataError where a time goes backwards."""
     if loaded.times is not None and len(loaded.times):
-        tile = next(loaded.tiles(series))
+        _, tile = next(loaded.tiles(series))
         times = tile.sorted(loaded.times)
         steps = np.diff(times)
         steps[tile.first[1:] - 1] = 0
         if (steps < 0).any():
             raise DataError(BACKWARDS)
-    return [count(series.average, tile) for tile in loaded.tiles(series)]
+    return [count(average, tile) for average, tile in loaded.tiles(series)]
 
 
 def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Digest]:
     """The part folded by itself, a digest for each engine."""
     return [
-        fold_part(series.average, tile, before)
-        for tile, before in zip(loaded.tiles(series), spot.before, strict=True)
+        fold_part(average, tile, before)
+        for (average, tile), before in zip(loaded.tiles(series), spot.before, strict=True)
     ]
 
 

@@ -35,13 +35,15 @@ AT_ONCE = 65_536  # elements folded at once, so that what is needed in between s
 class Observations:
     """What rows come to where those of equal time count as one; elsewhere each row is one.
 
-    of_row: each row's observation, counted within its segment. counts: of each segment. means: their values.
-    times: nanoseconds, if there are any. opens: the rows that begin one.
+    of_row: each row's observation, counted within its segment. counts: of each segment. means: their values,
+    by variable. weights: what each counts for, where that is not 1. times: nanoseconds, if there are any.
+    opens: the rows that begin one.
     """
 
     of_row: Ints
     counts: Ints
-    means: Floats
+    means: Moments
+    weights: Floats | None
     times: Ints | None
     opens: Bools
 
@@ -49,22 +51,25 @@ class Observations:
 def observe(rows: Rows, *, joined: bool) -> Observations:
     """The observations of these rows. joined: rows of equal time are one."""
     segments = rows.segments
+    means = {"mean": rows.values} | ({} if rows.partner is None else {"mean_y": rows.partner})
     if not joined or rows.times is None or not len(rows.values):
-        return Observations(
-            segments.rank(), segments.counts, rows.values, rows.times, np.ones(len(rows.values), bool)
-        )
+        opens = np.ones(len(rows.values), bool)
+        return Observations(segments.rank(), segments.counts, means, rows.weights, rows.times, opens)
     opens = np.diff(rows.times, prepend=rows.times[:1]) != 0
     opens[segments.first] = True
-    means = rows.values.copy()
-    begins = np.maximum.accumulate(np.where(opens, np.arange(len(means)), 0))
-    running_means(begins, {"mean": means}, None, np.ones(len(means), np.int64))
+    means = {name: array.copy() for name, array in means.items()}
+    weights = None if rows.weights is None else rows.weights.copy()
+    ties = np.ones(len(opens), np.int64)
+    begins = np.maximum.accumulate(np.where(opens, np.arange(len(opens)), 0))
+    running_means(begins, means, weights, ties)
     number = np.cumsum(opens) - 1
     last = np.append(opens[1:], True)
     first = number[segments.first]
     return Observations(
         number - np.repeat(first, segments.counts),
         number[segments.last] - first + 1,
-        means[last],
+        {name: array[last] for name, array in means.items()},
+        None if weights is None else (weights / ties)[last],
         rows.times[last],
         opens,
     )
@@ -250,7 +255,7 @@ def digest(average: Average, tile: Tile, before: Ints) -> Digest:
     triggers = np.zeros_like(inside)
     if average.joins_ties:
         triggers = inside & found.opens & (rank == np.repeat(cut.head, counts))
-    engine = Engine(average, tile.columns)
+    engine = Engine(average, tile.columns, pairs=tile.partner is not None)
     middle = _middle(engine, rows, found, cut, (inside, triggers))
     return Digest(
         rows.pick(early | triggers), middle, rows.pick(late), began, ended, at, tile.series, behind, unseen
@@ -287,12 +292,13 @@ def _middle(engine: Engine, rows: Rows, found: Observations, cut: Cut, inside: t
         last = found.times[mine][np.cumsum(inner) - 1]
     segments = rows.segments.pick(inside[0])
     elements = Elements(
-        {"mean": found.means[mine]},
+        {name: array[mine] for name, array in found.means.items()},
         replace(segments, counts=inner),
         cut.before[some],
         Levels(0, [], [], None),
         None if rows.gaps is None else rows.gaps[mine],
         elapsed,
+        None if found.weights is None else found.weights[mine],
     )
     weighed = [
         elements.values | ({} if engine.average.steady else engine.weigh(elements, decay))

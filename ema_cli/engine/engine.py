@@ -14,7 +14,7 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
 from ema_cli.engine.row_weights import RowInfo, Steady, Varying, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
 from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, Walked, make_levels
@@ -37,11 +37,12 @@ class BackwardsTimeError(ValueError):
 class Engine:
     """Folds tiles of values into its state.
 
-    pairs: a column is two variables, whose correlation is wanted.
+    pairs: a column is two variables, whose correlation is wanted. before: what is wanted at each row is what
+    was before it, faded to it; a weight of 0 where there was nothing.
     """
 
-    def __init__(self, average: Average, columns: int, *, pairs: bool = False) -> None:
-        self.average, self.columns = average, columns
+    def __init__(self, average: Average, columns: int, *, pairs: bool = False, before: bool = False) -> None:
+        self.average, self.columns, self.pairs, self.before = average, columns, pairs, before
         self.state = State(average, columns, pairs)
         self.moments = moments_of(average, pairs)
         self.scratch = Scratch()
@@ -121,6 +122,8 @@ class Engine:
                 groups.fold(self, weight, decay, into)
             else:
                 self.fold_elements(elements, weight, decay, into)
+            if decay.alpha == 1.0 and not (decay.seed or self.before):
+                into["mean"][...] = rows.values  # a copy, sign of zero too
             for name, array in into.items():
                 _put(rows, array, out[name][weight], self._early(segments, seen, decay))
             self.scratch.release(used)
@@ -152,7 +155,7 @@ class Engine:
         average, values, wide = self.average, elements.values, "deviation" in out
         asked, weigher = out, self.weigher(decay)
         if isinstance(weigher, Steady):
-            asked = {name: array for name, array in out.items() if name != "bias"}
+            asked = {name: array for name, array in out.items() if name not in ("bias", "weight")}
         else:
             values = values | (self.weigh(elements, decay) if weights is None else weights)
 
@@ -161,15 +164,26 @@ class Engine:
         def run(careful: bool) -> Walked | None:
             self.scratch.release(used)
             memory = self._memory(elements, weight)
-            walked = Scan(elements.levels, memory, weigher, careful).totals(values, 0, asked)
+            scan = Scan(elements.levels, memory, weigher, careful, self.before)
+            walked = scan.totals(values, 0, asked)
             self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
             return walked
 
         walked = safely(run, wide=wide)
-        if wide and isinstance(weigher, Steady):
+        if self.before and walked is not None:
+            earlier = walked.before(np.arange(len(elements.values["mean"])))
+            left = earlier["weight"] * values["decay"]
+            if isinstance(weigher, Varying) and weigher.floor:  # however little, it is something
+                left = np.maximum(left, LEAST_SHARE * (earlier["weight"] > 0.0))
+            for name, array in out.items():
+                array[...] = left if name == "weight" else earlier[name]
+        if len(asked) < len(out) and isinstance(weigher, Steady):
             segments = elements.segments
             rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)
-            out["bias"][...] = weigher.biases(rows, average.has_first)
+            if "bias" in out:
+                out["bias"][...] = weigher.biases(rows, average.has_first)
+            if "weight" in out:
+                out["weight"][...] = weigher.weights(rows)
         return walked
 
     def weigher(self, decay: Decay) -> Steady | Varying:
@@ -177,7 +191,8 @@ class Engine:
         average = self.average
         if average.steady:
             return make_steady(decay.alpha, average.adjust)
-        return Varying(average.has_first, average.needs_std and (average.timed or decay.alpha < 1.0))
+        wide = "deviation" in self.moments
+        return Varying(average.has_first, wide and (average.timed or decay.alpha < 1.0))
 
     def weigh(self, elements: Elements, decay: Decay) -> Moments:
         """How much each element weighs, where there is no table."""
@@ -202,7 +217,8 @@ class Engine:
         memory = self.state.load_memory(segments.series, segments.fresh, weight)
         total = memory.total
         if average.has_first:
-            total["mean"][:, new] = average.start
+            for name in [name for name in MEANS if name in total]:
+                total[name][:, new] = average.start
             if "weight" in total:
                 total["weight"][:, new] = 1.0
         elif average.steady and not average.adjust and new.any():

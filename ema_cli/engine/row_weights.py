@@ -90,6 +90,12 @@ class Steady:
         """1 − (1−α)^rows."""
         return halve(rows, 1.0 / self.bits)[1]
 
+    def weights(self, rows: Ints) -> Floats:
+        """Sum of the weights (1−α)ⁱ of so many rows."""
+        if not self.bits:
+            return rows.astype(np.float64)
+        return self.lost(rows) / self.losses[0]
+
     def biases(self, rows: Ints, started: bool) -> Floats:
         """1 − Σ shares² after so many rows (1, 2, …). started: there is an average before the first one.
 

@@ -62,7 +62,8 @@ class Segments:
         owner = self.owner[starts]
         fresh = begins[starts] | (self.fresh[owner] & np.isin(starts, self.first))
         counts = np.diff(starts, append=int(self.counts.sum()))
-        return Segments(counts, self.series[owner], fresh, np.append(owner[1:] != owner[:-1], True))
+        last = np.append(owner[1:] != owner[:-1], True)
+        return Segments(counts, self.series[owner], fresh, last & self.final[owner])
 
     def pick(self, which: Bools) -> Segments:
         """The segments of some rows alone."""
@@ -112,7 +113,7 @@ class Tile:
         restarts: Bools | None = None,
     ) -> None:
         self.values, self.partner, self.times = values, partner, times
-        self.weights, self.restarts = weights, restarts
+        self.weights, self.restarts, self.keys = weights, restarts, keys
         self.rows, self.columns = values.shape
         self.order: Ints | None = None
         self.counts, self.slots = np.array([self.rows]), np.zeros(1, np.int64)

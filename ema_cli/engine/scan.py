@@ -236,12 +236,16 @@ class Weigher(Protocol):
 
 @dataclass(frozen=True)
 class Scan:
-    """One average of one tile. careful: numbers may leave the range of float64 on the way."""
+    """One average of one tile.
+
+    careful: numbers may leave the range of float64 on the way. before: what is before elements is asked for.
+    """
 
     levels: Levels
     memory: Memory
     weigher: Weigher
     careful: bool = False
+    before: bool = False
 
     def totals(self, elements: Moments, level: int, out: Moments) -> Walked | None:
         """The moments after each element of a level into `out`, by name; what is remembered moves on.
@@ -260,7 +264,9 @@ class Scan:
             if name not in cells:
                 cells[name] = lanes.scratch.floats(BLOCK, lanes.count)
         memory = {name: array[level] for name, array in self.memory.total.items()}
-        opening = {name: array.copy() for name, array in start.items()} if lanes.pending else start
+        opening = (
+            {name: array.copy() for name, array in start.items()} if lanes.pending or self.before else start
+        )
         before = cache(lambda: lanes.blocks() * BLOCK)
         how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         step = Step(how, None if level else least, level == 0, self.careful)

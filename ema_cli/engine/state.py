@@ -34,21 +34,22 @@ class Field:
 
 def moments_of(average: Average, pairs: bool) -> list[str]:
     """The moments that an average needs, by name."""
+    names = ["mean", "deviation", "bias"] if average.needs_std else ["mean"]
     if pairs:
-        return ["mean", "mean_y", "deviation", "deviation_y", "correlation", "bias"]
-    return ["mean", "deviation", "bias"] if average.needs_std else ["mean"]
+        names = ["mean", "mean_y", "deviation", "deviation_y", "correlation", "bias"]
+    return names + ["weight"] * (average.adjust and (average.sum or average.centered))
 
 
 def fields_of(average: Average, pairs: bool = False) -> list[Field]:
     """What an average has to remember; only what it needs, for there may be a million keys."""
     moments = moments_of(average, pairs)
+    own = [name for name in moments if name != "weight"]
     weight = ["weight"] if average.adjust or average.seed_rows or average.weighted else []
-    block = [*moments, "decay", "loss", *weight]
+    block, total = [*own, "decay", "loss", *weight], [*own, *weight]
     if average.steady:  # all rows decay alike: what they weigh is known from how many there were
-        block = [name for name in moments if name != "bias"]
+        block = total = [name for name in own if name != "bias"]
     fields = [Field("seen", 0, "series")]
     fields += [Field(f"block_{name}", 0.0, "level") for name in block]
-    total = [name for name in moments if name != "bias"] if average.steady else [*moments, *weight]
     fields += [Field(f"total_{name}", 0.0, "levels") for name in total]
     if average.missing == "decay" and not average.timed:
         fields.append(Field("gap", 0, "series"))

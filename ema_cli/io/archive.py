@@ -287,6 +287,10 @@ class Member:
         return self.at == at
 
 
+# The sizes of zip64 in a member's header, and what stands before bytes that only pad.
+_LONG_SIZES, _PADDING = 20, struct.Struct("<HH")
+
+
 class _Discardable(Output):
     """An output that can be given up: a file that is thrown away, and may be closed before its last write."""
 
@@ -329,12 +333,19 @@ class ArchiveWriter:
         self._zip = zipfile.ZipFile(io.BufferedWriter(self._out, _CHUNK), "w", allowZip64=True)
         self._member: IO[bytes] | None = None
 
-    def begin(self, member: str, comment: bytes = b"") -> None:
-        """What is written from here on is of the member of that name."""
+    def begin(self, member: str, comment: bytes = b"", align: int = 1) -> None:
+        """What is written from here on is of the member of that name.
+
+        Its first byte stands at a multiple of `align`, by padding in the header, as torch does it.
+        """
         if self._member is not None:
             self._member.close()
         info = zipfile.ZipInfo(member, _NO_CLOCK)
         info.comment = comment
+        if align > 1 and self._zip.fp is not None:
+            header = _LOCAL_HEADER.size + len(member.encode()) + _PADDING.size + _LONG_SIZES
+            left = -(self._zip.fp.tell() + header) % align
+            info.extra = _PADDING.pack(0x4246, left) + bytes(left)
         info.external_attr = 0o644 << 16
         self._member = self._zip.open(info, "w", force_zip64=True)
 

@@ -79,7 +79,7 @@ def atomic_write(name: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Bi
                 os.fsync(out.fileno())
         with wording(name):
             temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def shared_mode(inputs: Iterable[str]) -> int:
@@ -128,8 +128,16 @@ def _folder_hint(name: str | os.PathLike[str]) -> str:
     return "" if folder.is_dir() else f"make the folder first: mkdir -p {folder}"
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut; some file systems refuse, which is no loss here."""
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, that last through a power cut. Raises OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last through a power cut; some file systems refuse, which is no loss here."""
     if _unsynced is not None:
         _unsynced.add(folder)
         return
@@ -154,4 +162,4 @@ def syncing_once(folder: str) -> Iterator[None]:
     finally:
         folders, _unsynced = _unsynced, None
         for each in folders:
-            _sync_folder(each)
+            sync_folder(each)

@@ -638,7 +638,7 @@ class ParameterEMA:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to one .safetensors or .npz file, atomically. Raises FileTrouble."""
+        """Write the state to one .safetensors, .npz or .pt file, atomically. Raises FileTrouble."""
         # Not state_dict(): it would copy every average only to have it written.
         write_state(path, {**self._particulars(), **self._values(lambda part: part)})
 
@@ -651,7 +651,7 @@ class ParameterEMA:
         Parameters
         ----------
         path : str or path
-            A .safetensors or .npz file.
+            A .safetensors, .npz or .pt file.
         warmup : function, optional
             The ramp again, where it was a function of your own (it is not in the file).
         model : torch.nn.Module, optional
@@ -702,8 +702,8 @@ class ParameterEMA:
         Parameters
         ----------
         path : str or path
-            .safetensors or .npz; with several widths `-0.05` and so on go before the suffix, or where `{}`
-            stands.
+            .safetensors, .npz or .pt; with several widths `-0.05` and so on go before the suffix, or
+            where `{}` stands.
 
         Returns
         -------

@@ -10,7 +10,7 @@ Snapshots
 ---------
 `ParameterEMA(model, power=[0.05, 0.10]).snapshot("snap-1000.safetensors")` writes one checkpoint a width,
 `snap-1000-0.05.safetensors` and `snap-1000-0.1.safetensors`; where the path holds `{}` the width stands
-there, and with one width it is the path as given. A checkpoint is .safetensors or .npz as
+there, and with one width it is the path as given. A checkpoint is .safetensors, .npz or .pt as
 `ema_cli.parameters.checkpoints` writes them:
 
 - tensors under the model's own names, tied ones once. Averages are float32, or float64 where the

@@ -194,7 +194,7 @@ def _dtype_name(value: Any) -> str:
 def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write `state` (of `ParameterEMA.state_dict`) to `path`, atomically, the averages under their names.
 
-    Raises FileTrouble, or OptionError where the suffix is neither .safetensors nor .npz.
+    Raises FileTrouble, or OptionError where the suffix is no checkpoint's.
     """
     said = {name: value for name, value in state.items() if name not in ("averages", "remainders")}
     values = dict(state["averages"])
@@ -203,7 +203,7 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 
 def write_values(path: str | os.PathLike[str], values: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """Write arrays and tensors to a .safetensors or .npz file, atomically. Raises EmaError."""
+    """Write arrays and tensors to a .safetensors, .npz or .pt file, atomically. Raises EmaError."""
     make_writer = writer_for(path)
     arrays = {name: saved_array(value) for name, value in values.items()}
     infos = [TensorInfo(name, array.dtype, array.shape) for name, array in arrays.items()]

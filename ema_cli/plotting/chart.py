@@ -23,7 +23,7 @@ YEAR = 366 * DAY
 MILLISECOND = NANOSECONDS["ms"]
 FLATTEST = 4.0  # times its own range that a panel may be stretched to for comparison
 DATES, ROWS, NUMBERS = "dates", "rows", "numbers"
-VALUE, TREND, RESIDUAL, STD, LOWER, UPPER = "value", "ema", "residual", "std", "lower", "upper"
+VALUE, TREND, RESIDUAL, LOWER, UPPER, DIFF = "value", "ema", "residual", "lower", "upper", "diff"
 WITH_VALUES = (VALUE, TREND, "dema", "tema")
 
 
@@ -52,7 +52,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Field:
-    """One of the series that a column has. part: VALUE, TREND, RESIDUAL, STD, LOWER or UPPER; weight: which
+    """One of the series that a column has. part: VALUE, or what `Average.parts` says; weight: which
     of the average's, from 0."""
 
     name: str
@@ -101,7 +101,7 @@ class Band:
 
 @dataclass
 class Panel:
-    """One pair of axes. kind: VALUE for values and trends, RESIDUAL or STD for those."""
+    """One pair of axes. kind: VALUE for values and trends, or what else it shows."""
 
     kind: str
     lines: list[Line] = field(default_factory=list)
@@ -277,22 +277,19 @@ def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look
 def fields_of(average: Average, column: str) -> Iterator[Field]:
     """The column itself and each new one of it: its name, what it is and which weight it is of."""
     yield Field(column, VALUE, 0)
-    names = average.names(column)
-    parts = [name.removeprefix(f"{column}_") for name in average.names(column)]
-    each = len(parts) // len(average.decays)
-    several = len(average.decays) > 1
-    for k, name in enumerate(names):
-        weight = k // each
-        end = f"_{average.decays[weight].text}" if several else ""
-        yield Field(name, parts[k].removesuffix(end), weight)
+    names = iter(average.names(column))
+    for weight in range(len(average.decays)):
+        for part in average.parts:
+            yield Field(next(names), part, weight)
+    for name in names:
+        yield Field(name, DIFF, 0)
 
 
 def _panels(average: Average) -> Iterator[str]:
     yield VALUE
-    if average.residual:
-        yield RESIDUAL
-    if average.std:
-        yield STD
+    yield from (part for part in average.parts if part not in (*WITH_VALUES, LOWER, UPPER))
+    if average.diff:
+        yield DIFF
 
 
 def _trace(recorded: Recorded, series: int, reduced: Reduced, axis: Axis) -> Trace:

@@ -19,9 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, StrMeth
 
 from ema_cli.formats.base import Floats
 from ema_cli.plotting.chart import (
+    DIFF,
     RESIDUAL,
     ROWS,
-    STD,
     VALUE,
     WITH_VALUES,
     Axis,
@@ -213,7 +213,7 @@ def _draw_panel(axes: Any, panel: Panel, chart: Chart) -> None:
         x = _x(band.x, chart.axis)
         label = "_" if chart.runs else _label(band.name)
         axes.fill_between(x, band.lower, band.upper, color=colour, alpha=0.17, lw=0, label=label)
-    if panel.kind == RESIDUAL:
+    if panel.kind in (RESIDUAL, DIFF):
         axes.axhline(0, color="#555555", lw=0.8)
     for line in panel.lines:
         _draw_line(axes, line, chart)
@@ -235,7 +235,7 @@ def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
             "lw": 1.7 if heavy else 0.8,
             "zorder": 3 + 0.01 * line.weight,
         }
-    if len(x) <= FEW and line.part in (VALUE, STD):
+    if len(x) <= FEW and line.part in (VALUE, "std"):
         style |= {"marker": ".", "ms": 4}
     axes.plot(x, line.y, label=_label(_said(line, chart)), **style)
     alone = line.alone()

@@ -129,6 +129,7 @@ class Record:
             most = min(most, max(1, limits.cells // limits.keys))
         self.columns = list(_distinct(chosen.smoothed[:most]))
         self.fields = len(job.average.names(""))
+        self.paired = job.average.paired
         self.tracks: list[Track] = []
         self.rows = 0
 
@@ -189,6 +190,8 @@ class Record:
             out.append(f"the first {self.limits.keys} of {self.many_keys:,} {what}")
         if len(self.columns) < self.all_columns:
             out.append(f"the first {len(self.columns)} of {self.all_columns:,} columns")
+        if self.paired:
+            out.append("columns, but no pairs of them")
         if self.steps is not None and self.steps.unread:
             out.append(f"all rows but {self.steps.unread:,} that have no {self.x}")
         return out

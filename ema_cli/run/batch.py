@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
 from ema_cli.formats.registry import FORMATS, format_of_name, split_suffix
-from ema_cli.io.atomic import same_file, syncing_once, system_words
+from ema_cli.io.atomic import make_folder, same_file, syncing_once, system_words
 from ema_cli.job import Job
 from ema_cli.process import usable_processors
 from ema_cli.run.observer import Observer
@@ -141,7 +141,7 @@ def target_name(source: str, target: str | None) -> str:
 def make_local_folder(folder: str) -> None:
     """Make the folder that outputs go to, if need be. Raises FileTrouble."""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(folder))
     except FileExistsError as error:
         raise FileTrouble(folder, "is a file, not a folder", "name another folder") from error
     except OSError as error:

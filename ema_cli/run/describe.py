@@ -23,6 +23,8 @@ def describe(job: Job, summary: Summary) -> str:
         ]
     new = [", ".join(average.names(name)) for name in summary.names]
     lines += [f"{name} → {made}" for name, made in zip(summary.names, new, strict=True)]
+    if average.paired:
+        lines.append(f"pairs → {', '.join(average.pair_names(summary.names))}")
     lines.append(f"{summary.rows} rows, {summary.missing} missing cells, {summary.invalid} invalid ones")
     return "\n  ".join(lines)
 

@@ -12,6 +12,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from ema_cli.average import Average
+from ema_cli.engine.arithmetic import Bools
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Batch, Floats, Projection, Source
@@ -22,7 +24,9 @@ from ema_cli.io.spool import spool
 from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
-from ema_cli.run.newest_first import Backwards, refuse_pipes
+from ema_cli.run.both_ways import BothWays
+from ema_cli.run.deferred import Deferred, refuse_pipes
+from ema_cli.run.newest_first import NewestFirst
 from ema_cli.run.observer import SILENT, Observer
 from ema_cli.run.order import Admitted, LateError, spread
 from ema_cli.run.overlap import Writer, overlapped
@@ -49,43 +53,56 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
     """
     with ExitStack() as stack:
         finds_alphas = job.average.auto and memory.alphas is None
-        start = stack.enter_context(rewindable_stdin(job)) if job.newest_first or finds_alphas else 0
+        again = job.newest_first or job.average.centered or finds_alphas
+        start = stack.enter_context(rewindable_stdin(job)) if again else 0
         source = open_inputs(job)
         opened = stack.enter_context(ExitStack())
         opened.callback(source.close)
-        if memory.header is not None and source.columns and not source.open_ended:
-            check_header(source.columns, memory.header, source.name)
         before = memory.find_columns(source)
-        chosen = select(source, job, before, memory.order_is_time)
+        chosen = _choose(job, memory, source, before)
         if chosen is None:
             return pass_through(job, source)
-        memory.header = source.columns
-        memory.check(chosen)
-        chosen = _with_kind_of_times(job, source, chosen)
-        notes, back = RowNotes(job, chosen), None
+        notes, back, bare = RowNotes(job, chosen), None, replace(chosen.wanted, keep=())
+        deferred = chosen.wanted, len(chosen.new), partial(_again, job, chosen, start)
         if job.newest_first:
-            again = partial(_again, job, chosen, start)
-            back = stack.enter_context(closing(Backwards(chosen.wanted, notes, again)))
-            back.read(source, replace(chosen.wanted, keep=()))
+            back = stack.enter_context(closing(NewestFirst(*deferred, notes)))
+            back.read(source, bare)
         if finds_alphas:
             rows = partial(_batches_again, memory.job, chosen, start, back)
             memory.alphas = find_alphas(memory.job, chosen, rows)
         work = Work(job, chosen, memory, notes)
         work.is_first = before is None
         watcher = _OfAdmitted(work, watcher)
-        if back is not None:
-            source.close()
+        if job.average.centered:
+            both = BothWays(*deferred, job.average, len(chosen.smoothed), newest_first=job.newest_first)
+            stack.enter_context(closing(both))
+            both.name = source.name
+            work.fold_both_ways(both, back, source.batches(bare), watcher)
+        elif back is not None:
             work.fold_backwards(back, watcher)
-            source = back.reopen()
+        if work.deferred is not None:
+            source.close()
+            source = work.deferred.reopen()
             opened.callback(source.close)
-        with _written(source, opened, work, SILENT if job.newest_first else watcher):
+        with _written(source, opened, work, watcher if work.deferred is None else SILENT):
             watcher.end(work.summary)
             keep(chosen, work.trends, work.keys)
         return work.summary
 
 
-def _with_kind_of_times(job: Job, source: Source, chosen: Selection) -> Selection:
-    """What is chosen, and whether times that another format gets have no zone."""
+def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | None) -> Selection | None:
+    """The columns of the run, which must be those it goes on with; None where there are no rows to tell.
+
+    before: where these are.
+    """
+    if memory.header is not None and source.columns and not source.open_ended:
+        check_header(source.columns, memory.header, source.name)
+    chosen = select(source, job, before, memory.order_is_time)
+    if chosen is None:
+        return None
+    memory.header = source.columns
+    memory.check(chosen)
+    # Whether times that another format gets have no zone.
     if FORMATS[target_of(job, source)].module == source.kind or not source.has_naive_times(chosen.wanted):
         return chosen
     return replace(chosen, wanted=replace(chosen.wanted, naive=True))
@@ -119,7 +136,8 @@ class Work:
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
         self.notes = notes
         self.suspicions = Suspicions(job, chosen.columns)
-        self.back: Backwards | None = None
+        self.deferred: Deferred | None = None
+        self.update: Callable[..., Floats] = self.trends.update
         self.admitted: Admitted | None = None
         self.written, self.is_first = 0, True
 
@@ -128,8 +146,8 @@ class Work:
         above it."""
         self.written += batch.rows
         self.suspicions.saw(batch)
-        if self.back is not None:
-            return self.back.write(batch, writer)
+        if self.deferred is not None:
+            return self.deferred.write(batch, writer)
         fields = self.fields(batch)
         if len(fields) < batch.rows:
             writer.write(batch.head(len(fields)), fields)
@@ -137,35 +155,77 @@ class Work:
         writer.write(batch, fields)
         return fields
 
-    def fold_backwards(self, back: Backwards, watcher: Observer) -> None:
+    def fold_backwards(self, back: NewestFirst, watcher: Observer) -> None:
         """Work out all new fields before the first row is written. Raises DataError for a row at fault."""
+        back.fold(self._sound, watcher)
+        self._count(back)
+        self.deferred = back
 
-        def fields(batch: Batch) -> Floats:
-            found = self.fields(batch)
-            if len(found) < batch.rows:
-                raise self.fault(batch, len(found))
-            return found
+    def fold_both_ways(
+        self, both: BothWays, back: NewestFirst | None, batches: Iterator[Batch], watcher: Observer
+    ) -> None:
+        """The same from both ends of the input. back: what the rows are read from, if not from `batches`."""
+        self.update = both.ahead
+        for batch in batches if back is None else (batch for _, batch in back.batches()):
+            found, there = self._sound(batch), None if self.admitted is None else self.admitted.there
+            kept = found if there is None else found[there]
+            both.add(self._admitted(batch), there, batch.rows, kept)
+        if back is not None:
+            self._count(back)
+        self.admitted = None
+        both.fold(watcher)
+        self.deferred = both
 
-        back.fold(fields, len(self.chosen.new), watcher)
+    def _sound(self, batch: Batch) -> Floats:
+        """The new fields of a batch. Raises DataError for a row at fault."""
+        found = self.fields(batch)
+        if len(found) < batch.rows:
+            raise self.fault(batch, len(found))
+        return found
+
+    def _count(self, back: NewestFirst) -> None:
+        """The cells that were no number when the rows were first read."""
         self.summary.invalid += back.invalid
         self.summary.missing -= back.invalid
-        self.back = back
+
+    def _admitted(self, batch: Batch) -> Batch:
+        """The rows of a batch that are in the averages, and where these began afresh; not to be written."""
+        admitted = self.admitted
+        if admitted is None or admitted.there is None:
+            return batch if admitted is None else replace(batch, restarts=admitted.restarts)
+        rows, there = admitted.rows, pa.array(admitted.there)
+        kept = replace(
+            batch,
+            rows=rows.count,
+            values=rows.values,
+            times=rows.times,
+            keys=rows.keys,
+            restarts=admitted.restarts,
+            clock=rows.clock,
+        )
+        kept.extra = [column.take(there) for column in batch.extra]
+        return kept
+
+    def saw(self, batch: Batch, fields: Floats, watcher: Observer) -> None:
+        """Show a watcher the rows that are in the averages."""
+        there = None if self.admitted is None else self.admitted.there
+        watcher.saw(self._admitted(batch), fields if there is None else fields[there])
 
     def finish(self, source: Source) -> None:
         """Everything has been written. Raises FileTrouble where that can't be all, OptionError for a column
         that no row had."""
-        if self.back is not None:
-            self.back.check_all(self.written)
+        if self.deferred is not None:
+            self.deferred.check_all(self.written)
         if self.is_first:
             check_seen(source)
         self.summary.notes += [*source.notes(), *self.notes.notes(), *self.suspicions.notes]
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
-        blank = np.isnan(batch.values)
-        missing = int(np.count_nonzero(blank))
-        if missing and self.job.average.missing == "error":
-            batch = batch.head(int(np.flatnonzero(blank.any(axis=1))[0]))
+        missing = int(np.count_nonzero(np.isnan(batch.values[:, : len(self.chosen.smoothed)])))
+        wrong = refused(self.job.average, batch.values)
+        if wrong.any():
+            batch = batch.head(int(np.flatnonzero(wrong.any(axis=1))[0]))
         try:
             fields = self._fold(batch)
         except LateError as error:
@@ -184,7 +244,7 @@ class Work:
         admitted = self.order.admit(batch, self.keys)
         rows = admitted.rows
         try:
-            fields = self.trends.update(rows.values, rows.times, admitted.keys, admitted.restarts)
+            fields = self.update(rows.values, rows.times, admitted.keys, admitted.restarts)
         except BackwardsTimeError as error:
             raise LateError(admitted.place(error.row)) from None
         admitted.accept()
@@ -194,12 +254,26 @@ class Work:
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
-        wanted = self.chosen.wanted
-        blank = np.flatnonzero(np.isnan(batch.values[row]))
-        if blank.size and self.job.average.missing == "error":
-            where = batch.place(row, wanted.values[int(blank[0])])
-            return DataError("a missing value", where, "--missing skip (or decay) to go on without it")
-        return self.notes.error(batch, row)
+        wrong = np.flatnonzero(refused(self.job.average, batch.values[row : row + 1]))
+        if not wrong.size:
+            return self.notes.error(batch, row)
+        column = int(wrong[0])
+        where = batch.place(row, self.chosen.wanted.values[column])
+        if batch.values[row, column] < 0.0:
+            return DataError("a negative weight", where, "a weight is 0 or more: how often its row counts")
+        empty = np.isnan(batch.values[row, column])
+        what = "a missing value" if empty else "a weight of 0, which makes the row a missing one"
+        return DataError(what, where, "--missing skip (or decay) to go on without it")
+
+
+def refused(average: Average, values: Floats) -> Bools:
+    """Which cells stop the run: missing ones if they are to, and weights that are none."""
+    weighted, strict = average.weighted, average.missing == "error"
+    cells = np.isnan(values) if strict else np.zeros((len(values), values.shape[1] * weighted), bool)
+    if weighted:
+        weights = values[:, -1]
+        cells[:, -1] |= (weights <= 0.0) if strict else (weights < 0.0)
+    return cells
 
 
 class _OfAdmitted(Observer):
@@ -210,22 +284,7 @@ class _OfAdmitted(Observer):
         watcher.begin(work.chosen)
 
     def saw(self, batch: Batch, fields: Floats) -> None:
-        admitted = self.work.admitted
-        if admitted is None or admitted.there is None:
-            known = batch if admitted is None else replace(batch, restarts=admitted.restarts)
-            self.watcher.saw(known, fields)
-            return
-        rows, there = admitted.rows, pa.array(admitted.there)
-        kept = replace(
-            batch,
-            rows=rows.count,
-            values=rows.values,
-            times=rows.times,
-            keys=rows.keys,
-            restarts=admitted.restarts,
-        )
-        kept.extra = [column.take(there) for column in batch.extra]
-        self.watcher.saw(kept, fields[admitted.there])
+        self.work.saw(batch, fields, self.watcher)
 
     def end(self, summary: Summary) -> None:
         self.watcher.end(summary)
@@ -266,7 +325,8 @@ def rewindable_stdin(job: Job) -> Iterator[int]:
 
     Gives the place in stdin where the input begins. Raises OptionError for other pipes.
     """
-    refuse_pipes(job.inputs, "--newest-first" if job.newest_first else "--alpha auto")
+    ways = {"--newest-first": job.newest_first, "--centered": job.average.centered, "--alpha auto": True}
+    refuse_pipes(job.inputs, next(option for option, asked in ways.items() if asked))
     if job.inputs.count("-") > 1:
         raise OptionError("stdin is named twice", "each input once")
     if "-" not in job.inputs:
@@ -308,7 +368,7 @@ def _again(job: Job, chosen: Selection, start: int) -> Source:
     return source
 
 
-def _batches_again(job: Job, chosen: Selection, start: int, back: Backwards | None) -> Iterator[Batch]:
+def _batches_again(job: Job, chosen: Selection, start: int, back: NewestFirst | None) -> Iterator[Batch]:
     """All rows in the order in which they are smoothed; stdin is left where it was."""
     if back is not None:
         for _, batch in back.batches():

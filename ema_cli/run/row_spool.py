@@ -7,21 +7,23 @@ for files of any format, compressed ones and pipes, in the memory of a few batch
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from ema_cli.errors import FileTrouble
+from ema_cli.errors import FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints
+from ema_cli.formats.base import BATCH_ROWS, Batch, Body, Clock, Floats, Ints, Layout, Locator
 from ema_cli.io.atomic import system_words
 from ema_cli.io.output import write_all
 
 HINT = "set TMPDIR to a folder with more room"
+_NOTHING: Mapping[str, NDArray[Any]] = {}
 
 
 @contextmanager
@@ -38,19 +40,59 @@ def _temporary() -> BinaryIO:
         return cast(BinaryIO, tempfile.TemporaryFile(prefix="ema-smooth."))
 
 
+class _NoBody(Body):
+    """What nobody writes."""
+
+    def texts(self, layout: Layout) -> tuple[Any, memoryview]:
+        raise NotImplementedError
+
+    def arrow(self) -> Any:
+        raise NotImplementedError
+
+    def head(self, rows: int) -> Body:  # noqa: ARG002 - nothing of it is there
+        return self
+
+
+_NO_BODY = _NoBody()
+
+
+def nowhere(row: int, column: int | None = None) -> Place:
+    """Where a row is that nobody finds fault with."""
+    raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Stored:
-    """What is folded of rows, and what observers want of them: `Batch` says what is what."""
+    """What is folded of rows, and what observers want of them: `Batch` says what is what.
+
+    more: further numbers of each row, by name.
+    """
 
     values: Floats
     times: Ints | None
     clock: Clock
     keys: list[Any]
     extra: list[Any]
+    more: dict[str, NDArray[Any]]
 
     @property
     def count(self) -> int:
         return len(self.values)
+
+    def turned(self) -> Stored:
+        """The same rows, the last one first."""
+        there = np.arange(self.count - 1, -1, -1)
+        keys, extra = ([pc.take(column, there) for column in part] for part in (self.keys, self.extra))
+        times = None if self.times is None else self.times[there]
+        values = np.asfortranarray(self.values[there])
+        more = {name: array[there] for name, array in self.more.items()}
+        return Stored(values, times, self.clock.picked(there), keys, extra, more)
+
+    def batch(self, place: Locator, text: Callable[[int], str], size: int) -> Batch:
+        """The rows as a batch that is not written. text: says what stands in the cell that orders a row."""
+        batch = Batch(self.count, self.values, self.times, self.keys, _NO_BODY, place)
+        batch.size, batch.extra, batch.clock = size, self.extra, self.clock.saying(text)
+        return batch
 
 
 class RowSpool:
@@ -64,14 +106,14 @@ class RowSpool:
         self._count = 0
         self._starts: list[int] = []
 
-    def add(self, batch: Batch) -> None:
-        """Append the rows of a batch."""
+    def add(self, batch: Batch, more: Mapping[str, NDArray[Any]] = _NOTHING) -> None:
+        """Append the rows of a batch. more: further numbers of each, by name."""
         if not batch.rows:
             return
         # Small batches go together, for each one costs a little in the file's index.
         if self._count + batch.rows > BATCH_ROWS:
             self._flush()
-        self._waiting.append(_packed(batch))
+        self._waiting.append(_packed(batch, more))
         self._count += batch.rows
 
     def _flush(self) -> None:
@@ -93,19 +135,20 @@ class RowSpool:
             with _wording():
                 self._writer.close()
 
-    def backwards(self) -> Iterator[tuple[int, Stored]]:
-        """All rows from the last to the first, a batch at a time; how many stand before its first row."""
+    def batches(self, *, last_first: bool = False) -> Iterator[tuple[int, Stored]]:
+        """All rows, a batch at a time, and how many stand before it. last_first: the last batch first."""
         if self._writer is None:
             return
         reader = pa.ipc.open_file(pa.PythonFile(self._file, mode="r"))
-        for k in range(reader.num_record_batches - 1, -1, -1):
+        every = range(reader.num_record_batches)
+        for k in reversed(every) if last_first else every:
             yield self._starts[k], _unpacked(reader.get_batch(k))
 
     def close(self) -> None:
         self._file.close()
 
 
-def _packed(batch: Batch) -> Any:
+def _packed(batch: Batch, more: Mapping[str, NDArray[Any]]) -> Any:
     """What is folded of a batch as an Arrow record batch."""
     clock = batch.clock
     arrays: dict[str, Any] = {f"v{k}": pa.array(column) for k, column in enumerate(batch.values.T)}
@@ -117,6 +160,7 @@ def _packed(batch: Batch) -> Any:
     nothing = np.zeros(batch.rows, np.int64)
     arrays["later"] = pa.array(nothing if clock.later is None else clock.later)
     arrays["left_out"] = pa.array(nothing > 0 if clock.left_out is None else clock.left_out)
+    arrays |= {f"m{name}": pa.array(array) for name, array in more.items()}
     texts = {f"k{k}": key for k, key in enumerate(batch.keys)}
     texts |= {f"x{k}": column for k, column in enumerate(batch.extra)}
     arrays |= {name: pc.cast(column, pa.large_binary()) for name, column in texts.items()}
@@ -124,22 +168,20 @@ def _packed(batch: Batch) -> Any:
 
 
 def _unpacked(stored: Any) -> Stored:
-    """The rows of a stored batch, the last one first."""
+    """The rows of a stored batch."""
     names = stored.schema.names
-    backwards = np.arange(stored.num_rows - 1, -1, -1)
 
     def column(name: str) -> Any:
-        return stored.column(name).to_numpy(zero_copy_only=False)[::-1].copy() if name in names else None
+        return stored.column(name).to_numpy(zero_copy_only=False) if name in names else None
 
     values = np.empty((sum(name[0] == "v" for name in names), stored.num_rows)).T
     for k in range(values.shape[1]):
         values[:, k] = column(f"v{k}")
     later, left_out = column("later"), column("left_out")
     clock = Clock(later if later.any() else None, column("order"), left_out if left_out.any() else None)
-    keys, extra = (
-        [pc.take(stored.column(name), backwards) for name in names if name[0] == kind] for kind in "kx"
-    )
-    return Stored(values, column("times"), clock, keys, extra)
+    keys, extra = ([stored.column(name) for name in names if name[0] == kind] for kind in "kx")
+    more = {name[1:]: column(name) for name in names if name[0] == "m"}
+    return Stored(values, column("times"), clock, keys, extra, more)
 
 
 class FieldSpool:

@@ -114,7 +114,7 @@ class SavedState:
             except DAMAGE as error:
                 raise StateError(f"{self.job.state}: damaged: {error}", AFRESH) from error
             self.arrays = {}
-        self.columns, self.places = chosen.smoothed, list(chosen.wanted.values)
+        self.columns, self.places = chosen.smoothed, chosen.places
         self.live = trends, keys
         return self.live
 
@@ -151,7 +151,7 @@ class SavedState:
             "format": FORMAT,
             "version": VERSION,
             "columns": chosen.smoothed,
-            "places": list(chosen.wanted.values),
+            "places": chosen.places,
             "options": _signature(self.job, chosen),
             "alphas": trends.alphas if self.job.average.auto else None,
             "keys": trends.series,
@@ -175,6 +175,7 @@ def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
         "time": chosen.time,
         "time-of-day": chosen.time_of_day,
         "order": chosen.order,
+        "weights": chosen.weights,
     }
     return job.average.signature() | options_of(job, leave_out=MAY_DIFFER) | named
 

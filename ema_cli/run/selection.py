@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
@@ -26,20 +26,26 @@ class Selection:
     x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
     left_out: columns that look like numbers, but are not read as such.
     further: names of columns beside the table's own, and whether they are keys, by their places.
-    columns: all of the table's.
+    columns: all of the table's. weights: what the rows count for, the last of the values that are read.
     """
 
     wanted: Projection
     smoothed: list[str]
     keys: list[str]
-    time: str | None
     new: list[str]
+    time: str | None = None
     x: str | None = None
     time_of_day: str | None = None
     order: str | None = None
     further: tuple[tuple[str, bool], ...] = ()
     left_out: tuple[tuple[str, Advice], ...] = ()
     columns: Sequence[str] = ()
+    weights: str | None = None
+
+    @property
+    def places(self) -> list[int]:
+        """Where the smoothed columns are."""
+        return list(self.wanted.values[: len(self.smoothed)])
 
 
 Select = Callable[..., "Selection | None"]
@@ -111,63 +117,91 @@ def select(
     columns = source.columns
     if not columns:
         return None
-    keys, (time, clock, order, x) = _places(job, source)
+    places = _places(job, source)
     values: Sequence[int] | None = before
     if job.columns:
         values = sorted({_place(source, name, "-c") for name in job.columns})
     if job.time_format is not None or job.time_zone is not None:
         order_is_time = True
-    sample, order_is_time = _sampled(source, {*keys, time, clock, x}, values, (order, order_is_time))
-    values = sorted(values or [k for k in sample.numeric if k != order])
+    sample, order_is_time = _sampled(source, places, values, order_is_time)
+    values = sorted(values or [k for k in sample.numeric if k != places.order])
     if not values:
         return None
+    wanted = _projection(job, places, values, order_is_time)
+    smoothed = [source.label(k) for k in values]
+    new = job.average.all_names(smoothed)
+    others = columns if wanted.keep is None else [source.label(k) for k in wanted.keep]
+    _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
+    used = sorted({*wanted.values, *places.keys, *wanted.clocks, *wanted.extra})
+    roles = {
+        name: None if (place := getattr(places, name)) is None else source.label(place)
+        for name in ("time", "time_of_day", "order", "x", "weights")
+    }
+    return Selection(
+        wanted,
+        smoothed,
+        keys=[*([FILE] * job.by_file), *(source.label(k) for k in places.keys)],
+        new=new,
+        further=tuple((source.label(k), k in places.keys) for k in used if k >= len(columns)),
+        left_out=tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items()),
+        columns=columns,
+        **roles,
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the columns are that are no values; None for those that there are not."""
+
+    keys: tuple[int, ...]
+    time: int | None
+    time_of_day: int | None
+    order: int | None
+    x: int | None
+    weights: int | None
+
+
+def _places(job: Job, source: Source) -> Places:
+    # The time is an order by itself.
+    order = None if job.order == job.time else job.order
+    given = {"--time": (job.time, job.time_of_day), "--order": (order,), "--x": (job.x,)}
+    given["--weights"] = (job.weights,)
+    roles = [
+        None if name is None else _place(source, name, option)
+        for option, names in given.items()
+        for name in names
+    ]
+    return Places(tuple(_place(source, name, "--by") for name in job.by), *roles)
+
+
+def _projection(job: Job, places: Places, values: Sequence[int], order_is_time: bool | None) -> Projection:
+    """What is to be read: the values, and the weights of rows as the last of them."""
     form = TimeForm(job.time_unit, job.time_format, job.time_zone)
-    kept = tuple(sorted({*keys, *(k for k in (time, clock) if k is not None)}))
-    keep, extra = kept if job.only else None, () if x is None else (x,)
-    order_form = form if order_is_time else None
-    wanted = Projection(
-        *(tuple(values), keys, time, form, job.invalid, keep, extra, job.notation, clock, order, order_form),
+    times = [k for k in (places.time, places.time_of_day) if k is not None]
+    return Projection(
+        values=(*values, *([] if places.weights is None else [places.weights])),
+        keys=places.keys,
+        time=places.time,
+        time_form=form,
+        invalid=job.invalid,
+        keep=tuple(sorted({*places.keys, *times})) if job.only else None,
+        extra=() if places.x is None else (places.x,),
+        notation=job.notation,
+        time_of_day=places.time_of_day,
+        order=places.order,
+        order_form=form if order_is_time else None,
         file=FILE if job.only and job.by_file else None,
     )
-    smoothed = [source.label(k) for k in values]
-    new = [name for column in smoothed for name in job.average.names(column)]
-    others = columns if keep is None else [source.label(k) for k in keep]
-    _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
-    alike = tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items())
-    at, axis, of_day, after = (None if k is None else source.label(k) for k in (time, x, clock, order))
-    used = sorted({*values, *keys, *wanted.clocks, *extra})
-    further = tuple((source.label(k), k in keys) for k in used if k >= len(columns))
-    by = [*([FILE] * job.by_file), *(source.label(k) for k in keys)]
-    return Selection(wanted, smoothed, by, at, new, axis, of_day, after, further, alike, columns)
-
-
-def _places(
-    job: Job, source: Source
-) -> tuple[tuple[int, ...], tuple[int | None, int | None, int | None, int | None]]:
-    """The columns that are no values: the keys; time, time of day, order and axis."""
-    keys = tuple(_place(source, name, "--by") for name in job.by)
-    time, clock, order, x = (
-        None if name is None else _place(source, name, option)
-        for name, option in (
-            (job.time, "--time"),
-            (job.time_of_day, "--time"),
-            (_order(job), "--order"),
-            (job.x, "--x"),
-        )
-    )
-    return keys, (time, clock, order, x)
 
 
 def _sampled(
-    source: Source,
-    apart: Collection[int | None],
-    values: Sequence[int] | None,
-    order: tuple[int | None, bool | None],
+    source: Source, places: Places, values: Sequence[int] | None, is_time: bool | None
 ) -> tuple[Sample, bool | None]:
-    """What the first rows have to tell, where that is not known: which columns but those apart are numeric,
-    and whether the order (a column, and that, if known) is of times."""
-    column, is_time = order
-    candidates = set() if values is not None else {*range(len(source.columns))} - {*apart, column}
+    """What the first rows have to tell, where that is not known: which of the other columns are numeric, and
+    whether the order is of times (`is_time`, if known)."""
+    column = places.order
+    apart = {*places.keys, places.time, places.time_of_day, places.x, places.weights, column}
+    candidates = set() if values is not None else {*range(len(source.columns))} - apart
     if column is not None and is_time is None:
         candidates.add(column)
     # At once, for what has been sampled is not looked at again.
@@ -194,18 +228,18 @@ def check_seen(source: Source) -> None:
         find_column(missing[0], source.columns, "-c", source.name)
 
 
-def _order(job: Job) -> str | None:
-    """The column of `--order` unless it is the time, which is an order by itself."""
-    return None if job.order == job.time else job.order
-
-
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
     there, counts = set(columns), Counter(new)
     taken = [name for name in new if name in there or counts[name] > 1]
+    if taken and taken[0] not in there:
+        raise OptionError(
+            f"{file}: {counts[taken[0]]} new columns would be called {taken[0]!r}",
+            "choose fewer columns with -c, or names that differ: --name '{col}_{what}'",
+        )
     if taken:
         raise OptionError(
             f"{file}: there is a column {taken[0]!r} already, which is what the new one would be called",
-            "choose other columns with -c, or write the new columns alone with --only",
+            "choose other columns with -c, other names with --name, or write the new columns alone: --only",
         )
 
 

@@ -27,7 +27,7 @@ def in_steps(job: Job, folder: str) -> None:
     assert isinstance(choice, Choice)
     series = choice.series(job)
     trends, keys = series.trends(), KeyTable()
-    position, _ = begin(series, trends, keys)
+    position, _ = begin(trends, keys)
     for part in parts:
         loaded = load(part, choice)
         spot = position.advance(measure(series, loaded), loaded.texts)

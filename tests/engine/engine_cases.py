@@ -34,27 +34,37 @@ def examples(count: int) -> settings:
 
 @dataclass(frozen=True)
 class Case:
-    """A table of values, and what to make of it. keys: the key of each row, or None."""
+    """A table of values, and what to make of it. keys: the key of each row, or None; weights: its weight."""
 
     options: dict[str, Any]
     values: NDArray[np.float64]
     times: NDArray[np.int64] | None = None
     keys: NDArray[np.int64] | None = None
     seed: int = 0
+    weights: NDArray[np.float64] | None = None
     average: Average = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "average", make_average(self.options, timed=self.times is not None))
+        average = make_average(self.options, timed=self.times is not None, weighted=self.weights is not None)
+        object.__setattr__(self, "average", average)
+
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """The values as `Trends` takes them."""
+        return self.values if self.weights is None else np.column_stack((self.values, self.weights))
+
+    def picked(self, rows: Any) -> Case:
+        """Some of the rows."""
+        given = {name: getattr(self, name) for name in ("times", "keys", "weights")}
+        some = {name: array[rows] for name, array in given.items() if array is not None}
+        return replace(self, values=self.values[rows], **some)
 
     def __repr__(self) -> str:
         keys = 0 if self.keys is None else len(set(self.keys.tolist()))
         return f"Case({self.options}, {self.values.shape}, timed={self.times is not None}, {keys} keys)"
 
     def part(self, begin: int, end: int) -> Case:
-        rows = slice(begin, end)
-        times = None if self.times is None else self.times[rows]
-        keys = None if self.keys is None else self.keys[rows]
-        return replace(self, values=self.values[rows], times=times, keys=keys)
+        return self.picked(slice(begin, end))
 
 
 def numbers(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -123,7 +133,25 @@ def by_time(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_rows: int = 520, keyed: bool | None = None, std: bool | None = None) -> Case:
+def further(draw: st.DrawFn, weights: int, columns: int, stages: bool) -> dict[str, Any]:
+    """What else there is to ask for of so many weights and columns. stages: averages of averages too."""
+    names = ["residual", "sum", "bias"] + ["double", "triple"] * stages
+    names += ["diff"] * (weights == 2) + ["cov", "corr"] * (columns > 1)
+    options = dict.fromkeys(draw(st.lists(st.sampled_from(names), max_size=3)), True)
+    return options | ({"bands": 2} if draw(st.integers(0, 4)) == 0 else {})
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    max_rows: int = 520,
+    keyed: bool | None = None,
+    std: bool | None = None,
+    more: bool = False,
+    stages: bool = True,
+) -> Case:
+    """more: also weights of rows, and all that can be asked for besides trend and std. stages: averages of
+    averages too."""
     timed = draw(st.booleans())
     options = draw(by_time() if timed else by_row())
     options["fill"] = draw(st.booleans())
@@ -139,24 +167,30 @@ def cases(draw: st.DrawFn, max_rows: int = 520, keyed: bool | None = None, std: 
     if draw(st.booleans()) if keyed is None else keyed:
         keys = np.sort(rng.zipf(1.3, rows).clip(1, draw(st.sampled_from([1, 3, 40, 1000]))))
         keys = keys if draw(st.booleans()) else rng.permutation(keys)
-    return Case(options, values, clock(rng, rows) if timed else None, keys, seed)
+    weights = None
+    if more:
+        families = (options.get(name, "") for name in ("alpha", "span", "halflife", "tau"))
+        options |= draw(further(sum(len(f) for f in families if isinstance(f, tuple)), columns, stages))
+        if draw(st.booleans()):
+            weights = rng.choice([1.0, 3.0, 0.25, 1e-3, 1e6], rows)
+            weights[rng.random(rows) < 0.1] = 0.0
+            weights[rng.random(rows) < 0.05] = np.nan
+    return Case(options, values, clock(rng, rows) if timed else None, keys, seed, weights)
 
 
 def feed(trends: Trends, part: Case, slots: dict[int, int]) -> NDArray[np.float64]:
     """One update; keys get their slots as they appear, and codes in no particular order."""
     if part.keys is None:
-        return trends.update(part.values, part.times)
+        return trends.update(part.table, part.times)
     if not len(part.keys):
-        return trends.update(
-            part.values, part.times, KeyedRows(np.empty(0, np.uint16), np.empty(0, np.int64))
-        )
+        return trends.update(part.table, part.times, KeyedRows(np.empty(0, np.uint16), np.empty(0, np.int64)))
     for key in part.keys.tolist():
         slots.setdefault(key, len(slots))
     names, codes = np.unique(part.keys, return_inverse=True)
     shuffled = np.random.default_rng(part.seed).permutation(len(names))
     where = np.empty(len(names), np.int64)
     where[shuffled] = [slots[name] for name in names.tolist()]
-    return trends.update(part.values, part.times, KeyedRows(shuffled[codes].astype(np.uint16), where))
+    return trends.update(part.table, part.times, KeyedRows(shuffled[codes].astype(np.uint16), where))
 
 
 def run(case: Case, cuts: list[int], pauses: int = 0) -> tuple[NDArray[np.float64], dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ema_cli.average import Average, make_average
+from ema_cli.average import FLAGS, Average, make_average
 from ema_cli.errors import OptionError
 from ema_cli.like import SETS
 
@@ -129,20 +129,25 @@ CHANGES: dict[str, Any] = {
     "std": True,
     "bands": 2,
     "residual": True,
+    "var": True,
+    "bias": True,
+    **dict.fromkeys(FLAGS, True),
 }
 
 
 def test_the_signature_holds_every_option() -> None:
     base = make_average({"alpha": 0.1}).signature()
     for name, value in CHANGES.items():
-        changed = make_average({"alpha": 0.1, name: value}).signature()
+        weights = [0.1, 0.2] if name == "diff" else 0.1
+        changed = make_average({"alpha": weights, name: value}).signature()
         differ = [key for key in base if changed[key] != base[key]]
-        assert differ == [name.replace("_", "-")]
+        also = {"diff": ["alpha"], "centered": ["adjust"]}.get(name, [])
+        assert differ == [*also, name.replace("_", "-")]
     timed = make_average({"halflife": "1h"}, timed=True).signature()
     gap = make_average({"halflife": "1h", "reset_gap": "1d"}, timed=True).signature()
     assert [key for key in gap if timed[key] != gap[key]] == ["reset-gap"]
     assert timed["timed"] is True
-    fields = set(Average.__dataclass_fields__) - {"decays", "like", "timed"}
+    fields = set(Average.__dataclass_fields__) - {"decays", "like", "name", "timed"}
     assert {name.replace("_", "-") for name in fields} <= set(gap)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,25 +24,35 @@ LIMIT = Decimal("1e-12")
 # What float64 cannot hold: numbers, and weights of values, below its normal range have no twelve digits.
 DENORMAL = Decimal("1e-320")
 LOST_WEIGHT = Decimal(2) ** -1021
+LARGEST = Decimal(float(np.finfo(float).max))
 
 
-def oracle(case: Case, values: np.ndarray, times: np.ndarray | None, weight: int) -> list[Exact | None]:
+def oracle(case: Case, values: Any, times: np.ndarray | None, weight: int, **more: Any) -> list[Exact | None]:
+    """more: other options of the oracle's, in place of the case's."""
     average = case.average
     decay = average.decays[weight]
     options: dict[str, Any] = {"fill": average.fill, "min_periods": average.min_periods}
+    options |= {"adjust": average.adjust}
+    if case.weights is not None:
+        options["weights"] = case.weights.tolist()
     if times is None:
         options |= {"alpha": decay.alpha, "init": average.init, "missing": average.missing}
         options["span"] = decay.seed or None
     else:
         options |= {"times": times.tolist(), "halflife": decay.halflife_ns}
         options |= {"reset_gap": average.reset_gap, "init": average.init, "time_step": average.time_step}
-    return exact_rows(values.tolist(), adjust=average.adjust, **options)
+    return exact_rows(values.tolist() if hasattr(values, "tolist") else values, **(options | more))
 
 
 def assert_close(got: float, want: Decimal | None, scale: Decimal, what: str) -> None:
     """scale: what twelve digits are counted from; `LOST_WEIGHT` and `DENORMAL` allowed for by the caller."""
     if want is None:
         assert np.isnan(got), f"{what}: {got}, not blank"
+        return
+    if scale > LARGEST:  # whatever was lost on the way, float64 has no numbers to tell
+        return
+    if abs(want) > LARGEST:
+        assert got == math.copysign(math.inf, want), f"{what}: {got}, not {want}"
         return
     assert np.isfinite(got), f"{what}: {got}, not {want}"
     error = abs(Decimal(got) - want)
@@ -90,6 +101,108 @@ def test_short_series_are_the_oracles(case: Case) -> None:
 @given(cases(max_rows=300))
 def test_longer_series_are_the_oracles(case: Case) -> None:
     check(case)
+
+
+@examples(100)
+@given(cases(max_rows=33, keyed=False, more=True))
+def test_what_else_there_is_is_the_oracles(case: Case) -> None:
+    got, average = run(case, [])[0], case.average
+    names = average.all_names([f"v{k}" for k in range(case.values.shape[1])])
+    fields = dict(zip(names, got.T.tolist(), strict=True))
+    with localcontext(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX):
+        for weight, decay in enumerate(average.decays):
+            end = f"_{decay.text}" if len(average.decays) > 1 else ""
+            for k, column in enumerate(case.values.T):
+                check_column(
+                    case, column, weight, {part: fields[f"v{k}_{part}{end}"] for part in average.parts}
+                )
+            if average.paired:
+                for one, other in combinations(range(case.values.shape[1]), 2):
+                    parts = {part: fields[f"v{one}_v{other}_{part}{end}"] for part in average.pair_parts}
+                    check_pair(case, case.values[:, one], case.values[:, other], weight, parts)
+
+
+def check_column(case: Case, column: np.ndarray, weight: int, parts: dict[str, list[float]]) -> None:
+    """Trend, sum and averages of averages of one column."""
+    rows = oracle(case, column, case.times, weight)
+    plain = oracle(case, column, case.times, weight, adjust=True, init="first", span=None)
+    once = again(case, oracle(case, column, case.times, weight, fill=False, min_periods=0), weight)
+    twice = again(case, once, weight)
+    for at, row in enumerate(rows):
+        for part, values in parts.items():
+            if part == "ema":
+                assert_row(values[at], None, row, f"row {at}")
+            elif part == "sum":
+                exact = plain[at]
+                assert (exact is None) == np.isnan(values[at])
+                if exact is not None:
+                    scale = (LIMIT * exact.largest + LOST_WEIGHT * exact.reach + DENORMAL) * exact.total
+                    assert_close(values[at], exact.mean * exact.total, scale, f"row {at}, sum")
+            elif part in ("dema", "tema"):
+                check_again(values[at], part, (row, held(case, once, at), held(case, twice, at)), at)
+
+
+def again(case: Case, rows: list[Exact | None], weight: int) -> list[Exact | None]:
+    """The averages of averages."""
+    means = [math.nan if row is None else row.mean for row in rows]
+    return oracle(case, means, case.times, weight, fill=False, min_periods=0)
+
+
+def held(case: Case, rows: list[Exact | None], at: int) -> Exact | None:
+    """What is shown of a row: with `fill` what the last one that is there says."""
+    while case.average.fill and at and rows[at] is None:
+        at -= 1
+    return rows[at]
+
+
+def check_again(got: float, part: str, rows: tuple[Exact | None, ...], at: int) -> None:
+    y, once, twice = rows
+    if y is None or once is None or (part == "tema" and twice is None):
+        assert np.isnan(got), f"row {at}, {part}: {got}, not blank"
+        return
+    want = 2 * y.mean - once.mean
+    if part == "tema" and twice is not None:
+        want = 3 * y.mean - 3 * once.mean + twice.mean
+    assert_close(got, want, 8 * LIMIT * y.reach + DENORMAL, f"row {at}, {part}")
+
+
+def check_pair(case: Case, x: np.ndarray, y: np.ndarray, weight: int, parts: dict[str, list[float]]) -> None:
+    """Covariance and correlation of two columns."""
+    missing = np.isnan(x) | np.isnan(y)
+    both = [np.where(missing, np.nan, values) for values in (x, y)]
+    one, other = (oracle(case, values, case.times, weight) for values in both)
+    pairs = oracle(case, both[0], case.times, weight, partner=both[1].tolist())
+    for at, sides in enumerate(zip(pairs, one, other, strict=True)):
+        check_pair_row(case, sides, {part: values[at] for part, values in parts.items()}, f"row {at}")
+
+
+def check_pair_row(case: Case, sides: tuple[Exact | None, ...], got: dict[str, float], where: str) -> None:
+    """sides: what the oracle says of the pair, and of each column alone."""
+    row, a, b = sides
+    if row is None or a is None or b is None:
+        assert all(np.isnan(value) for value in got.values())
+        return
+    if not row.bias:
+        assert np.isnan(got.get("corr", math.nan))
+        return
+    errors = [LIMIT * side.root_mean_square + lost(side) for side in (a, b)]
+    scale = errors[0] * (b.root_mean_square + errors[1]) + errors[1] * a.root_mean_square
+    unbiased = row.covariance / row.bias
+    assert a.std is not None
+    assert b.std is not None
+    for part, value in got.items():
+        if part == "cov":
+            share = row.bias if case.average.bias else 1
+            least = LOST_WEIGHT * a.reach * b.reach  # what a silence leaves, however long
+            assert_close(value, unbiased * share, scale * share + least + DENORMAL, f"{where}, cov")
+        elif a.std * b.std > 100 * scale:  # what is far from constant, to as many digits as that leaves
+            product = a.std * b.std
+            assert_close(value, unbiased / product, LIMIT + 2 * scale / product, f"{where}, corr")
+
+
+def lost(row: Exact) -> Decimal:
+    """What float64's range may cost a std."""
+    return min(LOST_WEIGHT.sqrt() * row.reach / row.bias.sqrt(), row.reach) + DENORMAL
 
 
 def one(values: list[float] | np.ndarray, **options: Any) -> list[float]:
@@ -256,7 +369,7 @@ def test_up_to_the_largest_numbers(options: dict[str, Any]) -> None:
 
 def test_a_weight_of_one_is_a_copy() -> None:
     values = np.array([3.0, -0.0, 1e16, 1.0, 5e-324, -0.0, 2**53 + 1.0])[:, np.newaxis]
-    for options in ({}, {"adjust": True}):
+    for options in ({}, {"adjust": True}, {"missing": "decay"}, {"missing": "decay", "adjust": True}):
         got = Trends(make_average({"alpha": 1} | options), 1).update(values)
         assert got.tobytes() == values.tobytes()
 
@@ -268,7 +381,7 @@ def test_nothing_is_held_over_a_restart_at_the_first_row_of_a_part() -> None:
     assert np.isnan(trends.update(np.array([[np.nan]]), restarts=np.array([True])))
 
 
-@given(cases(), st.data())
+@given(cases(more=True), st.data())
 @examples(60)
 def test_a_series_that_restarts_is_a_new_one(case: Case, data: st.DataObject) -> None:
     """However it is cut, and as if the rows from there on had been alone."""
@@ -280,20 +393,31 @@ def test_a_series_that_restarts_is_a_new_one(case: Case, data: st.DataObject) ->
     keys = None if case.keys is None else KeyedRows(*numbered(case.keys))
     if keys is not None:
         begins &= case.keys == case.keys[0]
-    whole = one.update(case.values, case.times, keys, begins)
+    whole = one.update(case.table, case.times, keys, begins)
     parts = []
     for part in (slice(0, cut), slice(cut, rows)):
         mine = None if case.keys is None else KeyedRows(*numbered(case.keys[part], case.keys))
         times = None if case.times is None else case.times[part]
-        parts.append(other.update(case.values[part], times, mine, begins[part]).copy())
+        parts.append(other.update(case.table[part], times, mine, begins[part]).copy())
     assert np.concatenate(parts).tobytes() == whole.tobytes()
     mine = np.ones(rows, bool) if case.keys is None else case.keys == case.keys[0]
     at = np.flatnonzero(mine & begins)
     if len(at):
         mine[: at[-1]] = False
         times = None if case.times is None else case.times[mine]
-        alone = Trends(case.average, case.values.shape[1]).update(case.values[mine], times)
+        alone = Trends(case.average, case.values.shape[1]).update(case.table[mine], times)
         assert np.ascontiguousarray(whole[mine]).tobytes() == np.ascontiguousarray(alone).tobytes()
+
+
+def test_a_restart_and_a_silence_in_one_tile() -> None:
+    """Of the pieces of one series the last one alone is remembered."""
+    average = make_average({"halflife": "1ns", "reset_gap": "50us"}, timed=True)
+    values, times = np.array([[1.0], [2], [4], [8]]), np.array([47, 48, 49, 50])
+    restarts = np.array([False, True, False, False])
+    whole = Trends(average, 1).update(values, times, restarts=restarts)
+    trends = Trends(average, 1)
+    trends.update(values[:3], times[:3], restarts=restarts[:3])
+    assert trends.update(values[3:], times[3:])[0] == whole[3]
 
 
 def numbered(keys: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

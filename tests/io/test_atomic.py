@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ema_cli.io import atomic
 from ema_cli.io.atomic import atomic_write, shared_mode
 from tests.conftest import SAMPLES, Workshop
 
@@ -95,3 +96,13 @@ def test_the_example_makefile_and_a_name_with_a_space(shop: Workshop) -> None:
     assert done.returncode == 0, done.stderr
     assert "names with spaces are left out" in done.stderr
     assert (shop.folder / "trend" / "a.csv").exists()
+
+
+def test_a_new_folder_is_on_the_disk_with_those_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(atomic, "sync_folder", synced.append)
+    atomic.make_folder(tmp_path / "a" / "b")
+    atomic.make_folder(tmp_path / "a" / "b")
+    assert sorted(synced) == [tmp_path, tmp_path / "a"]

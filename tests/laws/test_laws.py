@@ -42,13 +42,14 @@ def job_of(case: Case, source: Path, target: Path) -> Job:
     timed = None if case.times is None else "t"
     by = () if case.keys is None else ("k",)
     options: dict[str, Any] = {"columns": columns, "by": by, "time": timed, "time_unit": timed and "ns"}
+    options["weights"] = None if case.weights is None else "w"
     return Job(case.average, (str(source),), str(target), **options)
 
 
 def records(case: Case, ending: str) -> list[str]:
     """The case as a CSV table whose other column holds what CSV allows."""
     names = [f"v{k}" for k in range(case.values.shape[1])]
-    lines = [",".join(['"odd ""name"""', *names, "t", "k"])]
+    lines = [",".join(['"odd ""name"""', *names, "t", "k", "w"])]
     rng = np.random.default_rng(case.seed)
     others = ["", "plain", '"a, b"', '"two\nlines"', '"say ""so"""', ' "x', "007", "ü"]
     for row in range(len(case.values)):
@@ -56,13 +57,14 @@ def records(case: Case, ending: str) -> list[str]:
         cells = [f'"{cell}"' if cell and rng.random() < 0.05 else cell for cell in cells]
         time = "" if case.times is None else str(case.times[row])
         key = "" if case.keys is None else f"key {case.keys[row]}"
-        lines.append(",".join([str(rng.choice(others)), *cells, time, key]))
+        weight = 1.0 if case.weights is None else float(case.weights[row])
+        lines.append(",".join([str(rng.choice(others)), *cells, time, key, repr(weight)]))
     return [line + ending for line in lines]
 
 
 def check(out: str, lines: list[str], case: Case, ending: str) -> None:
     """Law 1: every record as it was, then its new fields; and those are the engine's very bits."""
-    names = [name for k in range(case.values.shape[1]) for name in case.average.names(f"v{k}")]
+    names = case.average.all_names([f"v{k}" for k in range(case.values.shape[1])])
     found, at = [], 0
     for line in lines:
         own = line.removesuffix(ending)
@@ -76,7 +78,7 @@ def check(out: str, lines: list[str], case: Case, ending: str) -> None:
     assert np.array_equal(values, expected(case), equal_nan=True)
 
 
-@given(cases(max_rows=130), st.sampled_from(["\n", "\r\n"]), st.sampled_from([64, 1000, 1 << 21]))
+@given(cases(max_rows=130, more=True), st.sampled_from(["\n", "\r\n"]), st.sampled_from([64, 1000, 1 << 21]))
 @examples(60)
 def test_csv(folder: Path, case: Case, ending: str, block: int) -> None:
     source, target = folder / "in.csv", folder / "out.csv"
@@ -89,7 +91,7 @@ def test_csv(folder: Path, case: Case, ending: str, block: int) -> None:
     check(target.read_bytes().decode(), lines, case, ending)
 
 
-@given(cases(max_rows=300), st.integers(1, 300))
+@given(cases(max_rows=300, more=True), st.integers(1, 300))
 @examples(40)
 def test_parquet(folder: Path, case: Case, group: int) -> None:
     source, target = folder / "in.parquet", folder / "out.parquet"
@@ -98,6 +100,8 @@ def test_parquet(folder: Path, case: Case, group: int) -> None:
         columns["t"] = pa.array(case.times, pa.timestamp("ns", "UTC"))
     if case.keys is not None:
         columns["k"] = pa.array(case.keys)
+    if case.weights is not None:
+        columns["w"] = pa.array(case.weights, from_pandas=True)
     table = pa.table(columns)
     pq.write_table(table, source, row_group_size=group)
     run(replace(job_of(case, source, target), time_unit=None))
@@ -109,7 +113,7 @@ def test_parquet(folder: Path, case: Case, group: int) -> None:
         assert column.null_count == int(np.isnan(fields[:, k]).sum())
 
 
-@given(cases(max_rows=130, keyed=False), st.lists(st.integers(0, 130), max_size=4))
+@given(cases(max_rows=130, keyed=False, more=True), st.lists(st.integers(0, 130), max_size=4))
 @examples(40)
 def test_parts_are_one_series(folder: Path, case: Case, cuts: list[int]) -> None:
     lines = records(case, "\n")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ load_file, save_file = (
 )
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT8 = np.dtype(ml_dtypes.float8_e4m3fn)
+NO_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="torch is optional, and 200 MB")
+SUFFIXES = [".safetensors", ".npz", pytest.param(".pt", marks=NO_TORCH)]
 
 
 def tensors() -> dict[str, Array]:
@@ -84,7 +87,7 @@ def same(left: dict[str, Array], right: dict[str, Array]) -> None:
         assert array.tobytes() == right[name].tobytes(), name
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", tensors(), {"format": "pt"})
     same(read(path), tensors())
@@ -99,6 +102,32 @@ def test_the_safetensors_library_reads_ours_and_we_read_its(tmp_path: Path) -> N
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array.shape != ()}
     save_file(contiguous, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     same(read(tmp_path / "theirs.safetensors"), contiguous)
+
+
+@NO_TORCH
+@pytest.mark.parametrize("mapped", [False, True])
+def test_torch_reads_ours(tmp_path: Path, mapped: bool) -> None:
+    import torch
+
+    from ema_cli.parameters.checkpoints.pytorch import numpy_from
+
+    metadata = {"format": "pt", "ema_smooth": "{}", "head": "wide", "tail": "not there"}
+    found = torch.load(
+        write(tmp_path / "ours.pt", tensors(), metadata), weights_only=True, mmap=mapped, map_location="cpu"
+    )
+    assert list(found) == [*tensors(), "head"]
+    assert found["head"].data_ptr() == found["wide"].data_ptr()
+    del found["head"]
+    assert all(t.is_contiguous() and t.data_ptr() % 64 == 0 for t in found.values())
+    same({n: numpy_from(t, tensors()[n].dtype) for n, t in found.items()}, tensors())
+
+
+@NO_TORCH
+def test_torch_lacks_a_dtype(tmp_path: Path) -> None:
+    int4 = np.dtype(ml_dtypes.int4)
+    with pytest.raises(FileTrouble, match=r"'w': torch has no dtype int4\n  try: write .safetensors"):
+        write(tmp_path / "a.pt", {"w": np.zeros(3, int4)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_numpy_reads_ours_and_we_read_its(tmp_path: Path) -> None:
@@ -119,7 +148,7 @@ def test_fortran_order_and_foreign_bytes(tmp_path: Path) -> None:
     assert got["b"].tolist() == [0.0, 1.0, 2.0]
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_same_tensors_are_the_same_bytes_in_every_process(tmp_path: Path, suffix: str) -> None:
     metadata = {"format": "pt", "ema_smooth": "{}", "a": "1", "z": "2"}
     one = write(tmp_path / f"one{suffix}", tensors(), metadata)

@@ -100,7 +100,7 @@ def _chosen() -> object:
     from ema_cli.formats.base import Projection
     from ema_cli.run.selection import Selection
 
-    return Selection(Projection((0,)), ["x"], [], None, ["x_ema"])
+    return Selection(Projection((0,)), ["x"], [], ["x_ema"])
 
 
 def _batch(values: np.ndarray) -> object:

@@ -389,4 +389,4 @@ def test_a_million_keys_in_seconds(tmp_path: Path) -> None:
 def _chosen() -> Selection:
     from ema_cli.formats.base import Projection
 
-    return Selection(Projection((1,), (0,)), ["v"], ["key"], None, ["v_ema"])
+    return Selection(Projection((1,), (0,)), ["v"], ["key"], ["v_ema"])

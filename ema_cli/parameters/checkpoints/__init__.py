@@ -17,6 +17,7 @@ from ema_cli.parameters.tensors import TensorInfo
 
 __all__ = [
     "METADATA_KEY",
+    "WRITTEN",
     "Checkpoint",
     "CheckpointWriter",
     "format_of",
@@ -30,6 +31,8 @@ WriterMaker = Callable[[BinaryIO, str, Sequence[TensorInfo], Mapping[str, str]],
 
 _INDEXES = (".safetensors.index.json", ".bin.index.json")
 _TORCH = (".pt", ".pth", ".ckpt", ".bin")
+# The formats of one file that are written.
+WRITTEN = ("safetensors", "npz", "torch")
 
 
 def format_of(name: str | os.PathLike[str]) -> str | None:
@@ -94,12 +97,16 @@ def open_state(name: str) -> Checkpoint:
 
 
 def writer_for(name: str | os.PathLike[str]) -> WriterMaker:
-    """What makes the writer for the suffix of `name`; OptionError for any but .safetensors and .npz."""
-    if format_of(name) not in ("safetensors", "npz"):
+    """What makes the writer for the suffix of `name`; OptionError for any other than one file's."""
+    if format_of(name) not in WRITTEN:
         raise OptionError(
-            f"{os.fspath(name)}: checkpoints are written as .safetensors or .npz",
+            f"{os.fspath(name)}: checkpoints are written as .safetensors, .npz or .pt",
             f"{Path(name).stem}.safetensors",
         )
+    if format_of(name) == "torch":
+        from ema_cli.parameters.checkpoints.pytorch import TorchWriter
+
+        return TorchWriter
     return state_writer_for(name)
 
 

@@ -140,10 +140,16 @@ def _files_in(folder: str) -> list[str]:
 
 def _made_here(name: str) -> bool:
     """True for an average or a state of ours, which must be named to be folded; snapshots need not be."""
-    if format_of(name) == "torch" or Path(name).is_dir():
+    if Path(name).is_dir():
         return False
-    with open_checkpoint(name) as checkpoint:
-        return METADATA_KEY in checkpoint.metadata and snapshot_said(checkpoint.metadata, name) is None
+    if format_of(name) == "torch":
+        from ema_cli.parameters.checkpoints.pytorch import metadata_in
+
+        metadata = metadata_in(name)
+    else:
+        with open_checkpoint(name) as checkpoint:
+            metadata = checkpoint.metadata
+    return METADATA_KEY in metadata and snapshot_said(metadata, name) is None
 
 
 def step_of(name: str) -> int:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ema_cli.errors import FileTrouble, OptionError
-from ema_cli.io.atomic import atomic_write, is_special, wording
+from ema_cli.io.atomic import atomic_write, is_special, sync_folder, wording
 from ema_cli.io.output import write_all
 from ema_cli.io.temporary import at_interrupt, temporary_path
-from ema_cli.parameters.checkpoints import format_of, writer_for
+from ema_cli.parameters.checkpoints import WRITTEN, format_of, writer_for
 from ema_cli.parameters.checkpoints.safetensors import SafetensorsWriter, written_order
 from ema_cli.parameters.checkpoints.shards import read_index
 from ema_cli.parameters.checkpoints.stream import CheckpointWriter
@@ -65,9 +65,9 @@ def make_target(output: str, shard_size: str | None = None) -> Target:
         return Target(output, path.parent, path.name[: -len(_INDEX)], True, shard_bytes)
     if output.endswith(("/", os.sep)) or Path(output).is_dir():
         return Target(output, Path(output), shard_bytes=shard_bytes)
-    if format_of(output) not in ("safetensors", "npz"):
+    if format_of(output) not in WRITTEN:
         raise OptionError(
-            f"{output}: checkpoints are written as .safetensors or .npz, or into a folder",
+            f"{output}: checkpoints are written as .safetensors, .npz or .pt, or into a folder",
             f"{Path(output).stem}.safetensors, or {Path(output).stem}/",
         )
     if shard_size is not None:
@@ -128,6 +128,7 @@ def open_target(
             _copy_beside(beside, temporary, target.folder)
         if new:
             temporary.replace(target.folder)
+            sync_folder(target.folder.parent)
         else:
             _move_in(temporary, target, shards)
 
@@ -147,7 +148,8 @@ def _removed_afterwards(folder: Path) -> Iterator[None]:
 def _copy_beside(source: Path, into: Path, target: Path) -> None:
     for name in BESIDE:
         if (source / name).is_file() and not (target / name).exists():
-            shutil.copyfile(source / name, into / name)
+            with (source / name).open("rb") as there, atomic_write(into / name) as out:
+                write_all(out, there.read())
 
 
 def _move_in(temporary: Path, target: Target, shards: ShardWriter) -> None:
@@ -159,8 +161,13 @@ def _move_in(temporary: Path, target: Target, shards: ShardWriter) -> None:
     assert target.folder is not None
     old = set(read_index(str(target.index_file))[0].values()) if target.index_file.is_file() else set()
     last = target.single if shards.in_one_piece else target.index_file
-    for path in sorted(temporary.iterdir(), key=lambda path: path.name == last.name):
+    *before, decisive = sorted(temporary.iterdir(), key=lambda path: path.name == last.name)
+    for path in before:
         path.replace(target.folder / path.name)
+    # On the disk, too, all is there before the index leads to it, and that before anything goes.
+    sync_folder(target.folder)
+    decisive.replace(target.folder / decisive.name)
+    sync_folder(target.folder)
     if not shards.in_one_piece:
         target.single.unlink(missing_ok=True)
     else:

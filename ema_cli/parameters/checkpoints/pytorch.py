@@ -1,19 +1,55 @@
-"""torch's .pt and .pth, read where torch is installed: tensors only, no pickled code is run."""
+"""torch's .pt and .pth, read and written where torch is installed: tensors only, no pickled code is run.
+
+Such a file is an archive of a pickle, which says how each tensor is made of its storage, and the storages,
+written slice after slice. torch itself wants the whole model in memory to write it.
+"""
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ema_cli.errors import DataError, FileTrouble, OptionError
+from ema_cli.io.archive import ArchiveWriter
 from ema_cli.io.atomic import system_words
-from ema_cli.parameters.checkpoints.stream import Checkpoint
+from ema_cli.parameters.checkpoints.stream import Checkpoint, CheckpointWriter
 from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named, is_tensor
+
+# The member that holds a file's metadata, which torch has no place for and passes over.
+_METADATA = "ema_smooth.json"
+_LONGEST_METADATA = 1 << 26
+# torch's old names for the storages of most dtypes; the others' have no type, only bytes.
+_STORAGES = {
+    "float64": "DoubleStorage",
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "int16": "ShortStorage",
+    "int8": "CharStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+}
+_UNTYPED = (
+    "uint16",
+    "uint32",
+    "uint64",
+    *(f"float8_{kind}" for kind in ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz")),
+)
+# Where torch puts the first byte of a storage.
+_ALIGNMENT = 64
 
 
 class TorchFile(Checkpoint):
@@ -23,6 +59,7 @@ class TorchFile(Checkpoint):
         """key: dotted path of the dict to take; OptionError where there is none. Raises FileTrouble."""
         super().__init__(name)
         content = _picked(_load(name), key, name)
+        self.metadata = metadata_in(name)
         self._values: dict[str, Any] = {}
         self._flat: tuple[str, Any] | None = None
         _collect(content, "", self._values, self.others)
@@ -130,3 +167,104 @@ def _dicts_of_tensors(content: Mapping[Any, Any]) -> list[str]:
         for key, value in content.items()
         if isinstance(value, Mapping) and value and all(map(is_tensor, value.values()))
     ]
+
+
+def metadata_in(name: str) -> dict[str, str]:
+    """What `TorchWriter` has said in the file beside its tensors; nothing in any other."""
+    try:
+        with zipfile.ZipFile(name) as archive:
+            place = next((m for m in archive.namelist() if m.endswith(f"/{_METADATA}")), None)
+            if place is None or archive.getinfo(place).file_size > _LONGEST_METADATA:
+                return {}
+            said = json.loads(archive.read(place))
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, RecursionError):
+        return {}
+    return (
+        {key: value for key, value in said.items() if isinstance(value, str)}
+        if isinstance(said, dict)
+        else {}
+    )
+
+
+class TorchWriter(CheckpointWriter):
+    """Writes a dict of tensors as `torch.load(weights_only=True)` reads it, mapped too, without a clock."""
+
+    def __init__(
+        self, out: BinaryIO, name: str, infos: Sequence[TensorInfo], metadata: Mapping[str, str]
+    ) -> None:
+        """Raises FileTrouble where torch is not installed, or lacks a dtype."""
+        self.order = list(infos)
+        tensors = {info.name: _Tensor(_Storage(info, str(k), name)) for k, info in enumerate(self.order)}
+        # Names that safetensors keeps apart because their tensor stands there under another.
+        tied = {key: value for key, value in metadata.items() if key != "format" and key not in tensors}
+        tensors |= {key: tensors[value] for key, value in tied.items() if value in tensors}
+        pickled = io.BytesIO()
+        _Pickler(pickled, protocol=2).dump(tensors)
+        self._archive = ArchiveWriter(out, name)
+        self._places = {info.name: f"archive/data/{k}" for k, info in enumerate(self.order)}
+        self._tensor: str | None = None
+        self._add("data.pkl", pickled.getvalue())
+        self._add("byteorder", b"little")
+        self._add("version", b"3\n")
+        if metadata:
+            self._add(_METADATA, json.dumps(dict(metadata), sort_keys=True).encode())
+
+    def _add(self, member: str, content: bytes) -> None:
+        self._archive.begin(f"archive/{member}")
+        self._archive.write(content)
+
+    def write(self, info: TensorInfo, values: Array) -> None:
+        """The next values of the tensor, in C order whatever their strides. Raises FileTrouble."""
+        if info.name != self._tensor:
+            self._tensor = info.name
+            self._archive.begin(self._places[info.name], align=_ALIGNMENT)
+        self._archive.write(values)
+
+    def close(self, *, complete: bool) -> None:
+        """Write the directory. Raises FileTrouble."""
+        self._archive.close(complete=complete)
+
+
+class _Storage:
+    """Stands for a tensor's storage while the tensors are pickled: torch finds it by `identity`."""
+
+    def __init__(self, info: TensorInfo, key: str, file: str) -> None:
+        try:
+            import torch
+        except ImportError:
+            raise FileTrouble(
+                file, "needs torch to be written", "pip install torch, or write .safetensors"
+            ) from None
+        self.info, self.kind = info, _STORAGES.get(info.dtype.name)
+        self.dtype = (
+            getattr(torch, info.dtype.name, None) if self.kind or info.dtype.name in _UNTYPED else None
+        )
+        if self.dtype is None:
+            raise FileTrouble(
+                file, f"{info.name!r}: torch has no dtype {info.dtype.name}", "write .safetensors"
+            )
+        count = info.size * (1 if self.kind else info.dtype.itemsize)
+        storage = getattr(torch, self.kind) if self.kind else torch.UntypedStorage
+        self.identity = ("storage", storage, key, "cpu", count)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """Pickled, what makes a tensor of its storage."""
+
+    storage: _Storage
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from torch import _utils
+
+        shape = self.storage.info.shape
+        stride = tuple(math.prod(max(1, size) for size in shape[axis + 1 :]) for axis in range(len(shape)))
+        made: tuple[Any, ...] = (self.storage, 0, shape, stride, False, OrderedDict())
+        if self.storage.kind:
+            return _utils._rebuild_tensor_v2, made
+        return _utils._rebuild_tensor_v3, (*made, self.storage.dtype)
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> Any:
+        return obj.identity if isinstance(obj, _Storage) else None

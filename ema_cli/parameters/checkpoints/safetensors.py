@@ -98,18 +98,20 @@ class SafetensorsFile(Checkpoint):
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""
-        values = np.empty(stop - start, info.dtype.newbyteorder("<"))
-        if start == stop:
-            return values
-        room = memoryview(values.view(np.uint8).data)
+        return self.read_into(np.empty((stop - start) * info.dtype.itemsize, np.uint8), info, start, stop)
+
+    def read_into(self, room: Array, info: TensorInfo, start: int, stop: int) -> Array:
+        """The same into `room`, bytes enough for the values."""
+        values = room[: (stop - start) * info.dtype.itemsize].view(info.dtype.newbyteorder("<"))
+        left = memoryview(values.view(np.uint8).data)
         try:
             with Path(self.name).open("rb", buffering=0) as file:
                 file.seek(self._offsets[info.name] + start * info.dtype.itemsize)
-                while room:
-                    got = file.readinto(room)
+                while left:
+                    got = file.readinto(left)
                     if not got:
                         raise FileTrouble(self.name, "has become shorter while it was read")
-                    room = room[got:]
+                    left = left[got:]
         except OSError as error:
             raise FileTrouble(self.name, system_words(error)) from error
         return values

@@ -46,6 +46,9 @@ class ShardedCheckpoint(Checkpoint):
         """Elements start to stop of the tensor in C order, one-dimensional. Raises FileTrouble."""
         return self._shards[info.name].read(info, start, stop)
 
+    def read_into(self, room: Array, info: TensorInfo, start: int, stop: int) -> Array:
+        return self._shards[info.name].read_into(room, info, start, stop)
+
     def close(self) -> None:
         for shard in self._opened.values():
             shard.close()

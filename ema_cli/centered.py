@@ -1,0 +1,103 @@
+"""The two-sided average: rows on both sides of a row count, by their distance from it.
+
+    y[t] = Σ (1−α)^|i−t|·x[i] / Σ (1−α)^|i−t|           by time with 2^(−|Δt|/halflife)
+
+It is a join of two bias-corrected averages: of all rows up to this one, from the first row on, and of all
+rows after it, faded to it, from the last row back. So std, covariance, gaps, keys and weights of rows are
+what they are elsewhere; see `engine/scan.py` for how two averages are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ema_cli.average import Average
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.engine import Engine, KeyedRows
+from ema_cli.engine.rows import Tile
+from ema_cli.trends import Trends
+
+
+class Centered:
+    """Both sides of `columns` columns. First all tiles go through `ahead`, then from the last to the first
+    through `fields`."""
+
+    def __init__(self, average: Average, columns: int) -> None:
+        self.trends = Trends(average, columns)
+        self.back = [
+            Engine(engine.average, engine.columns, pairs=engine.pairs, before=True)
+            for engine in self.trends.engines
+        ]
+
+    @property
+    def width(self) -> int:
+        """Numbers that `ahead` gives for each row."""
+        engines = self.trends.engines
+        return sum(len(e.moments) * len(e.average.decays) * e.columns for e in engines)
+
+    def ahead(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
+        """What all rows up to each row come to, (numbers, rows). values, times, keys: as for `Trends.update`.
+
+        Raises BackwardsTimeError, before anything is folded in.
+        """
+        tiles = self._tiles(values, times, keys)
+        moments = [engine.update(tile) for engine, tile in zip(self.trends.engines, tiles, strict=True)]
+        return np.concatenate([array.reshape(-1, len(values)) for one in moments for array in one.values()])
+
+    def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, ahead: Floats) -> Floats:
+        """The new fields of a tile, (rows, new columns), when all tiles after it have had theirs.
+
+        ahead: what `ahead` gave for it.
+        """
+        turned = None if times is None else -times[::-1]
+        keyed = None if keys is None else KeyedRows(keys.codes[::-1], keys.slots)
+        tiles = self._tiles(values[::-1], turned, keyed)
+        joined = []
+        for engine, tile, before in zip(self.back, tiles, self._split(ahead), strict=True):
+            after = {name: array[:, :, ::-1] for name, array in engine.update(tile).items()}
+            joined.append(join(before, after))
+        return self.trends.lay_out(next(iter(self._tiles(values, times, keys))), joined)
+
+    def _tiles(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Iterator[Tile]:
+        """The rows as each engine takes them."""
+        for tile in self.trends.tiles(values, times, keys):
+            yield tile
+            if self.trends.pairs is not None:
+                yield self.trends.pairs.tile(tile)
+
+    def _split(self, ahead: Floats) -> Iterator[Moments]:
+        """What `ahead` gave, engine by engine."""
+        begin = 0
+        for engine in self.trends.engines:
+            shape = len(engine.average.decays), engine.columns, ahead.shape[1]
+            moments = {}
+            for name in engine.moments:
+                moments[name] = ahead[begin : begin + shape[0] * shape[1]].reshape(shape)
+                begin += shape[0] * shape[1]
+            yield moments
+
+
+def join(before: Moments, after: Moments) -> Moments:
+    """One average of all rows up to a row and all after it; what has nothing after it stays as it is."""
+    own, further = before["weight"], after["weight"]
+    run = dict(after)
+    with np.errstate(all="ignore"):
+        if "deviation" in run:
+            least = LEAST_SHARE * (further > 0.0)
+            how = mix(further, own, further + own)
+            spread(run, before, how, single=False, least=least, careful=True)
+        # A silence may leave so little that two observations have a std, and no more.
+        further = np.where(further > LEAST_SHARE, further, 0.0)
+        how = mix(further, own, further + own)
+        for name in [name for name in MEANS if name in run]:
+            run[name] = blend(after[name], before[name], how, np.empty(own.shape), careful=True)
+    run["weight"] = own + further
+    last = after["weight"] == 0.0
+    return {name: np.where(last, before[name], array) for name, array in run.items()}
+
+
+def reversed_tiles(rows: int, size: int) -> Sequence[slice]:
+    """Slices of so many rows each, the last ones first."""
+    return [slice(begin, begin + size) for begin in range(0, rows, size)][::-1]

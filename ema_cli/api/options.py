@@ -74,7 +74,7 @@ class Options(TypedDict, total=False):
     time_format: str | None
     time_zone: str | None
     late: Literal["error", "skip", "restart"] | None
-    like: Literal["pandas", "polars", "talib", "tensorboard", "miller"] | None
+    like: str | None
 
 
 @dataclass(frozen=True)

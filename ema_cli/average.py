@@ -346,7 +346,7 @@ def _check_together(average: Average) -> None:
     if average.diff and len(average.decays) != 2:
         raise OptionError(
             f"--diff is the first trend less the second, and there {_are(len(average.decays))}",
-            "two weights, such as --span 12 --span 26 --diff",
+            "two weights, such as --span 12 --span 26",
         )
     if average.name is not None:
         _check_pattern(average, average.name)
@@ -368,9 +368,8 @@ def _check_pattern(average: Average, pattern: str) -> None:
     }
     for word, needed in several.items():
         if needed and word not in pattern:
-            what = word.strip("{}")
             problem = f"--name {pattern}: several new columns would have the same name"
-            raise OptionError(problem, f"--name '{pattern}_{word}', so that each says its {what}")
+            raise OptionError(problem, f"--name '{pattern}_{word}'")
 
 
 def _are(number: int) -> str:

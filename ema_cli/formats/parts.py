@@ -18,13 +18,17 @@ class Parts(Source):
     """A source made of sources; the first is opened at once, the others when their turn comes.
 
     A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
-    by_file: the name of its part is the first key of each row.
+    by_file: the name of its part is the first key of each row. read: gives the rows of a part, which may be
+    read by several processes.
     """
+
+    read: Callable[[Source, Projection], Iterator[Batch]]
 
     def __init__(
         self, names: Sequence[str], opener: Callable[[str], Source], *, by_file: bool = False
     ) -> None:
         self.names, self.opener, self.by_file = list(names), opener, by_file
+        self.read = lambda part, wanted: part.batches(wanted)
         self.first = opener(names[0])
         while not self.first.columns and len(self.names) > 1:  # empty: not even a header
             self.first.close()
@@ -108,7 +112,7 @@ class Parts(Source):
             earlier = part
             if part is not self.first:
                 self._acquaint(part)
-            for batch in part.batches(wanted):
+            for batch in self.read(part, wanted):
                 size = batch.size = batch.size + before
                 yield self._named(batch, part)
             before = size

@@ -10,8 +10,8 @@ nothing to fold and all helpers have enough to do, this process does a block its
 A block is cut after a line end, unread; a helper says where that was no end of a record, or where something
 is wrong with the block. Then the input goes on from there as with one process, which knows what to say.
 
-What can't be cut unread (Parquet, Arrow, JSON lines, several inputs) is read here, and its text is made and
-written by helpers. Small inputs have none, nor has what is written in another format than plain text.
+What can't be cut unread (Parquet, Arrow, several inputs) is read here, and its text is made and written by
+helpers. Small inputs have none, nor has what is written in another format than plain text.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.run.helper import Helper, Slot
 
 STDOUT = 1
-# Bytes of a block, and the rows that it had better have: nearly as many as are folded at once.
-LEAST_BLOCK, MOST_BLOCK, GOOD_ROWS = 1 << 20, 4 << 20, 60_000
+# Bytes of a block at least, and the rows that it had better have: nearly as many as are folded at once.
+LEAST_BLOCK, GOOD_ROWS = 1 << 20, 60_000
 # A block, or rows, that are worth being handed over.
 LEAST_BYTES, LEAST_ROWS = 1 << 18, 8192
 # Blocks read here, and texts made here, that may wait for their turn.
@@ -318,8 +318,9 @@ class Crew:
         """A block has been read; the next ones are to have as many rows as are folded at once."""
         block.lines = lines
         block.batches = [Elsewhere(self, block, k).batch(one) for k, one in enumerate(read)]
-        rows = sum(batch.rows for batch in read)
-        self.bytes = min(max(len(block.data) * GOOD_ROWS // max(rows, 1), LEAST_BLOCK), MOST_BLOCK)
+        rows = max(1, sum(batch.rows for batch in read))
+        most = LEAST_BLOCK if self.divisible is None else self.divisible.most
+        self.bytes = min(max(len(block.data) * GOOD_ROWS // rows, LEAST_BLOCK), most)
 
     def _next(self, source: Divisible) -> Iterator[Batch]:
         """The rows of the first block in the queue; of all that are left, where it has to be put back."""

@@ -18,17 +18,13 @@ class Parts(Source):
     """A source made of sources; the first is opened at once, the others when their turn comes.
 
     A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
-    by_file: the name of its part is the first key of each row. read: gives the rows of a part, which may be
-    read by several processes.
+    by_file: the name of its part is the first key of each row.
     """
-
-    read: Callable[[Source, Projection], Iterator[Batch]]
 
     def __init__(
         self, names: Sequence[str], opener: Callable[[str], Source], *, by_file: bool = False
     ) -> None:
         self.names, self.opener, self.by_file = list(names), opener, by_file
-        self.read = lambda part, wanted: part.batches(wanted)
         self.first = opener(names[0])
         while not self.first.columns and len(self.names) > 1:  # empty: not even a header
             self.first.close()
@@ -101,6 +97,11 @@ class Parts(Source):
         return self.first.schema(wanted)
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
+        return self.batches_by(lambda part, wanted: part.batches(wanted), wanted)
+
+    def batches_by(
+        self, read: Callable[[Source, Projection], Iterator[Batch]], wanted: Projection
+    ) -> Iterator[Batch]:
         size = before = 0
         earlier: Source | None = None
         for k in range(len(self.names)):
@@ -112,7 +113,7 @@ class Parts(Source):
             earlier = part
             if part is not self.first:
                 self._acquaint(part)
-            for batch in self.read(part, wanted):
+            for batch in read(part, wanted):
                 size = batch.size = batch.size + before
                 yield self._named(batch, part)
             before = size

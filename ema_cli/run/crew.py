@@ -32,7 +32,6 @@ import numpy as np
 from ema_cli.errors import EmaError, Place
 from ema_cli.formats.arrow_types import offsets_and_bytes
 from ema_cli.formats.base import Batch, Body, Divisible, Floats, Layout, Projection, Sink, Source, Splicer
-from ema_cli.formats.parts import Parts
 from ema_cli.io.output import Output, Texts
 from ema_cli.io.signals import PROMPT, uninterrupted
 from ema_cli.io.temporary import at_interrupt
@@ -262,11 +261,7 @@ class Crew:
     # -- reading
 
     def batches(self) -> Iterator[Batch]:
-        if isinstance(self.source, Parts):
-            self.source.read = self._read
-            yield from self.source.batches(self.wanted)
-        else:
-            yield from self._read(self.source, self.wanted)
+        return self.source.batches_by(self._read, self.wanted)
 
     def _read(self, whole: Source, wanted: Projection) -> Iterator[Batch]:
         """The rows of one input."""

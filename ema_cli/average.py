@@ -342,7 +342,8 @@ def _check_together(average: Average) -> None:
     """Refuse ways to begin that contradict other options, and options that mean nothing together."""
     if average.init != "first" and (average.adjust or (average.timed and average.seed_rows)):
         other = "--centered" if average.centered else "--adjust" if average.adjust else "--time"
-        raise OptionError(f"--init {average.init} does not go with {other}", "leave out one of the two")
+        init = "zero" if average.init == 0.0 else average.init
+        raise OptionError(f"--init {init} does not go with {other}", "leave out one of the two")
     if average.diff and len(average.decays) != 2:
         raise OptionError(
             f"--diff is the first trend less the second, and there {_are(len(average.decays))}",

@@ -167,6 +167,10 @@ def read_chunk(x: Any, roles: Roles, settings: Settings, before: Collection[str]
     _check_order(clocks, settings)
     keys = [] if roles.by is None else key_columns(x, form, roles.by)
     table = judge(form.table(_apart(form, roles), before), settings.invalid, settings.average.missing)
+    if table.deep and settings.average.paired:
+        raise OptionError(
+            "cov and corr are of pairs of columns; an array of more dimensions has none", "axis=0"
+        )
     rows = len(table.values)
     times, clock = _read_clocks(clocks, table.values, settings)
     weights = None

@@ -59,16 +59,17 @@ class Columns(Form):
         ]
         if not kept:
             raise nothing_to_smooth([(field.name, field.type) for field in schema], CAST)
-        labels = [schema.names[k] for k in kept]
-        values = np.column_stack([_floats(self.x.column(k), schema.names[k]) for k in kept])
+        names = schema.names
+        labels = [names[k] for k in kept]
+        values = np.column_stack([_floats(self.x.column(k), names[k]) for k in kept])
         return Table(
             values, lambda fields, new: self._made(fields, labels if new is None else new.names), labels
         )
 
     def _made(self, fields: Floats, names: list[str]) -> Any:
         """The new columns, and behind them what is pandas' index."""
-        schema = self.x.schema
-        index = [k for k, name in enumerate(schema.names) if name in index_columns(schema)]
+        schema, ours = self.x.schema, index_columns(self.x.schema)
+        index = [k for k, name in enumerate(schema.names) if name in ours]
         own = keeping(pa.schema([schema.field(k) for k in index], metadata=schema.metadata))
         noted = adding(own, names)
         fields_of = [*list(noted)[len(index) :], *own]

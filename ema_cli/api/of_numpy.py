@@ -35,7 +35,7 @@ class Array(Form):
         flat = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
         if not flat.shape[1]:
             raise DataError("no column to smooth")
-        return Table(to_floats(flat), self._wrap, numbered=array.ndim > 1)
+        return Table(to_floats(flat), self._wrap, numbered=array.ndim > 1, deep=array.ndim > 2)
 
     def _axis(self) -> int:
         axis, dimensions = self.axis or 0, self.array.ndim

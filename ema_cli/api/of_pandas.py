@@ -31,9 +31,9 @@ class Series(Form):
         return Table(values, self._wrap, [self.x.name])
 
     def _wrap(self, fields: Floats, new: New | None) -> Any:
-        if new is None:
-            array = _like(fields[:, 0], self.x.dtype)
-            return pd.Series(array, index=self.x.index, name=self.x.name, copy=False)
+        if new is None or len(new.names) == 1:
+            name = self.x.name if new is None else new.names[0]
+            return pd.Series(_like(fields[:, 0], self.x.dtype), index=self.x.index, name=name, copy=False)
         return _frame(fields, [self.x.dtype] * len(new.of), self.x.index, new.names)
 
 
@@ -66,11 +66,18 @@ class Frame(Form):
 
     def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
         x, dtypes = self.x, list(self.x.dtypes)
-        kept = [k for k, label in enumerate(x.columns) if label not in apart and self._is_wanted(k, before)]
+        kept = [
+            k
+            for k, label in enumerate(x.columns)
+            if label not in apart and self._is_wanted(k, dtypes[k], before)
+        ]
         if not kept:
             raise nothing_to_smooth(list(zip(x.columns, dtypes, strict=True)))
         labels = x.columns[kept]
-        values = np.column_stack([_floats(x.iloc[:, k], x.columns[k]) for k in kept])
+        if all(dtypes[k] == np.float64 for k in kept):  # at once, and often without a copy
+            values = x.iloc[:, kept].to_numpy()
+        else:
+            values = np.column_stack([_floats(x.iloc[:, k], x.columns[k]) for k in kept])
 
         def wrap(fields: Floats, new: New | None) -> Any:
             given = [dtypes[k] for k in kept]
@@ -80,12 +87,12 @@ class Frame(Form):
 
         return Table(values, wrap, list(labels))
 
-    def _is_wanted(self, k: int, before: Collection[str]) -> bool:
+    def _is_wanted(self, k: int, dtype: Any, before: Collection[str]) -> bool:
         """Whether a column holds numbers, or did in earlier chunks."""
-        column = self.x.iloc[:, k]
-        if _is_number(column.dtype) or (before and str(self.x.columns[k]) in before):
+        if _is_number(dtype) or (before and str(self.x.columns[k]) in before):
             return True
-        return column.dtype == object and first_is_number(column.array)
+        are_objects = isinstance(dtype, np.dtype) and dtype.kind == "O"
+        return are_objects and first_is_number(self.x.iloc[:, k].array)
 
 
 def form_of(x: Any) -> Series | Frame | ExtensionArray | None:

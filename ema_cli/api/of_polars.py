@@ -25,7 +25,9 @@ class Series(Form):
         return Table(_floats(self.x, name)[:, np.newaxis], self._wrap, [name])
 
     def _wrap(self, fields: Floats, new: New | None) -> Any:
-        return _series(self.x.name, fields[:, 0]) if new is None else _frame(fields, new.names)
+        if new is None or len(new.names) == 1:
+            return _series(self.x.name if new is None else new.names[0], fields[:, 0])
+        return _frame(fields, new.names)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Tensor(Form):
             dtype = self.x.dtype if self.x.dtype.is_floating_point else torch.get_default_dtype()
             return result.to(dtype).to(self.x.device)
 
-        return Table(table.values, wrap, numbered=table.numbered)
+        return replace(table, wrap=wrap)
 
 
 def to_numpy(tensor: Any) -> Any:

@@ -36,19 +36,22 @@ class Table:
     """values: (rows, columns) float64, NaN where missing. wrap: makes results what the input was.
 
     labels: what the columns are called, None where they have no names; numbered: these are told apart by
-    number.
+    number. deep: they are of an array of more than two dimensions.
     """
 
     values: Floats
     wrap: Wrap
     labels: Sequence[Any] | None = None
     numbered: bool = False
+    deep: bool = False
 
     def results(self, fields: Floats, average: Average) -> Any:
         """The new columns as the kind of thing the values came as. fields: (rows, new columns) float64."""
-        if fields.shape[1] == self.values.shape[1]:
+        columns = self.values.shape[1]
+        renamed = average.name is not None and self.labels is not None
+        if fields.shape[1] == columns and not renamed:
             return self.wrap(fields, None)
-        return self.wrap(fields, new_columns(average, self.labels or [None] * self.values.shape[1]))
+        return self.wrap(fields, new_columns(average, self.labels or [None] * columns))
 
     def place(self, row: int, column: int) -> str:
         """Where a value is, as a message says it."""
@@ -87,9 +90,9 @@ def new_columns(average: Average, labels: Sequence[Any]) -> New:
     texts = [text_of(label) for label in labels]
     names = [name.removeprefix("_") for name in average.all_names(texts)]
     sources = [k for k in range(len(labels)) for _ in average.names("")]
-    # What is of a pair has the type that comes of its first column.
-    for k, _ in combinations(range(len(labels)), 2):
-        sources += [k] * (len(average.pair_parts) * len(average.decays))
+    if average.paired:  # what is of a pair has the type that comes of its first column
+        of_each = len(average.pair_parts) * len(average.decays)
+        sources += [k for k, _ in combinations(range(len(labels)), 2) for _ in range(of_each)]
     return New(names, sources)
 
 

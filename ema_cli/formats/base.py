@@ -222,6 +222,12 @@ class Source(Protocol):
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""
 
+    def batches_by(
+        self, read: Callable[[Source, Projection], Iterator[Batch]], wanted: Projection
+    ) -> Iterator[Batch]:
+        """All rows in order, those of each input that this is made of by this function."""
+        return read(self, wanted)
+
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         """The header with the columns kept, as `Layout.heading` has it."""
 
@@ -299,10 +305,12 @@ class Divisible(Protocol):
     or wrong, is put back, and then read as ever with `next_batches`; so there is one way to go wrong.
     The last one may lack its line ending, and so is never taken.
     ended: there is nothing more to take. ready: to take does not wait. line: where the next one begins; who
-    reads a block elsewhere moves it on. taken: how many bytes of the input have been read.
+    reads a block elsewhere moves it on. taken: how many bytes of the input have been read. most: bytes that a
+    block had better have at most.
     """
 
     ended: bool
+    most: int
     line: int
     taken: Callable[[], int]
 

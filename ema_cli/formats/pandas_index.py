@@ -46,8 +46,8 @@ def keeping(schema: Any) -> Any:
 def adding(schema: Any, names: Sequence[str]) -> Any:
     """The schema with nullable float64 fields added, and notes on them where there are notes."""
     notes = _notes(schema)
-    for name in names:
-        schema = schema.append(pa.field(utf8_name(name), pa.float64()))
+    fields = [pa.field(utf8_name(name), pa.float64()) for name in names]
+    schema = pa.schema([*schema, *fields], metadata=schema.metadata)
     if not notes:
         return schema
     notes["columns"] += [

@@ -226,7 +226,10 @@ class Member:
 
     def lay_out(self, number: int, batch: int, piece: int, where: Where) -> None:
         """Make text of a batch that was read here, with its new fields."""
-        own, tail = self.read[number][batch].body.texts(self.splicer.layout)
+        batches = self.read[number]
+        own, tail = batches[batch].body.texts(self.splicer.layout)
+        if batch == len(batches) - 1:
+            del self.read[number]
         self._append(number, piece, own, tail, where)
 
     def append(self, number: int, piece: int, own: tuple[Where, Where], tail: Where, where: Where) -> None:

@@ -53,7 +53,7 @@ SERIES: list[tuple[Any, Any]] = [
     (pl.Series("x", [1.0, 5.0, float("nan"), 3.0]), pl.Float64),
     (pa.array(X), pa.float64()),
     (pa.array([1, 5, None, 3]), pa.float64()),
-    (pa.array(X, pa.float16()), pa.float64()),
+    (pa.array(np.array([1, 5, np.nan, 3], np.float16), from_pandas=True), pa.float64()),
     (pa.array([1, 5, None, 3], pa.decimal128(20, 3)), pa.float64()),
     (pa.chunked_array([[1.0, 5.0], [None, 3.0]]), pa.float64()),
 ]

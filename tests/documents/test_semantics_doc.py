@@ -90,7 +90,9 @@ def test_everything_is_found() -> None:
 
 
 def test_the_sets_are_what_they_are_said_to_be() -> None:
-    table = re.findall(r"^\| `([a-z][a-z-]*)`( with `--time`)? \| [^|]* \| `?([^|`]*)`? \|$", TEXT, re.MULTILINE)
+    table = re.findall(
+        r"^\| `([a-z][a-z-]*)`( with `--time`)? \| [^|]* \| `?([^|`]*)`? \|$", TEXT, re.MULTILINE
+    )
     assert [name for name, timed, _ in table if not timed] == list(SETS)
     assert [name for name, timed, _ in table if timed] == list(TIMED)
     for name, timed, said in table:

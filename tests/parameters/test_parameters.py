@@ -423,7 +423,7 @@ def test_files_that_hold_no_state(tmp_path: Path) -> None:
     with pytest.raises(FileTrouble, match="no such file"):
         ParameterEMA.load(tmp_path / "none.npz")
     ema = ParameterEMA({"w": 1.0}, warmup=lambda _: 0.5)
-    with pytest.raises(OptionError, match=r"written as \.safetensors or \.npz"):
+    with pytest.raises(OptionError, match=r"written as \.safetensors, \.npz or \.pt"):
         ema.save(tmp_path / "ema.txt")
     ema.save(tmp_path / "ema.npz")
     with pytest.raises(StateError, match="warmed up by a function"):

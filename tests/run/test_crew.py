@@ -22,12 +22,13 @@ import sys
 from ema_cli.process import set_process_defaults
 set_process_defaults()
 from ema_cli import console
+from ema_cli.formats import blocks
 from ema_cli.formats.text import source
 from ema_cli.run import crew, helper
 block, room, helpers = (int(sys.argv.pop(1)) for _ in range(3))
 crew.LEAST_BYTES, crew.LEAST_ROWS = 1, 1
 crew.helpers_for = lambda size, processes: helpers
-source.BLOCK_BYTES = crew.LEAST_BLOCK = crew.MOST_BLOCK = block
+source.BLOCK_BYTES = crew.LEAST_BLOCK = blocks.BlocksOfLines.most = block
 helper.SLOT_BYTES = room
 grow, ask, leave, asked = crew.Crew._grow, crew.Crew._ask, console.leave, []
 
@@ -69,12 +70,18 @@ RICH = "key,time,step,x,y\n" + "".join(
     for k in ROWS
 )
 NUMBERS = ("-c", "x", "-c", "y", "--invalid", "missing")
-LINES = "".join(f'{{"x": {k % 13}.5, "y": {{"z": {k}}}}}\n' for k in ROWS)
+LINES = "".join(f'{{"x": {k % 13}.5, "k": "k{k % 3}", "y": {{"z": {k}}}}}\n' for k in ROWS)
 SPACED = "a    x\n" + "".join(f"r{k}   {k % 5}.25\n" for k in ROWS)
 CASES = {
     "all columns": (PLAIN[:60_000], ()),
     "several weights": (RICH, (*NUMBERS, "--alpha", "0.5", "--residual", "--std", "--bands", "2", "--fill")),
     "gaps decay": (RICH, (*NUMBERS, "--missing", "decay", "--adjust", "--min-periods", "3")),
+    "pairs and sums": (RICH, (*NUMBERS, "--corr", "--cov", "--sum", "--var", "--weights", "step")),
+    "averages of averages": (RICH, (*NUMBERS, "--by", "key", "--double", "--triple", "--missing", "decay")),
+    "a difference": (
+        RICH,
+        (*NUMBERS, "--alpha", "0.5", "--alpha", "0.1", "--diff", "--name", "{what} {col} {weight}"),
+    ),
     "keys": (RICH, (*NUMBERS, "--by", "key", "--only")),
     "two key columns": (RICH, (*NUMBERS, "--by", "key", "--by", "step")),
     "times": (RICH, (*NUMBERS, "--time", "time", "--late", "skip", "--halflife", "1h")),
@@ -88,6 +95,8 @@ CASES = {
         (*NUMBERS, "--to", "jsonl", "--time", "time", "--late", "skip", "--halflife", "9h"),
     ),
     "JSON lines": (LINES, ("--from", "jsonl", "-c", "x", "-c", "y.z")),
+    "JSON lines by key": (LINES, ("--from", "jsonl", "-c", "x", "--by", "k", "--only")),
+    "JSON lines to CSV": (LINES, ("--from", "jsonl", "--to", "csv", "-c", "y.z", "--by", "k")),
     "a weight a file": (RICH, (*NUMBERS, "--by-file", "--only")),
     "comments": (PLAIN[:60_000].replace("\n7", "\n# no record\n7"), ("--comment", "#", "-c", "b")),
     "ragged": (PLAIN[:60_000].replace(".5\n", "\n") + "1\n", ("--ragged", "pad", "-c", "b")),
@@ -117,6 +126,21 @@ def test_the_same_bytes(case: str, crew: Crewed, shop: Workshop) -> None:
         assert crew.read("many.txt") == told.out
         assert crew.read("many.state") == crew.read("one.state")
         Path(crew.folder, "many.state").unlink()
+
+
+@pytest.mark.parametrize("options", [(), ("--by-file", "--only"), ("--invalid", "missing"), ("--by", "step")])
+def test_several_inputs_that_each_are_shared(options: tuple[str, ...], crew: Crewed, shop: Workshop) -> None:
+    # The second has no last line end, runs begin anew, and a cell is bad; the last one ends within a record.
+    tables = [[f"{k},{k % 9}.25\n" for k in range(begin, 4000)] for begin in (0, 1000, 2000)]
+    tables[2][1500] = "x,?\n"
+    for k, table in enumerate(tables):
+        crew.write(f"{k}.csv", "step,v\n" + "".join(table).removesuffix("\n" * (k == 1)))
+    crew.write("3.csv", ("step,v\n" + "1,2\n" * 9999)[:20_003])
+    arguments = ("0.csv", "1.csv", "2.csv", "3.csv", "-c", "v", "--alpha", "0.1", *options)
+    told = shop.run(*arguments, "-j", "1", code=None)
+    for crew.helpers, crew.block in ((1, 5000), (2, 5000)):
+        found = crew.run(*arguments, code=told.code)
+        assert (found.out, found.err) == (told.out, told.err)
 
 
 def test_a_pipe_a_small_room_and_several_inputs(crew: Crewed, shop: Workshop) -> None:
@@ -167,6 +191,15 @@ def test_rows_above_a_fault_are_written_and_the_fault_is_named(crew: Crewed, sho
     crew.run(*arguments, "-o", "out.csv", code=1)
     assert crew.read("out.csv") == b"old"
     assert crew.names() == ["in.csv", "out.csv"]
+
+
+def test_a_line_that_is_no_json_is_named(crew: Crewed, shop: Workshop) -> None:
+    crew.write("in.jsonl", LINES + "[]\n" + LINES)
+    crew.block = 20_000
+    arguments = ("in.jsonl", "-c", "x", "--alpha", "0.1")
+    told, found = shop.run(*arguments, code=1), crew.run(*arguments, code=1)
+    assert (found.out, found.err) == (told.out, told.err)
+    assert f"line {len(ROWS) + 1}" in found.err
 
 
 def test_what_the_system_refuses_a_helper_is_told_as_ever(crew: Crewed) -> None:

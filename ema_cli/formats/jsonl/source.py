@@ -17,6 +17,7 @@ import numpy as np
 
 from ema_cli.errors import DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
+from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import document_error
 from ema_cli.formats.jsonl import values as members
@@ -42,12 +43,13 @@ class Block:
     line: int
 
 
-class JsonSource(Source):
+class JsonSource(BlocksOfLines, Source):
     """JSON lines, block by block. taken: says how much of the input, packed as it may be, was read."""
 
     kind = "jsonl"
     text_format = "jsonl"
     open_ended = True
+    most = BLOCK_BYTES  # an object takes ten times the room of its line
 
     def __init__(
         self, reader: Reader, name: str, notation: Notation, taken: Callable[[], int] | None = None
@@ -189,12 +191,6 @@ class JsonSource(Source):
         """Whether objects have been read already."""
         return self.size > len(self.rest)
 
-    def _blocks(self) -> Iterator[Block]:
-        while self.waiting:
-            yield self.waiting.pop(0)
-        while (block := self._next_block()) is not None:
-            yield block
-
     # -- handing over
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
@@ -218,16 +214,44 @@ class JsonSource(Source):
         return Sample(sorted(found), undecided, seen)
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
-        for block in self._blocks():
-            done = 0
-            for at, lines in block.lines.pieces(BATCH_ROWS):
-                # A byte order mark in the middle of an output would be none.
-                marked = self._follows and block.line == 1 and not at and lines.data.startswith(BOM)
-                begin = len(BOM) if marked else at
-                records = block.records[done : done + len(lines)]
-                done += len(lines)
-                self._look_at(records)
-                yield from self._batches_of(lines, records, begin, (wanted, partial(self._place, block)))
+        while (some := self.next_batches(wanted)) is not None:
+            yield from some
+
+    def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
+        block = self.waiting.pop(0) if self.waiting else self._next_block()
+        return None if block is None else self._batches_in(block, wanted)
+
+    def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
+        done = 0
+        for at, lines in block.lines.pieces(BATCH_ROWS):
+            # A byte order mark in the middle of an output would be none.
+            marked = self._follows and block.line == 1 and not at and lines.data.startswith(BOM)
+            begin = len(BOM) if marked else at
+            records = block.records[done : done + len(lines)]
+            done += len(lines)
+            self._look_at(records)
+            yield from self._batches_of(lines, records, begin, (wanted, partial(self._place, block)))
+
+    # -- for several processes: see `Divisible`
+
+    @property
+    def ready(self) -> bool:
+        # Not as long as there are members to look out for.
+        looks = self._by_default and self._looked < LOOKED_AT
+        return super().ready and not (self._unseen or looks)
+
+    def apart(self) -> JsonSource:
+        twin = super().apart()
+        twin.taken = int
+        return twin
+
+    def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
+        lines = index_lines(data, final=False)
+        try:
+            batches = list(self._batches_in(Block(lines, parse(lines), line), wanted))
+        except (BadLineError, DataError):
+            return None
+        return batches, data.count(b"\n")
 
     def _look_at(self, records: Sequence[Member]) -> None:
         """See which members are there that were asked for, or that nobody expects."""

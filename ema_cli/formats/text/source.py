@@ -7,7 +7,6 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from ema_cli.formats.base import (
     Sample,
     Source,
 )
+from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import refuse_documents, refuse_foreign
 from ema_cli.formats.text import cells, fields
@@ -35,14 +35,13 @@ from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import Header, lines_before, preamble, refuse_bare_returns, split_first
 from ema_cli.formats.text.records import (
     NEWLINE,
-    QUOTE_BYTE,
     RaggedError,
     Records,
     Shape,
     index_records,
     record_widths,
 )
-from ema_cli.io.streams import BLOCK_BYTES, Reader, is_ready, read_into
+from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.times import read_times
 
 LONGEST_RECORD = 1 << 26
@@ -54,8 +53,6 @@ LONG = 64
 PAD_SAMPLE = 1000
 # Bytes at the beginning that are kept, to say what may be wrong with the input.
 OPENING = 1 << 16
-# Bytes within which a line is looked for first.
-NEAR = 1 << 12
 # Records around a bad cell that are looked at to tell how numbers are written.
 LOOKED_AT = 1000
 
@@ -68,7 +65,7 @@ class Block:
     line: int
 
 
-class TextSource(Source):
+class TextSource(BlocksOfLines, Source):
     """A delimited text, block by block.
 
     taken: says how much of the input, packed as it may be, was read. waits: to read more may take long.
@@ -94,7 +91,6 @@ class TextSource(Source):
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.several = False  # columns are read
-        self.careful = False  # blocks that were taken have ended within a field
         self.numbers: cells.NumberReader | None = None
         self.waiting: list[Block] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
@@ -339,57 +335,11 @@ class TextSource(Source):
             place = partial(self._place, block)
             yield from self._batches_of(piece, begin, (self.numbers, wanted), place)
 
-    # -- for reading in several processes: see `Divisible`
-
-    def divisible(self) -> TextSource:
-        return self
-
-    @property
-    def ready(self) -> bool:
-        return not self.waiting and is_ready(self.reader)
-
-    def take(self, room: memoryview, least: int) -> int:
-        before = len(self.rest)
-        if before >= len(room):
-            return 0
-        room[:before] = self.rest
-        read = read_into(self.reader, room[before:])
-        self.ended = not read
-        self.size += read
-        if len(self.opening) < OPENING:
-            self.opening += room[before : before + min(read, OPENING - len(self.opening))]
-        there = before + read
-        end = self._last_line_end(room[:there])
-        whole = end >= least and not self.ended
-        self.rest = bytes(room[end * whole : there])
-        return end * whole
-
-    def _last_line_end(self, text: memoryview) -> int:
-        """Where the last line in a text ends that is no part of a quoted field; 0: nowhere.
-
-        Quotes are looked for only where they have been found to matter. If all are well-formed, a line end
-        is one of a record after an even number of them.
-        """
-        end = len(text)
-        if self.careful and (whole := bytes(text)).count(QUOTE_BYTE) % 2:
-            end = whole.rfind(QUOTE_BYTE)
-        begin = end
-        while begin:
-            stop, begin = begin, max(0, begin - NEAR)
-            at = bytes(text[begin:stop]).rfind(b"\n")
-            if at >= 0:
-                return begin + at + 1
-        return 0
-
-    def put_back(self, data: bytes) -> None:
-        self.rest = data + self.rest
-        self.careful = True
+    # -- for several processes: see `Divisible`
 
     def apart(self) -> TextSource:
-        twin = copy(self)
-        twin.reader, twin.taken = _NOTHING, int
-        twin.rest = twin.opening = b""
-        twin.waiting, twin.numbers = [], None
+        twin = super().apart()
+        twin.opening, twin.taken, twin.numbers = b"", int, None
         return twin
 
     def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
@@ -492,19 +442,6 @@ class TextSource(Source):
             return str(judged)
         cause = "" if judged is None else judged.cause
         return f"{cause}; {others}" if cause else others
-
-
-class _Nothing:
-    """What a source reads from that is only given blocks."""
-
-    def read(self, n: int = -1, /) -> bytes:  # noqa: ARG002 - a reader's
-        return b""
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
-_NOTHING = _Nothing()
 
 
 def empty_records(data: bytes, columns: int) -> Records:

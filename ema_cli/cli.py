@@ -147,7 +147,8 @@ spacing, running = under("Keys and times"), under("Running")
 @average(
     "--like",
     type=click.Choice(list(SETS)),
-    help="The options that give that system's numbers.",
+    metavar="SYSTEM",
+    help=f"The options that give that system's numbers: {', '.join(SETS)}.",
 )
 @spacing(
     "--by",

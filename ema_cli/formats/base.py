@@ -222,6 +222,12 @@ class Source(Protocol):
     def batches(self, wanted: Projection) -> Iterator[Batch]:
         """All rows in order. Raises DataError for a cell that can't be read."""
 
+    def batches_by(
+        self, read: Callable[[Source, Projection], Iterator[Batch]], wanted: Projection
+    ) -> Iterator[Batch]:
+        """All rows in order, those of each input that this is made of by this function."""
+        return read(self, wanted)
+
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         """The header with the columns kept, as `Layout.heading` has it."""
 

@@ -97,6 +97,11 @@ class Parts(Source):
         return self.first.schema(wanted)
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
+        return self.batches_by(lambda part, wanted: part.batches(wanted), wanted)
+
+    def batches_by(
+        self, read: Callable[[Source, Projection], Iterator[Batch]], wanted: Projection
+    ) -> Iterator[Batch]:
         size = before = 0
         earlier: Source | None = None
         for k in range(len(self.names)):
@@ -108,7 +113,7 @@ class Parts(Source):
             earlier = part
             if part is not self.first:
                 self._acquaint(part)
-            for batch in part.batches(wanted):
+            for batch in read(part, wanted):
                 size = batch.size = batch.size + before
                 yield self._named(batch, part)
             before = size

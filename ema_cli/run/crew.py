@@ -10,8 +10,8 @@ nothing to fold and all helpers have enough to do, this process does a block its
 A block is cut after a line end, unread; a helper says where that was no end of a record, or where something
 is wrong with the block. Then the input goes on from there as with one process, which knows what to say.
 
-What can't be cut unread (Parquet, Arrow, several inputs) is read here, and its text is made and written by
-helpers. Small inputs have none, nor has what is written in another format than plain text.
+What can't be cut unread (Parquet, Arrow) is read here, and its text is made and written by helpers. Small
+inputs have none, nor has what is written in another format than plain text.
 """
 
 from __future__ import annotations
@@ -91,14 +91,13 @@ class Piece:
 class Elsewhere(Body):
     """A batch that a helper has. What is asked of it here is read here, once more, which is seldom."""
 
-    crew: Crew
+    source: Divisible
+    wanted: Projection
     block: Block
     number: int
 
     def here(self) -> Batch:
-        block, source = self.block, self.crew.divisible
-        assert source is not None
-        found = source.read_block(bytes(block.data), self.crew.wanted, block.line)
+        found = self.source.read_block(bytes(self.block.data), self.wanted, self.block.line)
         assert found is not None  # as it was before
         return found[0][self.number]
 
@@ -140,7 +139,7 @@ class Crew:
         self, source: Source, wanted: Projection, splicer: Splicer, processes: int, size: int | None
     ) -> None:
         self.source, self.wanted, self.splicer = source, wanted, splicer
-        self.divisible = source.divisible()
+        self.divisible: Divisible | None = None
         self.out = cast(Output, splicer.out)
         self.made = Texts()
         self.target: str | None = None
@@ -156,6 +155,9 @@ class Crew:
         self.pieces: deque[Piece] = deque()
         self.asked: dict[int, Piece] = {}
         self.numbers = self.put_back = 0
+        # The first block of all is read here, and the last one of each input stays, for whoever looks whether
+        # inputs are series of their own looks at them later.
+        self.begun, self.last = False, cast("Block | None", None)
         self.lost = False
 
     # -- helpers
@@ -259,15 +261,26 @@ class Crew:
     # -- reading
 
     def batches(self) -> Iterator[Batch]:
-        if self.divisible is None:
-            for batch in self.source.batches(self.wanted):
+        return self.source.batches_by(self._read, self.wanted)
+
+    def _read(self, whole: Source, wanted: Projection) -> Iterator[Batch]:
+        """The rows of one input."""
+        source = self.divisible = whole.divisible()
+        for helper in self.helpers:
+            helper.tell("begin", self._about())
+        if source is None:
+            for batch in whole.batches(wanted):
                 self._grow(batch.size)
                 yield batch
             return
-        source = self.divisible
+        self.put_back = 0
+        yield from self._shared(source)
+
+    def _shared(self, source: Divisible) -> Iterator[Batch]:
         while True:
             self._listen()
-            self._hand_out(source)
+            if self.begun:
+                self._hand_out(source)
             if self.queue and self.queue[0].settled:
                 yield from self._next(source)
             elif self.queue:
@@ -279,10 +292,13 @@ class Crew:
                     self._drain()
                 batches = source.next_batches(self.wanted)
                 if batches is None:
+                    if self.last is not None:
+                        self.last.data = bytes(self.last.data)
                     return
                 for batch in batches:
                     self._grow(batch.size)
                     yield batch
+                self.begun = True
 
     def _hand_out(self, source: Divisible) -> None:
         """Give blocks that are there to helpers that have room."""
@@ -317,10 +333,14 @@ class Crew:
     def _settle(self, block: Block, read: Sequence[Batch], lines: int) -> None:
         """A block has been read; the next ones are to have as many rows as are folded at once."""
         block.lines = lines
-        block.batches = [Elsewhere(self, block, k).batch(one) for k, one in enumerate(read)]
+        block.batches = [self._elsewhere(block, k, one) for k, one in enumerate(read)]
         rows = max(1, sum(batch.rows for batch in read))
         most = LEAST_BLOCK if self.divisible is None else self.divisible.most
         self.bytes = min(max(len(block.data) * GOOD_ROWS // rows, LEAST_BLOCK), most)
+
+    def _elsewhere(self, block: Block, number: int, read: Batch) -> Batch:
+        assert self.divisible is not None
+        return Elsewhere(self.divisible, self.wanted, block, number).batch(read)
 
     def _next(self, source: Divisible) -> Iterator[Batch]:
         """The rows of the first block in the queue; of all that are left, where it has to be put back."""
@@ -334,7 +354,7 @@ class Crew:
             self.queue.clear()
             yield from source.next_batches(self.wanted) or ()
             return
-        self.queue.popleft()
+        self.last = self.queue.popleft()
         block.line = source.line
         source.line += block.lines
         yield from block.batches

@@ -76,6 +76,12 @@ CASES = {
     "all columns": (PLAIN[:60_000], ()),
     "several weights": (RICH, (*NUMBERS, "--alpha", "0.5", "--residual", "--std", "--bands", "2", "--fill")),
     "gaps decay": (RICH, (*NUMBERS, "--missing", "decay", "--adjust", "--min-periods", "3")),
+    "pairs and sums": (RICH, (*NUMBERS, "--corr", "--cov", "--sum", "--var", "--weights", "step")),
+    "averages of averages": (RICH, (*NUMBERS, "--by", "key", "--double", "--triple", "--missing", "decay")),
+    "a difference": (
+        RICH,
+        (*NUMBERS, "--alpha", "0.5", "--alpha", "0.1", "--diff", "--name", "{what} {col} {weight}"),
+    ),
     "keys": (RICH, (*NUMBERS, "--by", "key", "--only")),
     "two key columns": (RICH, (*NUMBERS, "--by", "key", "--by", "step")),
     "times": (RICH, (*NUMBERS, "--time", "time", "--late", "skip", "--halflife", "1h")),
@@ -120,6 +126,21 @@ def test_the_same_bytes(case: str, crew: Crewed, shop: Workshop) -> None:
         assert crew.read("many.txt") == told.out
         assert crew.read("many.state") == crew.read("one.state")
         Path(crew.folder, "many.state").unlink()
+
+
+@pytest.mark.parametrize("options", [(), ("--by-file", "--only"), ("--invalid", "missing"), ("--by", "step")])
+def test_several_inputs_that_each_are_shared(options: tuple[str, ...], crew: Crewed, shop: Workshop) -> None:
+    # The second has no last line end, runs begin anew, and a cell is bad; the last one ends within a record.
+    tables = [[f"{k},{k % 9}.25\n" for k in range(begin, 4000)] for begin in (0, 1000, 2000)]
+    tables[2][1500] = "x,?\n"
+    for k, table in enumerate(tables):
+        crew.write(f"{k}.csv", "step,v\n" + "".join(table).removesuffix("\n" * (k == 1)))
+    crew.write("3.csv", ("step,v\n" + "1,2\n" * 9999)[:20_003])
+    arguments = ("0.csv", "1.csv", "2.csv", "3.csv", "-c", "v", "--alpha", "0.1", *options)
+    told = shop.run(*arguments, "-j", "1", code=None)
+    for crew.helpers, crew.block in ((1, 5000), (2, 5000)):
+        found = crew.run(*arguments, code=told.code)
+        assert (found.out, found.err) == (told.out, told.err)
 
 
 def test_a_pipe_a_small_room_and_several_inputs(crew: Crewed, shop: Workshop) -> None:

@@ -25,12 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ema_cli.errors import DataError, OptionError
 from ema_cli.parameters.power import WIDEST, sigma_rel_of
-
-Float64s = npt.NDArray[np.float64]
+from ema_cli.parameters.tensors import Float64s
 
 # Up to this update the weights are summed one by one; after it the integral is as exact as float64.
 _SUMMED = 1 << 20

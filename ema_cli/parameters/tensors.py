@@ -1,4 +1,4 @@
-"""Named tensors: their dtypes, float64 and back by one rounding, and writing where they lie.
+"""Named tensors: their dtypes, and float64 and back by one rounding.
 
 NumPy arrays, anything `np.asarray` takes, and torch tensors (known by what they can do: torch itself is
 never imported before somebody hands in a tensor).
@@ -6,7 +6,7 @@ never imported before somebody hands in a tensor).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,16 +38,6 @@ class TensorInfo:
         for length in self.shape:
             size *= length
         return size
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One parameter and where it hangs: `holder[key]` is `value`."""
-
-    info: TensorInfo
-    value: Any
-    holder: Mapping[Any, Any]
-    key: Any
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
@@ -92,60 +82,6 @@ def check_dtype(info: TensorInfo, where: str = "") -> None:
 def is_tensor(value: Any) -> bool:
     """True for a torch tensor."""
     return hasattr(value, "detach") and hasattr(value, "cpu")
-
-
-def named_leaves(params: Any) -> dict[str, Leaf]:
-    """The parameters by name, nested mappings flattened with dots, in the mapping's order.
-
-    Raises DataError where this is no mapping, two names come out the same, or a leaf is no array of numbers.
-    """
-    if not isinstance(params, Mapping):
-        raise DataError(
-            f"parameters are a mapping of names to arrays, not {type(params).__name__}",
-            hint="dict(model.named_parameters()) or model.state_dict()",
-        )
-    leaves: dict[str, Leaf] = {}
-    _collect(params, "", leaves)
-    return leaves
-
-
-def _collect(params: Mapping[Any, Any], prefix: str, leaves: dict[str, Leaf]) -> None:
-    for key, value in params.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            _collect(value, f"{name}.", leaves)
-            continue
-        if name in leaves:
-            raise DataError(f"two parameters are both called {name!r} once nested names are joined by dots")
-        info = _describe(name, value)
-        check_dtype(info)
-        leaves[name] = Leaf(info, value, params, key)
-
-
-def _describe(name: str, value: Any) -> TensorInfo:
-    if is_tensor(value):
-        return TensorInfo(name, dtype_named(str(value.dtype).removeprefix("torch.")), tuple(value.shape))
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"parameter {name!r} is no array of numbers: {error}") from error
-    return TensorInfo(name, array.dtype, array.shape)
-
-
-def check_same(leaves: Mapping[str, Leaf], infos: Mapping[str, TensorInfo]) -> None:
-    """Raise DataError unless names, shapes and kinds (averaged or copied) are those of `infos`."""
-    missing = [name for name in infos if name not in leaves]
-    extra = [name for name in leaves if name not in infos]
-    if missing or extra:
-        said = [f"missing {some_of(missing)}"] * bool(missing) + [f"not known {some_of(extra)}"] * bool(extra)
-        raise DataError(f"parameters differ from those at the start: {'; '.join(said)}")
-    for name, info in infos.items():
-        now = leaves[name].info
-        if now.shape != info.shape:
-            raise DataError(f"parameter {name!r} has shape {now.shape}, at the start {info.shape}")
-        # Floats may change their width; an integer written into another kind would be cut off.
-        if now.dtype != info.dtype and not (is_averaged(now.dtype) and is_averaged(info.dtype)):
-            raise DataError(f"parameter {name!r} is {now.dtype.name}, at the start {info.dtype.name}")
 
 
 def some_of(names: Sequence[str]) -> str:
@@ -197,48 +133,3 @@ def fold_in(average: Float64s, values: Float64s, gain: float) -> None:
             step = values - average
             step *= gain
             average += step
-
-
-def to_tensor(values: Array, dtype_name: str) -> Any:
-    """A torch tensor of the dtype that NumPy calls `dtype_name`, from values that it holds exactly."""
-    import torch
-
-    exact = values.astype(np.float64) if values.dtype.kind == "V" else values
-    return torch.from_numpy(np.array(exact)).to(getattr(torch, dtype_name))
-
-
-def check_writable(leaf: Leaf) -> None:
-    """Raise DataError where `write_into` could not write."""
-    if isinstance(leaf.value, np.ndarray):
-        if not leaf.value.flags.writeable:
-            raise DataError(f"parameter {leaf.info.name!r} is a read-only array")
-    elif not is_tensor(leaf.value) and not isinstance(leaf.holder, MutableMapping):
-        raise DataError(f"parameter {leaf.info.name!r} can't be replaced: its mapping is read-only")
-
-
-def write_into(leaf: Leaf, values: Array) -> None:
-    """Put `values`, rounded once, where the parameter lies: arrays and tensors in place, others replaced."""
-    fitting = rounded(values, leaf.info.dtype)
-    if is_tensor(leaf.value):
-        leaf.value.detach().copy_(to_tensor(fitting, leaf.info.dtype.name))
-    elif isinstance(leaf.value, np.ndarray):
-        leaf.value[...] = fitting
-    else:
-        leaf.holder[leaf.key] = fitting[()]  # type: ignore[index]
-
-
-def backed_up(leaf: Leaf) -> Any:
-    """A copy of the parameter that `put_back` restores to the bit."""
-    if is_tensor(leaf.value):
-        return leaf.value.detach().clone()
-    return leaf.value.copy() if isinstance(leaf.value, np.ndarray) else leaf.value
-
-
-def put_back(leaf: Leaf, backup: Any) -> None:
-    """Undo `write_into`."""
-    if is_tensor(leaf.value):
-        leaf.value.detach().copy_(backup)
-    elif isinstance(leaf.value, np.ndarray):
-        leaf.value[...] = backup
-    else:
-        leaf.holder[leaf.key] = backup  # type: ignore[index]

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 
 from ema_cli.errors import EmaError, FileTrouble
 from ema_cli.parameters.checkpoints.safetensors import SafetensorsFile
+from ema_cli.parameters.fold import Places, fold
+from ema_cli.parameters.lengths import make_lengths
+from ema_cli.parameters.plan import FoldOptions
 from tests.parameters.test_checkpoints import header, save_file, tensor
 
 safetensors = pytest.importorskip("safetensors", reason="the peer that strictness is held to")
@@ -209,3 +212,31 @@ def test_overlapping_tensors_can_not_unfold_to_more_than_the_file(tmp_path: Path
     path.write_bytes(header(said, bytes(100_000)))
     with pytest.raises(FileTrouble, match="overlaps another"):
         SafetensorsFile(str(path))
+
+
+def test_empty_tensors_by_the_thousand_are_no_reads_and_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 20_000
+    entry = {"dtype": "F32", "shape": [0, 7], "data_offsets": [0, 0]}
+    said = json.dumps({f"t{k}": entry for k in range(count)}).encode()
+    path = tmp_path / "many.safetensors"
+    path.write_bytes(struct.pack("<Q", len(said)) + said)
+    opened: list[str] = []
+    plain = Path.open
+
+    def counted(self: Path, *arguments: Any, **named: Any) -> Any:
+        opened.append(self.name)
+        return plain(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", counted)
+    options = FoldOptions(make_lengths({"decay": ["0.5"]}))
+    tracemalloc.start()
+    try:
+        fold([str(path)] * 2, options, Places(str(tmp_path / "ema.safetensors")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(opened) < 20
+    assert peak < 4_000 * count, "two files, a plan, and what is written: bytes a tensor"
+    assert len(SafetensorsFile(str(tmp_path / "ema.safetensors")).tensors) == count

@@ -84,6 +84,12 @@ CASES = {
     "all columns": (PLAIN[:60_000], ()),
     "several weights": (RICH, (*NUMBERS, "--alpha", "0.5", "--residual", "--std", "--bands", "2", "--fill")),
     "gaps decay": (RICH, (*NUMBERS, "--missing", "decay", "--adjust", "--min-periods", "3")),
+    "pairs and sums": (RICH, (*NUMBERS, "--corr", "--cov", "--sum", "--var", "--weights", "step")),
+    "averages of averages": (RICH, (*NUMBERS, "--by", "key", "--double", "--triple", "--missing", "decay")),
+    "a difference": (
+        RICH,
+        (*NUMBERS, "--alpha", "0.5", "--alpha", "0.1", "--diff", "--name", "{what} {col} {weight}"),
+    ),
     "keys": (RICH, (*NUMBERS, "--by", "key", "--only")),
     "two key columns": (RICH, (*NUMBERS, "--by", "key", "--by", "step")),
     "times": (RICH, (*NUMBERS, "--time", "time", "--late", "skip", "--halflife", "1h")),

@@ -342,11 +342,12 @@ def _check_together(average: Average) -> None:
     """Refuse ways to begin that contradict other options, and options that mean nothing together."""
     if average.init != "first" and (average.adjust or (average.timed and average.seed_rows)):
         other = "--centered" if average.centered else "--adjust" if average.adjust else "--time"
-        raise OptionError(f"--init {average.init} does not go with {other}", "leave out one of the two")
+        init = "zero" if average.init == 0.0 else average.init
+        raise OptionError(f"--init {init} does not go with {other}", "leave out one of the two")
     if average.diff and len(average.decays) != 2:
         raise OptionError(
             f"--diff is the first trend less the second, and there {_are(len(average.decays))}",
-            "two weights, such as --span 12 --span 26 --diff",
+            "two weights, such as --span 12 --span 26",
         )
     if average.name is not None:
         _check_pattern(average, average.name)
@@ -368,9 +369,8 @@ def _check_pattern(average: Average, pattern: str) -> None:
     }
     for word, needed in several.items():
         if needed and word not in pattern:
-            what = word.strip("{}")
             problem = f"--name {pattern}: several new columns would have the same name"
-            raise OptionError(problem, f"--name '{pattern}_{word}', so that each says its {what}")
+            raise OptionError(problem, f"--name '{pattern}_{word}'")
 
 
 def _are(number: int) -> str:

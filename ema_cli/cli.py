@@ -13,6 +13,7 @@ from ema_cli.completion import complete_columns, complete_files, complete_folder
 from ema_cli.console import run_command, say
 from ema_cli.formats.registry import FORMATS
 from ema_cli.help_groups import SETTINGS, GroupedCommand, under
+from ema_cli.like import SETS
 from ema_cli.manual import about_itself
 
 if TYPE_CHECKING:
@@ -145,8 +146,9 @@ spacing, running = under("Keys and times"), under("Running")
 @average("--min-periods", type=int, metavar="N", help="Blank until N values were seen.")
 @average(
     "--like",
-    type=click.Choice(["pandas", "polars", "talib", "tensorboard", "miller"]),
-    help="The options that give that system's numbers.",
+    type=click.Choice(list(SETS)),
+    metavar="SYSTEM",
+    help=f"The options that give that system's numbers: {', '.join(SETS)}.",
 )
 @spacing(
     "--by",
@@ -221,10 +223,10 @@ def command(**options: Any) -> None:
     from ema_cli.formats.registry import check_output_name
     from ema_cli.process import set_process_defaults
 
+    set_process_defaults()
     job = make_job(options)
     check_output_name(job)
     _mind_terminals(job)
-    set_process_defaults()
     if options["output_dir"] is None:
         _start_helpers(job)
     from ema_cli.observing import make_drawing, watching

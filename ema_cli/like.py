@@ -18,17 +18,32 @@ _RECURSIVE = {"adjust": False, "init": "first"}
 # talib: EMA(x, timeperiod): the plain mean of the first timeperiod values, then the recursion.
 # tensorboard: the scalar chart's debiased smoothing, whose weight is `decay`; NaN passes through.
 # miller: `mlr step -a ewma`, on clean data; a missing cell ruins all that follows there, but not here.
+# talib-rma: Wilder's smoothing, which is inside of TA-Lib's ATR, RSI and ADX. talib-dema: DEMA; talib-tema:
+# TEMA.
+# clickhouse: exponentialMovingAverage(x)(value, row number); with times exponentialTimeDecayedAvg(x)(v, t).
+# influxdb: Flux's exponentialMovingAverage(n). questdb: avg(x, 'alpha' or 'period', N); with times avg(x,
+# 'second' or another unit, N), where of rows of equal time the last counts alone.
 SETS: dict[str, dict[str, Any]] = {
     "pandas": {"adjust": True, "missing": "decay", "fill": True},
     "polars": {"adjust": True, "missing": "decay", "fill": False},
     "talib": {"adjust": False, "init": "sma"},
     "tensorboard": {"adjust": True, "missing": "skip", "fill": False},
     "miller": _RECURSIVE,
+    "talib-rma": {"adjust": False, "init": "sma"},
+    "talib-dema": {"adjust": False, "init": "sma", "double": True},
+    "talib-tema": {"adjust": False, "init": "sma", "triple": True},
+    "clickhouse": {"adjust": False, "init": "zero"},
+    "influxdb": {"adjust": False, "init": "sma", "missing": "skip", "fill": False},
+    "questdb": _RECURSIVE | {"missing": "skip", "fill": True},
 }
-# With times: pandas' ewm(times=) and polars' ewm_mean_by; the others have none.
+# The one family that a set is of, where a weight of another would be another average.
+FAMILY = {"talib-rma": "wilder"}
+# With times: pandas' ewm(times=) and polars' ewm_mean_by, ClickHouse and QuestDB; the others have none.
 TIMED: dict[str, dict[str, Any]] = {
     "pandas": {"adjust": True, "fill": True},
     "polars": {"adjust": False, "fill": False},
+    "clickhouse": {"adjust": True, "fill": False},
+    "questdb": {"adjust": False, "fill": True},
 }
 
 
@@ -46,6 +61,8 @@ def resolve_like(options: Mapping[str, Any], timed: bool) -> dict[str, Any]:
     if timed and like not in TIMED:
         raise OptionError(f"--like {like} does not go with --time: {like} counts rows", "--like polars")
     chosen = (TIMED if timed else SETS)[like]
+    if (family := FAMILY.get(like)) is not None and options.get(family) in (None, ()):
+        raise OptionError(f"--like {like} needs --{family}", f"--like {like} --{family} 14")
     for name, value in chosen.items():
         given = options.get(name)
         if given is not None and given != value:

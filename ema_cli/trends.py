@@ -74,7 +74,7 @@ class Trends:
             return self._bare(tiles[0], out)
         if out is None:
             out = np.empty((self.average.width(self.columns), len(values)))
-        moments = [group.main.update(tile) for group, tile in zip(self.groups, tiles, strict=True)]
+        moments = [group.update(tile) for group, tile in zip(self.groups, tiles, strict=True)]
         if self.pairs is not None:
             moments.append(self.pairs.engine.update(self.pairs.tile(tiles[0])))
         return self._lay_out(tiles, moments, out)
@@ -178,8 +178,13 @@ class Group:
         sums = [] if self.sums is None else [self.sums]
         return [*sums, *(engine for chain in self.stages for engine in chain)]
 
+    def update(self, tile: Tile) -> Moments:
+        """Fold a tile in: the moments of the first engine, and what is left of sums on missing rows."""
+        left = self.main.fading(tile) if self.average.sum and self.average.fill else None
+        return self.main.update(tile) | ({} if left is None else {"left": left})
+
     def lay_out(self, tile: Tile, moments: Moments, out: Floats) -> None:
-        """All new fields into `out`: (columns, new columns of each, rows). moments: of the first engine."""
+        """All new fields into `out`: (columns, new columns of each, rows). moments: what `update` gave."""
         parts = self._parts(tile, moments)
         for k, part in enumerate(parts):
             out[:, k : k + len(parts) * len(part) : len(parts)] = part.swapaxes(0, 1)
@@ -196,7 +201,7 @@ class Group:
         with np.errstate(over="ignore"):  # a sum may lie beyond float64 where its trend does not
             if average.sum:
                 adjusted = moments if self.sums is None else self.sums.update(tile)
-                parts.append(adjusted["mean"] * adjusted["weight"])
+                parts.append(adjusted["mean"] * adjusted["weight"] * moments.get("left", 1.0))
             if average.stages:
                 parts += self._again(tile, mean)
         return parts

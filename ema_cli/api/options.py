@@ -74,7 +74,7 @@ class Options(TypedDict, total=False):
     time_format: str | None
     time_zone: str | None
     late: Literal["error", "skip", "restart"] | None
-    like: Literal["pandas", "polars", "talib", "tensorboard", "miller"] | None
+    like: str | None
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,9 @@ _VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", 
 
 def in_python(message: str) -> str:
     """A message about options as Python spells them: `--alpha 0.1` is `alpha=0.1`."""
-    return _OPTION.sub(_keyword, re.sub(r"no --([a-z]+)", r"\1=False", message))
+    message = re.sub(r"no --([a-z]+)", r"\1=False", message)
+    message = re.sub(r"--([a-z]+) ([0-9.]+) --\1 ([0-9.]+)", r"\1=[\2, \3]", message)
+    return _OPTION.sub(_keyword, message)
 
 
 def _keyword(match: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
-from ema_cli.engine.row_weights import RowInfo, Steady, Varying, make_steady, weigh_rows
+from ema_cli.engine.row_weights import RowInfo, Steady, Varying, faded, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
 from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, Walked, make_levels
 from ema_cli.engine.state import State, moments_of
@@ -75,6 +75,19 @@ class Engine:
         wrong = np.flatnonzero(late)
         if wrong.size:
             raise BackwardsTimeError(int((wrong if tile.order is None else tile.order[wrong]).min()))
+
+    def fading(self, tile: Tile) -> Floats | None:
+        """What is left on each missing row of the weights of all before it, (weights, columns, rows); None
+        where these rows weaken nothing. To be asked before the tile is folded in."""
+        if "gap" not in self.state.arrays or tile.whole:
+            return None
+        self.state.grow(int(tile.slots.max(initial=-1)) + 1)
+        ages = tile.ages(self.state.arrays["gap"][tile.series])
+        lengths, which = np.unique(ages, return_inverse=True)
+        left = [
+            [faded(decay.alpha, age, True)[0] for age in lengths.tolist()] for decay in self.average.decays
+        ]
+        return np.array(left)[:, which.reshape(ages.shape)]
 
     def _fold(self, tile: Tile, out: Moments) -> None:
         rows, cleared = self.read(tile)

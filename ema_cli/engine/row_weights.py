@@ -194,7 +194,7 @@ def faded(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
     """Decay and loss of a value so many rows after the one before it (pandas' ignore_na=False)."""
     with localcontext(prec=40):
         new = Decimal(alpha)
-        old = (1 - new) ** rows
+        old = (1 - new) ** rows if rows else Decimal(1)
         if adjusted:
             return float(old), float(1 - old)
         return float(old / (old + new)), float(new / (old + new))

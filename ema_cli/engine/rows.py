@@ -213,6 +213,19 @@ class Tile:
             after.append(rest)
         return np.concatenate(before), np.concatenate(after)
 
+    def ages(self, behind: Ints) -> Ints:
+        """Rows since the last value, (columns, rows); 0 where there is one. behind: as for `gaps`."""
+        out = np.empty((self.columns, self.rows), np.int64)
+        index, n = np.arange(self.rows), len(self.counts)
+        first = np.repeat(self.first, self.counts)
+        for column in range(self.columns):
+            source = np.where(self.sorted(self.missing[:, column]), -1, index)
+            source = np.maximum.accumulate(source)
+            old = np.repeat(behind[column * n : (column + 1) * n], self.counts)
+            ages = np.where(source < first, index - first + 1 + old, index - source)
+            out[column, slice(None) if self.order is None else self.order] = ages
+        return out
+
     def hold(self, fields: Floats, memory: Floats) -> None:
         """On missing rows, put what the row above has; memory: what the row above the tile had, by series.
 

@@ -12,11 +12,24 @@ import pandas as pd
 import pytest
 
 from ema_cli import smooth
-from ema_cli.like import describe
+from ema_cli.like import SETS, TIMED, describe
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "semantics.md").read_text()
-FLAGS = {"adjust", "fill", "std", "residual"}
+FLAGS = {
+    "adjust",
+    "fill",
+    "std",
+    "residual",
+    "var",
+    "sum",
+    "cov",
+    "corr",
+    "double",
+    "triple",
+    "diff",
+    "centered",
+}
 NUMBERS = {"bands", "min_periods"}
 EXAMPLES = re.findall(r"^`(--[^`]+)`\n\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
 ROWS = re.findall(r"^\| `(--[^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|", TEXT, re.MULTILINE)
@@ -31,7 +44,9 @@ def keywords(options: str) -> dict[str, Any]:
             found[name] = True
         else:
             value = next(words)
-            found["times" if name == "time" else name] = float(value) if name in NUMBERS else value
+            key = {"time": "times"}.get(name, name)
+            given = float(value) if name in NUMBERS else value
+            found[key] = [*np.atleast_1d(found[key]).tolist(), given] if key in found else given
     return found
 
 
@@ -47,7 +62,7 @@ def shown(number: float) -> str:
 @pytest.mark.parametrize(("options", "table"), EXAMPLES, ids=[options for options, _ in EXAMPLES])
 def test_worked_examples(options: str, table: str) -> None:
     written = cells(table)
-    given = pd.DataFrame({"x": pd.to_numeric(written["x"])})
+    given = pd.DataFrame({name: pd.to_numeric(written[name]) for name in ("x", "y", "w") if name in written})
     if "t" in written:
         given["t"] = pd.to_datetime("2024-01-01 " + written["t"])
     if "key" in written:
@@ -70,27 +85,18 @@ def test_one_missing_five(row: tuple[str, ...]) -> None:
 
 
 def test_everything_is_found() -> None:
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 18
     assert len(ROWS) == 14
 
 
 def test_the_sets_are_what_they_are_said_to_be() -> None:
-    table = re.findall(r"^\| `(\w+)`( with `--time`)? \| [^|]* \| `?([^|`]*)`? \|$", TEXT, re.MULTILINE)
-    assert [name for name, _, _ in table] == [
-        "pandas",
-        "pandas",
-        "polars",
-        "polars",
-        "talib",
-        "tensorboard",
-        "miller",
-    ]
+    table = re.findall(
+        r"^\| `([a-z][a-z-]*)`( with `--time`)? \| [^|]* \| `?([^|`]*)`? \|$", TEXT, re.MULTILINE
+    )
+    assert [name for name, timed, _ in table if not timed] == list(SETS)
+    assert [name for name, timed, _ in table if timed] == list(TIMED)
     for name, timed, said in table:
-        meant = describe(name, bool(timed))
-        if name == "miller":
-            assert said == meant.replace("--adjust ", "")
-        else:
-            assert said == meant, name
+        assert said == describe(name, bool(timed)), name
 
 
 def test_pandas_fault_at_one_half_is_still_there() -> None:

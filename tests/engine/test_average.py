@@ -11,7 +11,7 @@ import pytest
 
 from ema_cli.average import FLAGS, Average, make_average
 from ema_cli.errors import OptionError
-from ema_cli.like import SETS
+from ema_cli.like import FAMILY, SETS
 
 REFUSED: list[tuple[dict[str, Any], bool, str]] = [
     ({}, False, "no weight given"),
@@ -101,15 +101,16 @@ def test_auto_stands_beside_other_weights() -> None:
 
 @pytest.mark.parametrize("like", SETS)
 def test_like_may_be_repeated_by_options_that_say_the_same(like: str) -> None:
-    family = {"span": 10}
+    family = {FAMILY.get(like, "span"): 10}
     assert make_average(family | {"like": like} | SETS[like]) == make_average(family | {"like": like})
 
 
 @pytest.mark.parametrize("like", SETS)
 def test_like_is_remembered_but_resolved_in_the_signature(like: str) -> None:
-    average = make_average({"span": 10, "like": like})
+    family = {FAMILY.get(like, "span"): 10}
+    average = make_average(family | {"like": like})
     assert average.like == like
-    assert average.signature() == make_average({"span": 10} | SETS[like]).signature()
+    assert average.signature() == make_average(family | SETS[like]).signature()
 
 
 def test_like_with_times() -> None:

@@ -136,10 +136,21 @@ def check_column(case: Case, column: np.ndarray, weight: int, parts: dict[str, l
                 exact = plain[at]
                 assert (exact is None) == np.isnan(values[at])
                 if exact is not None:
-                    scale = (LIMIT * exact.largest + LOST_WEIGHT * exact.reach + DENORMAL) * exact.total
-                    assert_close(values[at], exact.mean * exact.total, scale, f"row {at}, sum")
+                    total = exact.total
+                    if case.average.missing == "decay":  # what is held has faded
+                        alpha = Decimal(case.average.decays[weight].alpha)
+                        ago = rows_since(case, column, at)
+                        total *= (1 - alpha) ** ago if ago else 1
+                    scale = LIMIT * exact.largest * total + LOST_WEIGHT * exact.reach * exact.total + DENORMAL
+                    assert_close(values[at], exact.mean * total, scale, f"row {at}, sum")
             elif part in ("dema", "tema"):
                 check_again(values[at], part, (row, held(case, once, at), held(case, twice, at)), at)
+
+
+def rows_since(case: Case, column: np.ndarray, at: int) -> int:
+    """Rows since the last value."""
+    missing = np.isnan(column) if case.weights is None else np.isnan(column) | ~(case.weights > 0)
+    return int(at - np.flatnonzero(~missing[: at + 1])[-1])
 
 
 def again(case: Case, rows: list[Exact | None], weight: int) -> list[Exact | None]:

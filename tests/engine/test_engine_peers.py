@@ -64,6 +64,35 @@ def test_pandas(seed: int, adjust: bool, ignore_na: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("ignore_na", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_pandas_pairs_and_sums(seed: int, ignore_na: bool, bias: bool) -> None:
+    values = np.column_stack((series(seed), np.cos(series(seed + 1)) + series(seed) / 30))
+    missing = "skip" if ignore_na else "decay"
+    one, other = (pd.Series(column) for column in values.T)
+    for alpha in ALPHAS:
+        options = {"alpha": alpha, "adjust": True, "missing": missing, "fill": True}
+        average = make_average(options | {"cov": True, "corr": True, "sum": True, "bias": bias})
+        fields = Trends(average, 2).update(values)
+        peer = one.ewm(alpha=alpha, adjust=True, ignore_na=ignore_na)
+        assert_same(fields[:, 1], peer.sum().to_numpy(), 1e-10)  # pandas' 1 − 0.999 has 13 digits
+        both = ~np.isnan(values).any(axis=1) & (np.cumsum(~np.isnan(values).any(axis=1)) > 1)
+        biased, want = (
+            peer.cov(other, bias=True).to_numpy()[both],
+            peer.cov(other, bias=bias).to_numpy()[both],
+        )
+        # Unbiased, pandas divides by a difference that loses the digits which one value's weight takes.
+        left = np.abs(biased / want)
+        some = left > 1e-13
+        error = np.abs(fields[both, 4] - want)[some]
+        scale = float(np.nanmax(np.abs(values[:, 0])) * np.nanmax(np.abs(values[:, 1])))
+        assert some.sum() > 100
+        assert (error <= (1e-11 + 4e-15 / left[some]) * np.abs(want[some]) + 1e-13 * scale / left[some]).all()
+        if alpha < 0.9:
+            np.testing.assert_allclose(fields[both, 5], peer.corr(other).to_numpy()[both], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_pandas_by_time(seed: int) -> None:
     """Its `times=` is the bias-corrected average, with ties each of full weight."""
     values, times = series(seed), clock(np.random.default_rng(seed), 700)

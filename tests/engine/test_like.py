@@ -134,6 +134,92 @@ def test_a_gap_ends_talibs_average_and_not_ours() -> None:
     assert smooth(x, like="talib", span=2)[4] == pytest.approx(2.5 + (4 - 2.5) * 2 / 3)
 
 
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.integers(2, 30))
+def test_talib_dema_and_tema(seed: int, span: int) -> None:
+    x = walk(seed, gaps=0.0)
+    frame = pd.DataFrame({"x": x})
+    assert_same(smooth(frame, like="talib-dema", span=span)["x_dema"], talib.DEMA(x, span), x)
+    assert_same(smooth(frame, like="talib-tema", span=span)["x_tema"], talib.TEMA(x, span), x)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.integers(2, 30))
+def test_talib_rma(seed: int, n: int) -> None:
+    """TA-Lib has Wilder's smoothing inside of others: the ATR is that of the true range."""
+    close = walk(seed, gaps=0.0)
+    high, low = close + np.abs(np.sin(close)), close - np.abs(np.cos(close))
+    ranges = talib.TRANGE(high, low, close)
+    assert_same(smooth(ranges, like="talib-rma", wilder=n), talib.ATR(high, low, close, n), ranges)
+
+
+def test_talib_rma_is_wilders() -> None:
+    with pytest.raises(ValueError, match="wilder"):
+        smooth([1.0, 2.0], like="talib-rma", span=14)
+
+
+# -- ClickHouse: https://clickhouse.com/docs, reference of aggregate functions, its examples
+
+
+def test_clickhouse() -> None:
+    """exponentialMovingAverage(5)(temperature, timestamp), to all digits that are printed there."""
+    temperatures = [95] * 3 + [96] * 4 + [97] * 4 + [98] * 4 + [99] * 3 + [100] * 2
+    assert smooth(temperatures, like="clickhouse", halflife=5)[-1] == pytest.approx(
+        92.25779635374204, rel=1e-15
+    )
+
+
+def test_clickhouse_by_time() -> None:
+    """exponentialTimeDecayedAvg(10)(value, time), as rounded there; its x is a time constant."""
+    got = smooth([1.0] + 11 * [0.0], like="clickhouse", tau="10s", times=range(12), time_unit="s")
+    want = [1, 0.475, 0.301, 0.214, 0.162, 0.128, 0.104, 0.086, 0.072, 0.061, 0.052, 0.045]
+    assert np.round(got, 3).tolist() == want
+
+
+# -- InfluxDB: https://docs.influxdata.com, Flux, exponentialMovingAverage(), its rules and example
+
+
+def test_influxdb() -> None:
+    """A three point average of the sample data: the mean of three, then k = ½; Flux has no rows before."""
+    got = smooth([-2, 10, 7, 17, 15, 4], like="influxdb", span=3)
+    np.testing.assert_array_equal(got, [np.nan, np.nan, 5, 11, 13, 8.5])
+    with_null = smooth([-2, None, 10, 7, None, 17], like="influxdb", span=3)
+    np.testing.assert_array_equal(with_null, [np.nan, np.nan, np.nan, 5, np.nan, 11])
+
+
+# -- QuestDB: EmaDoubleWindowFunctionFactory.java, computeNext
+
+
+def questdb(values: Sequence[float], alphas: Sequence[float]) -> list[float]:
+    """The first value as it is, then α·x + (1−α)·before; a missing one keeps what was before."""
+    held, out = math.nan, []
+    for value, alpha in zip(values, alphas, strict=True):
+        if math.isfinite(value):
+            held = value if math.isnan(held) else alpha * value + (1 - alpha) * held
+        out.append(held)
+    return out
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.integers(1, 40))
+def test_questdb(seed: int, period: int) -> None:
+    x = walk(seed)
+    assert_same(smooth(x, like="questdb", span=period), questdb(x, len(x) * [2 / (period + 1)]), x)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.integers(1, 100))
+def test_questdb_by_time(seed: int, seconds: int) -> None:
+    """The elapsed time is since the last row that had a value; there are no two of the same time."""
+    x = walk(seed)
+    times = np.cumsum(np.random.default_rng(seed).integers(1, 90, len(x)))
+    some = ~np.isnan(x)
+    since = np.zeros(len(x))
+    since[some] = np.diff(times[some], prepend=times[some][:1])
+    ours = smooth(x, like="questdb", tau=f"{seconds}s", times=times, time_unit="s")
+    assert_same(ours, questdb(x, -np.expm1(-since / seconds)), x)
+
+
 # -- TensorBoard
 
 
@@ -182,7 +268,10 @@ def test_miller(seed: int) -> None:
 
 def test_every_set_is_held_here() -> None:
     text = globals()
-    assert all(f"test_{name}" in text for name in SETS)
+    together = {"talib-dema": "talib_dema_and_tema", "talib-tema": "talib_dema_and_tema"}
+    names = [together.get(name, name.replace("-", "_")) for name in SETS]
+    assert all(f"test_{name}" in text for name in names)
+    assert all(f"test_{name}_by_time" in text or f"test_{name}_with_times" in text for name in TIMED)
     assert set(TIMED) <= set(SETS)
 
 

@@ -223,10 +223,10 @@ def command(**options: Any) -> None:
     from ema_cli.formats.registry import check_output_name
     from ema_cli.process import set_process_defaults
 
+    set_process_defaults()
     job = make_job(options)
     check_output_name(job)
     _mind_terminals(job)
-    set_process_defaults()
     if options["output_dir"] is None:
         _start_helpers(job)
     from ema_cli.observing import make_drawing, watching

@@ -15,7 +15,7 @@ thread, sync_file_range.
     `os._exit` at the end       a tenth of a small run; Arrow    everywhere
       (`console.leave`)         26.0.1 sometimes aborts while
                                 Python takes itself down
-    helpers, workers            see `run/`                       everywhere
+    forked helpers, workers     a sixth of a second each         spawned
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 
@@ -40,19 +41,30 @@ class NoPandas:
 
 def set_process_defaults() -> None:
     """What the docstring of this module lists, as far as it is for the whole process."""
-    # BLAS starts a thread that nothing here uses, and that is in the way of a fork (see `run/workers.py`). It
-    # looks when NumPy is imported.
+    # BLAS starts a thread that nothing here uses, and that is in the way of a fork (see `may_fork`). It looks
+    # when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     sys.meta_path.insert(0, NoPandas())
 
 
-# One more process pays for every so many bytes of input: it takes a sixth of a second to be there, in which
-# one that is there does 30 MB.
-LARGE_INPUT = 32 << 20
+# One more process pays for every so many bytes of input. A fork is there at once; elsewhere a process takes a
+# sixth of a second, in which one that is there does 30 MB.
+FORK_PAYS, SPAWN_PAYS = 16 << 20, 48 << 20
 # Processes that share the work, beyond which the one that folds is the slowest of all.
 MOST_PROCESSES = 8
+
+
+def may_fork() -> bool:
+    """Whether a fork of this process is sound, for it would not take along another thread that is at work.
+
+    Arrow's allocator has one, which looks after itself.
+    """
+    if sys.platform != "linux":
+        return False
+    threads = [thread for thread in Path("/proc/self/task").iterdir() if int(thread.name) != os.getpid()]
+    return {(thread / "comm").read_text() for thread in threads} <= {"jemalloc_bg_thd\n"}
 
 
 def helpers_for(size: int, processes: int) -> int:
@@ -60,7 +72,10 @@ def helpers_for(size: int, processes: int) -> int:
 
     processes: how many there may be in all, 0: as many as help; never more than processors.
     """
-    return max(0, min(size // LARGE_INPUT, (processes or MOST_PROCESSES) - 1, usable_processors() - 1))
+    most = min(processes or MOST_PROCESSES, usable_processors()) - 1
+    if most < 1 or size < FORK_PAYS:
+        return 0
+    return min(most, size // (FORK_PAYS if may_fork() else SPAWN_PAYS))
 
 
 def usable_processors() -> int:

@@ -134,3 +134,26 @@ def test_csv_to_csv_loads_no_pandas_and_no_parquet(shop: Workshop) -> None:
     )
     assert not loaded_by(code) & {"pandas", "pyarrow.compute", "pyarrow.parquet", "matplotlib"}
     assert out.exists()
+
+
+def test_nothing_heavy_is_loaded_before_the_process_has_its_settings(tmp_path: Path) -> None:
+    """Else NumPy has started the threads that are in the way of a fork, and Arrow asks for pandas."""
+    code = """
+import os, sys
+from ema_cli import process
+defaults = process.set_process_defaults
+def set_process_defaults():
+    print(sorted({"numpy", "pyarrow"} & sys.modules.keys()), file=sys.stderr)
+    defaults()
+process.set_process_defaults = set_process_defaults
+from ema_cli.cli import main
+from ema_cli import console
+console.leave = lambda code: (print(process.may_fork(), file=sys.stderr), os._exit(code))
+main()
+"""
+    options = ["-c", "co2", "--alpha", "0.1", "-o", str(tmp_path / "out.csv")]
+    command = [sys.executable, "-c", code, str(SAMPLES / "co2.csv"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stderr.splitlines()[0] == "[]"
+    if sys.platform == "linux":
+        assert done.stderr.splitlines()[-1] == "True"

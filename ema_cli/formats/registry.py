@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from ema_cli.errors import OptionError
+from ema_cli.io.names import COMPRESSED
 
 if TYPE_CHECKING:
     from ema_cli.formats.base import Projection, Sink, Source
@@ -99,10 +100,8 @@ def check_output_name(job: Job) -> None:
 
 def split_suffix(base: str) -> tuple[str, str, str]:
     """A file's base name in three: stem, suffix, and the suffixes of its compression."""
-    from ema_cli.io.streams import SUFFIXES
-
     bare = base
-    for packed in SUFFIXES:
+    for packed in COMPRESSED:
         if bare.lower().endswith(packed):
             bare = bare[: -len(packed)]
     stem, suffix = os.path.splitext(bare)  # noqa: PTH122

@@ -12,6 +12,8 @@ from ema_cli.errors import FileTrouble
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _DIGITS = re.compile(r"([0-9]+)")
+# What a suffix says of how a file is compressed.
+COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 CHECK = "check the spelling and the folder you are in"
 
 

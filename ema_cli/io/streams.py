@@ -20,6 +20,7 @@ import pyarrow as pa
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import atomic_write, system_words
 from ema_cli.io.damage import damage_as
+from ema_cli.io.names import COMPRESSED
 from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
@@ -29,7 +30,6 @@ BLOCK_BYTES = 1 << 20
 # And what is looked at to find out what an input is.
 PEEK_BYTES = 1 << 16
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 
 
 class Reader(Protocol):
@@ -312,7 +312,7 @@ def open_output(name: str | None, mode: int = 0o666) -> Iterator[BinaryIO]:
 @contextmanager
 def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
     """`out`, or where the name ends in .gz .bz2 .xz .zst a file that compresses into it; no clock in it."""
-    kind = next((kind for suffix, kind in SUFFIXES.items() if name.lower().endswith(suffix)), None)
+    kind = next((kind for suffix, kind in COMPRESSED.items() if name.lower().endswith(suffix)), None)
     if kind is None:
         yield out
         return

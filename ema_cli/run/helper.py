@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 from ema_cli.io.signals import SIGNALS, unblock_interrupts, uninterrupted
 from ema_cli.io.temporary import forget_all
-from ema_cli.process import set_process_defaults
+from ema_cli.process import may_fork, set_process_defaults
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,25 +116,33 @@ _early: list[Helper] = []
 
 
 def start_early(helpers: int) -> None:
-    """Start so many, so that they load their modules while this process does."""
+    """Start so many, so that they load their modules while this process does; not where they can be forked
+    when it has."""
+    if sys.platform == "linux":
+        return
     with suppress(OSError):
         for _ in range(helpers):
-            _early.append(_spawn())
+            _early.append(_start(forked=False))
 
 
 def start() -> Helper:
     """A helper that is on its way."""
-    return _early.pop() if _early else _spawn()
+    return _early.pop() if _early else _start(forked=may_fork())
 
 
-def _spawn() -> Helper:
-    context = multiprocessing.get_context("spawn")
-    if os.name == "posix":  # with the first process the library starts one of its own, and unblocks signals
+def _start(*, forked: bool) -> Helper:
+    """A new process. Forked it has all modules; all else is as where it is spawned."""
+    context: Any = multiprocessing.get_context("fork" if forked else "spawn")
+    if os.name == "posix" and not forked:
+        # With its first process the library starts one of its own, and then unblocks signals.
         resource_tracker.ensure_running()
     ours, theirs = context.Pipe()
     memory = shared_memory()
     process = context.Process(target=serve, args=(theirs, memory, os.getpid()), daemon=True)
-    with uninterrupted(), _without_main():
+    with uninterrupted(), _without_main(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of newer Pythons: Arrow's allocator has a thread
         process.start()
     theirs.close()
     return Helper(process, ours, [Slot(memory, k) for k in range(SLOTS)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
@@ -14,6 +13,7 @@ from typing import Any
 from ema_cli.io.signals import PROMPT, handle_interrupts, unblock_interrupts, uninterrupted
 from ema_cli.io.temporary import at_interrupt, forget_all
 from ema_cli.job import Job
+from ema_cli.process import may_fork
 from ema_cli.run.outcome import Outcome, Watch, smooth_file, unwatched
 
 # Seconds for a worker to remove its temporary files in when it is told to end.
@@ -24,8 +24,7 @@ class Worker:
     """A process that does jobs as they are handed to it; `job` is the one it has now."""
 
     def __init__(self, others: Sequence[Worker], watch: Watch) -> None:
-        # Forking spares every worker the imports; safe as long as no thread is at work here.
-        forks = sys.platform == "linux" and threading.active_count() == 1
+        forks = may_fork()  # which spares every worker the imports
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self.connection, theirs = context.Pipe()
         # A forked worker has copies of these; with them open it would not notice that its parent is gone.

@@ -25,9 +25,10 @@ from ema_cli import console
 from ema_cli.formats import blocks
 from ema_cli.formats.text import source
 from ema_cli.run import crew, helper
-block, room, helpers = (int(sys.argv.pop(1)) for _ in range(3))
+block, room, helpers, forked = (int(sys.argv.pop(1)) for _ in range(4))
 crew.LEAST_BYTES, crew.LEAST_ROWS = 1, 1
 crew.helpers_for = lambda size, processes: helpers
+helper.may_fork = lambda: bool(forked)
 source.BLOCK_BYTES = crew.LEAST_BLOCK = blocks.BlocksOfLines.most = block
 helper.SLOT_BYTES = room
 grow, ask, leave, asked = crew.Crew._grow, crew.Crew._ask, console.leave, []
@@ -48,16 +49,23 @@ main()
 class Crewed(Workshop):
     """Runs ema-smooth with helpers; exit code 99 if they had nothing to do."""
 
-    block, room, helpers = 1 << 20, 32 << 20, 2
+    block, room, helpers, forked = 1 << 20, 32 << 20, 2, False
 
     def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
-        sizes = map(str, (self.block, self.room, self.helpers))
+        sizes = (f"{size:d}" for size in (self.block, self.room, self.helpers, self.forked))
         return [sys.executable, "-c", FORCED, *sizes, *map(str, arguments)]
 
 
 @pytest.fixture
 def crew(tmp_path: Path) -> Crewed:
     return Crewed(tmp_path)
+
+
+@pytest.fixture(params=[True, False], ids=["forked", "spawned"])
+def both(crew: Crewed, request: pytest.FixtureRequest) -> Crewed:
+    """With helpers started in either way."""
+    crew.forked = request.param
+    return crew
 
 
 PLAIN = "a,b\n" + "".join(f"{k},{k % 13}.5\n" for k in range(200_000))
@@ -118,7 +126,7 @@ def test_the_same_bytes(case: str, crew: Crewed, shop: Workshop) -> None:
     arguments = ("in.csv", *weight, *options)
     told = shop.run(*arguments, "-j", "1")
     shop.run(*arguments, "--state", "one.state", "-o", "one.txt", "-j", "1")
-    for crew.helpers, crew.block in ((1, 20_000), (2, 5000)):
+    for crew.helpers, crew.block, crew.forked in ((1, 20_000, False), (2, 5000, True)):
         # To stdout in turn, and into a file at its place.
         found = crew.run(*arguments)
         assert (found.out, found.err) == (told.out, told.err)
@@ -138,7 +146,7 @@ def test_several_inputs_that_each_are_shared(options: tuple[str, ...], crew: Cre
     crew.write("3.csv", ("step,v\n" + "1,2\n" * 9999)[:20_003])
     arguments = ("0.csv", "1.csv", "2.csv", "3.csv", "-c", "v", "--alpha", "0.1", *options)
     told = shop.run(*arguments, "-j", "1", code=None)
-    for crew.helpers, crew.block in ((1, 5000), (2, 5000)):
+    for crew.helpers, crew.block, crew.forked in ((1, 5000, True), (2, 5000, False)):
         found = crew.run(*arguments, code=told.code)
         assert (found.out, found.err) == (told.out, told.err)
 
@@ -156,9 +164,9 @@ def test_a_pipe_a_small_room_and_several_inputs(crew: Crewed, shop: Workshop) ->
     assert crew.run("-c", "b", "--alpha", "0.1", stdin=PLAIN.encode(), code=None).out == whole
 
 
-def test_a_live_pipe_is_answered_at_once_with_helpers_too(crew: Crewed) -> None:
-    crew.block = 1 << 16
-    with crew.start("-c", "b", "--alpha", "0.1", "-v") as process:
+def test_a_live_pipe_is_answered_at_once_with_helpers_too(both: Crewed) -> None:
+    both.block = 1 << 16
+    with both.start("-c", "b", "--alpha", "0.1", "-v") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
@@ -181,16 +189,16 @@ def test_a_live_pipe_is_answered_at_once_with_helpers_too(crew: Crewed) -> None:
         assert process.wait(60) == 0
 
 
-def test_rows_above_a_fault_are_written_and_the_fault_is_named(crew: Crewed, shop: Workshop) -> None:
-    crew.write("in.csv", PLAIN + "7,oops\n8,9\n")
+def test_rows_above_a_fault_are_written_and_the_fault_is_named(both: Crewed, shop: Workshop) -> None:
+    both.write("in.csv", PLAIN + "7,oops\n8,9\n")
     arguments = ("in.csv", "-c", "b", "--alpha", "0.1")
-    told, found = shop.run(*arguments, code=1), crew.run(*arguments, code=1)
+    told, found = shop.run(*arguments, code=1), both.run(*arguments, code=1)
     assert (found.out, found.err) == (told.out, told.err)
     assert "line 200002" in found.err
-    crew.write("out.csv", "old")
-    crew.run(*arguments, "-o", "out.csv", code=1)
-    assert crew.read("out.csv") == b"old"
-    assert crew.names() == ["in.csv", "out.csv"]
+    both.write("out.csv", "old")
+    both.run(*arguments, "-o", "out.csv", code=1)
+    assert both.read("out.csv") == b"old"
+    assert both.names() == ["in.csv", "out.csv"]
 
 
 def test_a_line_that_is_no_json_is_named(crew: Crewed, shop: Workshop) -> None:
@@ -202,24 +210,24 @@ def test_a_line_that_is_no_json_is_named(crew: Crewed, shop: Workshop) -> None:
     assert f"line {len(ROWS) + 1}" in found.err
 
 
-def test_what_the_system_refuses_a_helper_is_told_as_ever(crew: Crewed) -> None:
-    crew.write("in.csv", PLAIN)
-    crew.write("out.csv", "old")
+def test_what_the_system_refuses_a_helper_is_told_as_ever(both: Crewed) -> None:
+    both.write("in.csv", PLAIN)
+    both.write("out.csv", "old")
     # The memory that processes share counts as a file, and has to be allowed.
-    crew.room, crew.block = 1 << 20, 1 << 16
-    command = crew.command("in.csv", "-c", "b", "--alpha", "0.1", "-o", "out.csv")
+    both.room, both.block = 1 << 20, 1 << 16
+    command = both.command("in.csv", "-c", "b", "--alpha", "0.1", "-o", "out.csv")
     limited = ["sh", "-c", 'ulimit -f 6500; exec "$@"', "sh", *command]
     done = subprocess.run(
-        limited, cwd=crew.folder, env=crew.environment, capture_output=True, timeout=60, check=False
+        limited, cwd=both.folder, env=both.environment, capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (1, b"ema-smooth: out.csv: file too large\n")
-    assert crew.read("out.csv") == b"old"
-    assert crew.names() == ["in.csv", "out.csv"]
+    assert both.read("out.csv") == b"old"
+    assert both.names() == ["in.csv", "out.csv"]
 
 
-def test_a_reader_that_leaves_ends_it_by_sigpipe(crew: Crewed) -> None:
-    crew.write("in.csv", PLAIN)
-    process = crew.start("in.csv", "-c", "b", "--alpha", "0.1")
+def test_a_reader_that_leaves_ends_it_by_sigpipe(both: Crewed) -> None:
+    both.write("in.csv", PLAIN)
+    process = both.start("in.csv", "-c", "b", "--alpha", "0.1")
     assert process.stdout is not None
     assert process.stdout.read(5) == b"a,b,b"
     process.stdout.close()
@@ -231,7 +239,7 @@ def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
     """The helpers of a process, once it has them."""
 
     def found() -> list[int]:
-        started = [pid for pid in children(process.pid) if b"multiprocessing-fork" in said(pid)]
+        started = [pid for pid in children(process.pid) if b"resource_tracker" not in said(pid)]
         return started if len(started) == Crewed.helpers else []
 
     return wait_for(found)
@@ -259,8 +267,8 @@ def blocked(crew: Crewed, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_whoever_ends_the_run_ends_all(number: signal.Signals, crew: Crewed) -> None:
-    process = blocked(crew)
+def test_whoever_ends_the_run_ends_all(number: signal.Signals, both: Crewed) -> None:
+    process = blocked(both)
     started = children(process.pid)
     with process:
         process.send_signal(number)
@@ -268,19 +276,19 @@ def test_whoever_ends_the_run_ends_all(number: signal.Signals, crew: Crewed) -> 
         wait_for(lambda: all(map(is_gone, started)), 5)
 
 
-def test_a_helper_that_is_killed_is_an_error(crew: Crewed) -> None:
-    process = blocked(crew)
+def test_a_helper_that_is_killed_is_an_error(both: Crewed) -> None:
+    process = blocked(both)
     started = children(process.pid)
     os.kill(helpers_of(process)[1], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (1, KILLED)
     wait_for(lambda: all(map(is_gone, started)), 5)
-    crew.write("out.csv", "old")
-    process = long_run(crew)
+    both.write("out.csv", "old")
+    process = long_run(both)
     os.kill(helpers_of(process)[0], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err, crew.read("out.csv")) == (1, KILLED, b"old")
-    assert crew.names() == ["in.csv", "out.csv"]
+    assert (process.returncode, err, both.read("out.csv")) == (1, KILLED, b"old")
+    assert both.names() == ["in.csv", "out.csv"]
 
 
 KILLED = b"""\
@@ -298,13 +306,13 @@ def long_run(crew: Crewed) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def test_ctrl_c_on_a_terminal_reaches_all_and_leaves_nothing(crew: Crewed) -> None:
-    process = long_run(crew)
+def test_ctrl_c_on_a_terminal_reaches_all_and_leaves_nothing(both: Crewed) -> None:
+    process = long_run(both)
     helpers_of(process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, b"")
-    assert crew.names() == ["in.csv"]
+    assert both.names() == ["in.csv"]
 
 
 @pytest.mark.parametrize("error", [

@@ -95,6 +95,10 @@ CASES = {
     "times": (RICH, (*NUMBERS, "--time", "time", "--late", "skip", "--halflife", "1h")),
     "times and keys": (RICH, (*NUMBERS, "--time", "time", "--by", "key", "--late", "restart", "--tau", "2h")),
     "an order": (RICH, (*NUMBERS, "--order", "step", "--init", "sma:5")),
+    "weights": (RICH, ("-c", "x", "--weights", "step", "--sum", "--triple", "--adjust")),
+    "pairs": (RICH, (*NUMBERS, "--cov", "--corr", "--by", "key")),
+    "the difference of two": (RICH, (*NUMBERS, "--span", "5", "--span", "9", "--diff", "--double")),
+    "centered": (RICH, (*NUMBERS, "--centered")),
     "newest first": (RICH, (*NUMBERS, "--newest-first")),
     "auto": (RICH, ("-c", "x", "--alpha", "auto")),
     "digits, TSV": (RICH, (*NUMBERS, "--digits", "3", "--to", "tsv")),
@@ -122,18 +126,20 @@ CASES = {
 def test_the_same_bytes(case: str, crew: Crewed, shop: Workshop) -> None:
     table, options = CASES[case]
     crew.write("in.csv", table)
-    weight = () if {"--alpha", "--halflife", "--tau"} & {*options} else ("--alpha", "0.1")
+    weight = () if {"--alpha", "--halflife", "--tau", "--span"} & {*options} else ("--alpha", "0.1")
     arguments = ("in.csv", *weight, *options)
     told = shop.run(*arguments, "-j", "1")
-    shop.run(*arguments, "--state", "one.state", "-o", "one.txt", "-j", "1")
+    state = () if "--centered" in options else ("--state", "run.state")
+    shop.run(*arguments, *state, "-o", "one.txt", "-j", "1")
+    kept = crew.read("run.state") if state else b""
     for crew.helpers, crew.block, crew.forked in ((1, 20_000, False), (2, 5000, True)):
+        Path(crew.folder, "run.state").unlink(missing_ok=True)
         # To stdout in turn, and into a file at its place.
         found = crew.run(*arguments)
         assert (found.out, found.err) == (told.out, told.err)
-        crew.run(*arguments, "--state", "many.state", "-o", "many.txt")
+        crew.run(*arguments, *state, "-o", "many.txt")
         assert crew.read("many.txt") == told.out
-        assert crew.read("many.state") == crew.read("one.state")
-        Path(crew.folder, "many.state").unlink()
+        assert not state or crew.read("run.state") == kept
 
 
 @pytest.mark.parametrize("options", [(), ("--by-file", "--only"), ("--invalid", "missing"), ("--by", "step")])

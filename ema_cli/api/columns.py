@@ -103,10 +103,11 @@ def _plain(given: Any) -> Any:
         from ema_cli.api.of_torch import to_numpy
 
         return to_numpy(given)
-    if isinstance(given, list | tuple) and given:
-        if isinstance(given[0], np.datetime64 | np.timedelta64):
-            given = np.array(given)
-        elif type(given[0]).__name__ == "Period" and library_of(given[0]) == "pandas":
+    if isinstance(given, list | tuple):
+        first = next((one for one in given if one is not None), None)
+        if isinstance(first, np.datetime64 | np.timedelta64):
+            given = np.array(given, f"{first.dtype.kind}8")
+        elif type(first).__name__ == "Period" and library_of(first) == "pandas":
             return _plain(_of_pandas(given))
     if library == "pandas" and type(getattr(given, "dtype", None)).__name__ == "PeriodDtype":
         return getattr(given, "dt", given).to_timestamp()

@@ -387,7 +387,11 @@ def test_times_of_every_kind(times: Any) -> None:
 
 
 def test_a_time_that_is_none() -> None:
-    for times in ([pd.NaT, DAYS[1]], np.array(["NaT", "2024-01-02"], "datetime64[ns]")):
+    for times in (
+        [pd.NaT, DAYS[1]],
+        [None, np.datetime64("2024-01-02")],
+        np.array(["NaT", "2024-01-02"], "datetime64[ns]"),
+    ):
         with pytest.raises(ValueError, match=r"row 0 .*the time is missing"):
             smooth([1.0, 2.0], halflife="1d", times=times)
         y = smooth([1.0, 2.0], halflife="1d", times=times, invalid="missing")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import io
 import json
 import os
@@ -120,6 +122,56 @@ def test_torch_reads_ours(tmp_path: Path, mapped: bool) -> None:
     del found["head"]
     assert all(t.is_contiguous() and t.data_ptr() % 64 == 0 for t in found.values())
     same({n: numpy_from(t, tensors()[n].dtype) for n, t in found.items()}, tensors())
+
+
+class Full(io.BytesIO):
+    """A disk with room for so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + memoryview(data).nbytes > self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("room", [0, 100, 2000, 200_000, 4_180_000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_is_full_somewhere_on_the_way(suffix: str, room: int) -> None:
+    arrays = {"a" * 300: np.zeros(1000, np.float32), "b": np.zeros(1 << 20, np.float32)}
+    infos = [TensorInfo(name, array.dtype, array.shape) for name, array in arrays.items()]
+
+    def write_into(out: Any) -> None:
+        with writer_for(f"a{suffix}")(out, "a", infos, {"said": "x" * 70_000}) as writer:
+            for info in writer.order:
+                writer.write(info, arrays[info.name])
+
+    with pytest.raises(FileTrouble, match="no space left on device"):
+        write_into(Full(room))
+    gc.collect()  # an archive that is not closed would try once more
+
+
+def test_without_torch_its_files_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        FileTrouble, match=r"needs torch to be written\n  try: pip install torch, or write .safet"
+    ):
+        write(tmp_path / "a.pt", {"w": np.zeros(3)})
+    assert not list(tmp_path.iterdir())
+
+
+@NO_TORCH
+@pytest.mark.parametrize("said", [b"[" * 100_000, b"\xff", b"[1]", b'{"a": 1, "b": "text"}', b"{}"])
+def test_what_others_say_beside_the_tensors(tmp_path: Path, said: bytes) -> None:
+    path = write(tmp_path / "a.pt", {"w": np.arange(3.0)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/ema_smooth.json", said)
+    with open_checkpoint(str(path)) as checkpoint:
+        assert checkpoint.metadata == ({"b": "text"} if b"text" in said else {})
+    same(read(path), {"w": np.arange(3.0)})
 
 
 @NO_TORCH

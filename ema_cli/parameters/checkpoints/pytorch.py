@@ -11,7 +11,6 @@ import json
 import math
 import pickle
 import warnings
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ema_cli.errors import DataError, FileTrouble, OptionError
-from ema_cli.io.archive import ArchiveWriter
+from ema_cli.errors import DataError, EmaError, FileTrouble, OptionError
+from ema_cli.io.archive import ArchiveReader, ArchiveWriter
 from ema_cli.io.atomic import system_words
 from ema_cli.parameters.checkpoints.stream import Checkpoint, CheckpointWriter
 from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named, is_tensor
@@ -172,18 +171,16 @@ def _dicts_of_tensors(content: Mapping[Any, Any]) -> list[str]:
 def metadata_in(name: str) -> dict[str, str]:
     """What `TorchWriter` has said in the file beside its tensors; nothing in any other."""
     try:
-        with zipfile.ZipFile(name) as archive:
-            place = next((m for m in archive.namelist() if m.endswith(f"/{_METADATA}")), None)
-            if place is None or archive.getinfo(place).file_size > _LONGEST_METADATA:
+        # Nothing that unfolds: so the member is no larger than the file.
+        with ArchiveReader(name, compressed=False) as archive:
+            place = next((member for member in archive.members if member.endswith(f"/{_METADATA}")), None)
+            if place is None or archive.members[place].file_size > _LONGEST_METADATA:
                 return {}
             said = json.loads(archive.read(place))
-    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, RecursionError):
-        return {}
-    return (
-        {key: value for key, value in said.items() if isinstance(value, str)}
-        if isinstance(said, dict)
-        else {}
-    )
+    except (EmaError, ValueError, RecursionError):
+        return {}  # an older file of torch's, or one that torch will say more about
+    texts = said.items() if isinstance(said, dict) else ()
+    return {key: value for key, value in texts if isinstance(value, str)}
 
 
 class TorchWriter(CheckpointWriter):
@@ -203,15 +200,16 @@ class TorchWriter(CheckpointWriter):
         self._archive = ArchiveWriter(out, name)
         self._places = {info.name: f"archive/data/{k}" for k, info in enumerate(self.order)}
         self._tensor: str | None = None
-        self._add("data.pkl", pickled.getvalue())
-        self._add("byteorder", b"little")
-        self._add("version", b"3\n")
+        members = {"data.pkl": pickled.getvalue(), "byteorder": b"little", "version": b"3\n"}
         if metadata:
-            self._add(_METADATA, json.dumps(dict(metadata), sort_keys=True).encode())
-
-    def _add(self, member: str, content: bytes) -> None:
-        self._archive.begin(f"archive/{member}")
-        self._archive.write(content)
+            members[_METADATA] = json.dumps(dict(metadata), sort_keys=True).encode()
+        try:
+            for member, content in members.items():
+                self._archive.begin(f"archive/{member}")
+                self._archive.write(content)
+        except BaseException:
+            self._archive.close(complete=False)
+            raise
 
     def write(self, info: TensorInfo, values: Array) -> None:
         """The next values of the tensor, in C order whatever their strides. Raises FileTrouble."""

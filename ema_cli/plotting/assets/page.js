@@ -4,11 +4,12 @@ const page = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
 const {average, axis, names} = page;
 const TIMED = average.timed, STEPS = 1000, MOST_AT_FIRST = 12, COLUMNS_AT_FIRST = 6, FLATTEST = 4;
-// A plain mean of the first SPAN values, which is no other family's and a whole number.
+// A plain mean of the first N values, where N is the weight itself: a span or Wilder's, and a whole number.
 const PLAIN = average.init === 'sma';
-const FAMILIES = PLAIN ? [['span', 'span']] : TIMED
-  ? [['halflife', 'half-life'], ...(average.families.includes('tau') ? [['tau', 'time constant']] : [])]
-  : [['alpha', 'alpha'], ['span', 'span'], ['halflife', 'half-life'], ['decay', 'decay']];
+const LABELS = {halflife: 'half-life', tau: 'time constant', wilder: 'Wilder'};
+const USUAL = TIMED ? ['halflife', 'tau'] : ['alpha', 'span', 'halflife', 'decay'];
+const FAMILIES = (PLAIN ? [average.family] : [...new Set([...USUAL, average.family])])
+  .map(family => [family, LABELS[family] || family]);
 const LIGHT = {
   paper: '#ffffff', ink: '#1b1b1b', soft: '#5a5a5a', grid: '#e4e6e8', value: '#9a9a9a', further: '#d6246e',
   weights: ['#0059a8', '#c24e00', '#111111', '#00805c', '#8a3a9c'],
@@ -53,6 +54,7 @@ async function load(trace) {
   trace.since = trace.since === null ? null : await numbers(trace.since);
   trace.number = trace.number === null ? null : await numbers(trace.number);
   trace.afresh = trace.afresh === null ? null : await numbers(trace.afresh);
+  trace.weights = trace.weights === null ? null : await numbers(trace.weights);
   trace.x = await numbers(trace.x);
   trace.begin = trace.x.find(x => x === x) ?? 0;
   trace.ordered = ascending(trace.x);
@@ -83,20 +85,24 @@ let charts = [];
 const traces = () => page.columns.flatMap((column, k) => (chosen.columns[k] ? shown(column) : []));
 const shown = column => column.traces.filter(trace => chosen.series[trace.of]);
 const how = (weight = chosen.weight) => {
-  const seed = chosen.bias ? 0 : PLAIN ? Math.round(2 / weight.alpha - 1) : average.seed;
+  const own = weight.family === 'wilder' ? 1 / weight.alpha : 2 / weight.alpha - 1;
+  const seed = chosen.bias ? 0 : PLAIN ? Math.round(own) : average.seed;
   return {
-    timed: TIMED, adjust: chosen.bias, start: chosen.bias ? null : average.start, lead: average.lead, seed,
-    missing: average.missing, fill: average.fill, needed: Math.max(average.needed, seed), gap: average.gap,
+    timed: TIMED, adjust: chosen.bias, centered: average.centered, start: chosen.bias ? null : average.start,
+    lead: average.lead, seed, missing: average.missing, fill: average.fill, needed: Math.max(average.needed, seed),
+    gap: average.gap,
   };
 };
 
 /** The options that make the command do what is shown. */
 function options() {
   const {weight} = chosen;
-  let text = `--${weight.family} ${weight.text}`;
-  if (chosen.bias) text += ' --adjust';
-  else if (average.init) text += ` --init ${average.init}`;
-  return text + (average.others ? ` ${average.others}` : '');
+  const parts = [`--${weight.family} ${weight.text}`];
+  if (average.centered) parts.push('--centered');
+  else if (chosen.bias) parts.push('--adjust');
+  // Wilder's average begins as a plain mean unless it is told otherwise.
+  else if (average.init || weight.family === 'wilder') parts.push(`--init ${average.init || 'first'}`);
+  return [...parts, ...average.others].join(' ');
 }
 
 // -- the weight
@@ -197,7 +203,7 @@ let search = 0;
 /** Walk over many weights, a slice at a time, and mark the one that predicts best. */
 async function findBest() {
   // Extremes alone say nothing of how well each value is predicted.
-  const mine = ++search, used = traces().filter(trace => trace.table && !trace.reduced);
+  const mine = ++search, used = average.centered ? [] : traces().filter(trace => trace.table && !trace.reduced);
   const byColumn = page.columns.map(column => used.filter(trace => column.traces.includes(trace)));
   const groups = byColumn.filter(group => group.length);
   best = {points: [], least: null, of: new Map()};
@@ -233,9 +239,8 @@ const smoothWeight = halflife => (TIMED ? {rate: LN2 / halflife} : {alpha: -Math
 
 function weightAt(place, digits = 3) {
   const weight = weightNear(chosen.family, halflifeAt(place), TIMED, digits);
-  return PLAIN ? readWeight('span', String(Math.max(1, Math.round(Number(weight.text)))), false) : weight;
+  return PLAIN ? readWeight(chosen.family, String(Math.max(1, Math.round(Number(weight.text)))), false) : weight;
 }
-
 
 function errorOf(group, weight) {
   let squares = 0, count = 0;
@@ -418,13 +423,11 @@ const swatches = [];
 function makeKinds() {
   const several = average.weights.length > 1;
   const kinds = [['value', 'values']];
-  average.weights.forEach((weight, k) => {
-    for (const part of average.parts) {
-      if (part === 'upper') continue;
-      const what = part === 'ema' ? 'trend' : part === 'lower' ? 'bands' : part;
-      kinds.push([`${part} ${k}`, several ? `${what} ${weight.text}` : what]);
-    }
-  });
+  for (const {part, weight} of page.columns[0].fields) {
+    if (part === 'value' || part === 'upper') continue;
+    const what = part === 'ema' ? 'trend' : part === 'lower' ? 'bands' : part;
+    kinds.push([`${part} ${weight}`, several && part !== 'diff' ? `${what} ${average.weights[weight].text}` : what]);
+  }
   kinds.push(['further', "the slider's trend"]);
   for (const [key, label] of kinds) {
     chosen.parts.set(key, true);
@@ -576,7 +579,7 @@ function sayNumbers(chart) {
     const drawn = reduced.reduce((sum, trace) => sum + trace.values.length, 0);
     parts.push(`${drawn.toLocaleString('en')} of ${all.toLocaleString('en')} rows are here, the extremes of each piece: ` +
       'the slider works on these, so its trend is near the command\'s, not the same');
-    if (!TIMED) parts.push('--alpha auto finds the best weight from all rows');
+    if (!TIMED && !average.centered) parts.push('--alpha auto finds the best weight from all rows');
   }
   if (chosen.log) {
     const below = chart.traces.reduce((sum, trace) => sum + trace.values.filter(v => v <= 0).length, 0);
@@ -1017,7 +1020,12 @@ function said(x, trace) {
 
 // -- the pointer, the keys, the wheel
 
-const listenTo = (canvas, events) => Object.entries(events).forEach(([name, action]) => canvas.addEventListener(name, action, {passive: false}));
+/** Listen to what happens on a canvas, once it is drawn: before that nothing on it has a place. */
+function listenTo(canvas, events) {
+  for (const [name, action] of Object.entries(events))
+    canvas.addEventListener(name, event => { if (canvas.chart.scale) action(event); }, {passive: false});
+}
+
 const pointers = new Map();
 
 function listen(canvas) {
@@ -1244,6 +1252,8 @@ function connect() {
   $('copy').addEventListener('click', copyOptions);
   $('best').addEventListener('click', () => choose(weightAt(best.least, 4)));
   check('bias', 'bias', () => { sayOptions(); refresh(); findBest(); });
+  // An average of both sides is bias-corrected as it is, and forecasts nothing.
+  $('bias-label').hidden = $('errors').hidden = average.centered;
   check('log', 'log', () => { redraw(); charts.forEach(sayNumbers); });
   check('residual', 'residual', build);
   check('relative', 'relative', () => { chosen.view = null; redraw(); });

@@ -164,8 +164,9 @@ class Crew:
 
     def _grow(self, size: int) -> None:
         """Have as many helpers as pay, now that so much of the input has been read."""
-        known = max(size, self.size or 0)
-        most = helpers_for(known, self.processes) if self.processes != 1 else 0
+        if self.processes == 1:
+            return
+        most = helpers_for(max(size, self.size or 0), self.processes)
         if len(self.helpers) >= most:
             return
         from ema_cli.run.helper import may_start, start
@@ -295,9 +296,8 @@ class Crew:
                     if self.last is not None:
                         self.last.data = bytes(self.last.data)
                     return
-                for batch in batches:
-                    self._grow(batch.size)
-                    yield batch
+                self._grow(source.size)
+                yield from batches
                 self.begun = True
 
     def _hand_out(self, source: Divisible) -> None:
@@ -357,6 +357,7 @@ class Crew:
         self.last = self.queue.popleft()
         block.line = source.line
         source.line += block.lines
+        self._grow(source.size)
         yield from block.batches
         block.over = True
         self._release(block)

@@ -173,15 +173,17 @@ def test_a_pipe_a_small_room_and_several_inputs(crew: Crewed, shop: Workshop) ->
     assert crew.run("-c", "b", "--alpha", "0.1", stdin=PLAIN.encode(), code=None).out == whole
 
 
-@pytest.mark.parametrize("system", ["windows", "darwin"])
-def test_other_systems_have_helpers_too(system: str, tmp_path: Path, shop: Workshop) -> None:
+@pytest.mark.parametrize(("system", "code"), [("darwin", 0), ("windows", 99)])
+def test_on_other_systems_too(system: str, code: int, tmp_path: Path, shop: Workshop) -> None:
+    """A simulated Windows refuses the library the file that is its shared memory here, though not there; so
+    that shows what is done where there can be no helpers."""
     crew = Crewed(tmp_path, system)
     crew.write("in.csv", RICH)
     crew.block = 20_000
     arguments = ("in.csv", *NUMBERS, "--alpha", "0.1", "--by", "key")
     told = shop.run(*arguments).out
-    assert crew.run(*arguments).out == told
-    crew.run(*arguments, "-o", "out.csv")
+    assert crew.run(*arguments, code=code).out == told
+    crew.run(*arguments, "-o", "out.csv", code=code)
     assert crew.read("out.csv") == told
     assert crew.names() == ["in.csv", "out.csv"]
 

@@ -105,6 +105,9 @@ def smooth(
 
     Notes
     -----
+    With `alpha="auto"` a Series or DataFrame of pandas tells what was found, by column:
+    `result.attrs["alpha"]`.
+
     `times`, `by`, `order` and `weights` may be the names of columns, which are then not smoothed, and for
     anything of pandas' of index levels.
 
@@ -119,4 +122,8 @@ def smooth(
     alphas = None
     if settings.average.auto:
         alphas = best_alphas(lambda: chunk.tiles(settings), settings.average, width)
-    return fold(chunk, Trends(settings.average, width, alphas), KeyTable(), row_order(chunk, settings))
+    found = fold(chunk, Trends(settings.average, width, alphas), KeyTable(), row_order(chunk, settings))
+    if alphas is not None and isinstance(getattr(found, "attrs", None), dict):
+        labels = chunk.table.labels or range(width)
+        found.attrs["alpha"] = dict(zip(labels, alphas, strict=True))
+    return found

@@ -65,10 +65,12 @@ class Steady:
         if not self.bits:  # a plain mean
             return lambda j, _: mix(begin + j, np.ones(len(begin)), begin + (j + 1.0))
         decay, newer = self.decays[level], self.losses[level]
-        weight = self.lost(begin * rows)
+        weight, least = self.lost(begin * rows), int(begin.min())
 
         def how(j: int, _: Moments) -> Mix:
             nonlocal weight
+            if (least + j) * rows * self.bits > 60.0:  # and from here on in all lanes
+                return outer
             if level == LEVELS:  # may begin anywhere, so it is not worked out step by step
                 weight = self.lost((begin + j) * rows)
             older = weight * decay

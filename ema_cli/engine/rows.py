@@ -255,7 +255,7 @@ class Tile:
 def _of_cells(cells: Floats, where: Ints | None) -> Floats:
     """The cells of a table, column after column; only those that are asked for."""
     flat = cells.T.reshape(-1)  # a copy if there are several columns
-    return flat if where is None else flat[where]
+    return flat if where is None else np.take(flat, where, mode="clip")  # quicker than with a check
 
 
 def _joined(columns: list[NDArray[T]]) -> NDArray[T]:

@@ -45,22 +45,23 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        self._room, self._most, self.used = np.empty(0), 0, 0
+        self._rooms: list[Floats] = []
+        self.used = 0
 
     def floats(self, *shape: int) -> Floats:
         """An uninitialised array, good until `release`."""
-        begin, size = self.used, prod(shape)
-        self.used += -(-size // 8) * 8  # whole cache lines
-        self._most = max(self._most, self.used)
-        if self.used > len(self._room):  # not yet known how much is needed
-            return np.empty(shape)
-        return self._room[begin : begin + size].reshape(shape)
+        size = prod(shape)
+        if self.used == len(self._rooms):
+            self._rooms.append(np.empty(0))
+        # The n-th array of a tile is about as large as that of the one before.
+        if len(self._rooms[self.used]) < size:
+            self._rooms[self.used] = np.empty(size + size // 16)
+        self.used += 1
+        return self._rooms[self.used - 1][:size].reshape(shape)
 
     def release(self, used: int = 0) -> None:
-        """Take back all that was handed out after so much was `used`."""
+        """Take back all that was handed out after so many were `used`."""
         self.used = used
-        if not used and self._most > len(self._room):
-            self._room = np.empty(self._most)
 
 
 class Lanes:

@@ -318,3 +318,13 @@ def test_columns_keep_their_names() -> None:
     assert smoother.update(np.array([[3.0, 4.0]])).tolist() == [[2.0, 3.0]]
     with pytest.raises(ValueError, match="with keys, where the chunks before were without"):
         smoother.update([[1.0, 2.0]], by=["a"])
+
+
+def test_the_weight_that_was_found_is_told() -> None:
+    x = np.cumsum(np.random.default_rng(0).standard_normal(300))
+    found = smooth(pd.DataFrame({"a": x, "b": -(x**2)}), alpha="auto").attrs["alpha"]
+    assert list(found) == ["a", "b"]
+    pd.testing.assert_series_equal(
+        smooth(pd.Series(x, name="a"), alpha=found["a"]), smooth(pd.Series(x, name="a"), alpha="auto")
+    )
+    assert smooth(pd.Series(x), alpha=0.1).attrs == {}

@@ -198,7 +198,7 @@ spacing, running = under("Keys and times"), under("Running")
     "--plot",
     metavar="FILE",
     shell_complete=complete_files,
-    help="Draw value and trend: png, svg, pdf, html; `-` in the terminal.",
+    help="Draw value and trend: png, svg, pdf, html; `-` in the terminal. Not with --dask.",
 )
 @running(
     "--x",
@@ -363,7 +363,8 @@ def _check_folder_options(options: dict[str, Any]) -> None:
     if options["output_dir"] is not None and options["output"] is not None:
         raise OptionError("--output and --output-dir exclude each other", "only one of them")
     if options["dask"] is not None and options["plot"] is not None:
-        raise OptionError("--plot does not go with --dask", "--output-dir without --dask, or --plot later")
+        problem = "--plot does not go with --dask: it draws rows as they pass, and there they pass elsewhere"
+        raise OptionError(problem, "--output-dir without --dask")
 
 
 def _check_whole(options: dict[str, Any]) -> None:

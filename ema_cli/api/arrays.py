@@ -105,7 +105,7 @@ def smooth(
 
     Notes
     -----
-    With `alpha="auto"` a Series or DataFrame of pandas tells what was found, by column, in
+    With `alpha="auto"` a Series or DataFrame of pandas tells what was found, by column:
     `result.attrs["alpha"]`.
 
     `times`, `by`, `order` and `weights` may be the names of columns, which are then not smoothed, and for

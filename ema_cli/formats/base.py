@@ -305,11 +305,12 @@ class Divisible(Protocol):
     or wrong, is put back, and then read as ever with `next_batches`; so there is one way to go wrong.
     The last one may lack its line ending, and so is never taken.
     ended: there is nothing more to take. ready: to take does not wait. line: where the next one begins; who
-    reads a block elsewhere moves it on. taken: how many bytes of the input have been read. most: bytes that a
-    block had better have at most.
+    reads a block elsewhere moves it on. size: bytes of text that have been read. taken: how many of the input
+    that was given, packed as it may be. most: bytes that a block had better have at most.
     """
 
     ended: bool
+    size: int
     most: int
     line: int
     taken: Callable[[], int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -127,7 +128,8 @@ class Cell:
 class Trace:
     """One column of one series. x: (n,) float64, where its rows stand; since: (n,) float64, nanoseconds since
     its first time, where rows are spaced by time; number: (n,) float64, which row of the series each one is,
-    where it is not the next one; afresh: (n,) float64, 1 where the series begins again."""
+    where it is not the next one; afresh: (n,) float64, 1 where the series begins again; weights:
+    (n,) float64, what its rows count for, where they don't count alike."""
 
     series: int
     reduced: Reduced
@@ -135,6 +137,7 @@ class Trace:
     since: Floats | None
     number: Floats | None
     afresh: Floats | None
+    weights: Floats | None
 
     def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Line]:
         """These fields as lines, each with the rows that it needs alone."""
@@ -229,7 +232,8 @@ class Axis:
 @dataclass
 class Chart:
     """All of it. names: the series'; runs: they are drawn over each other. notes: what is left out.
-    average: whose trends these are; alphas: the weights that were found for its columns."""
+    average: whose trends these are; alphas: the weights that were found for its columns. rows: the options
+    that say which rows are averaged with which, as they are typed."""
 
     title: str
     axis: Axis
@@ -240,6 +244,7 @@ class Chart:
     average: Average
     alphas: list[float] | None
     look: Look
+    rows: list[str]
 
     def cells(self) -> list[tuple[Column, list[Cell]]]:
         """What to draw of each column."""
@@ -271,7 +276,28 @@ def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look
     title = clean(_title(job, summary, recorded) if look.title is None else look.title)
     names = [clean(track.name) for track in recorded.tracks]
     notes = [clean(note) for note in recorded.notes]
-    return Chart(title, axis, columns, names, recorded.runs, notes, recorded.average, summary.alphas, look)
+    of_rows = [clean(option) for option in _row_options(job)]
+    average, alphas = recorded.average, summary.alphas
+    return Chart(title, axis, columns, names, recorded.runs, notes, average, alphas, look, of_rows)
+
+
+def _row_options(job: Job) -> Iterator[str]:
+    """The options that say which rows are averaged with which, and how they count."""
+    given: dict[str, Any] = {
+        "by": job.by,
+        "time": [job.time, job.time_of_day],
+        "time-unit": [job.time_unit],
+        "time-format": [job.time_format],
+        "time-zone": [job.time_zone],
+        "order": [job.order],
+        "late": [None if job.late == "error" else job.late],
+        "weights": [job.weights],
+        "na": job.na,
+    }
+    for option, values in given.items():
+        yield from (f"--{option} {shlex.quote(value)}" for value in values if value is not None)
+    flags = {"newest-first": job.newest_first, "by-file": job.by_file}
+    yield from (f"--{option}" for option, is_set in flags.items() if is_set)
 
 
 def fields_of(average: Average, column: str) -> Iterator[Field]:
@@ -304,7 +330,7 @@ def _trace(recorded: Recorded, series: int, reduced: Reduced, axis: Axis) -> Tra
     if afresh is not None and not afresh.any():
         afresh = None
     x = axis.place(_places(recorded, reduced))
-    return Trace(series, reduced, x, since, number if thinned else None, afresh)
+    return Trace(series, reduced, x, since, number if thinned else None, afresh, carried.get("weight"))
 
 
 def _places(recorded: Recorded, reduced: Reduced) -> NDArray[Any]:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.decay import FAMILIES
+from ema_cli.decay import duration_text
 from ema_cli.formats.base import Floats
-from ema_cli.plotting.chart import VALUE, Chart, Column, Trace
+from ema_cli.plotting.chart import Chart, Column, Trace
 
 LEVEL = 6  # of compression: 9 takes three times as long for a hundredth less
 
@@ -108,6 +108,7 @@ def _trace(trace: Trace, arrays: _Arrays) -> dict[str, Any]:
     since = None if trace.since is None else arrays.add(trace.since)
     number = None if trace.number is None else arrays.add(trace.number)
     afresh = None if trace.afresh is None else arrays.add(trace.afresh)
+    weights = None if trace.weights is None else arrays.add(trace.weights)
     return {
         "of": trace.series,
         "rows": reduced.rows,
@@ -116,6 +117,7 @@ def _trace(trace: Trace, arrays: _Arrays) -> dict[str, Any]:
         "since": since,
         "number": number,
         "afresh": afresh,
+        "weights": weights,
         "series": [arrays.add(values) for values in reduced.values.T],
         "lonely": reduced.lonely.tolist(),
     }
@@ -125,17 +127,15 @@ def _average(chart: Chart) -> dict[str, Any]:
     """What shapes the numbers, as the page's own recursion has it."""
     average = chart.average
     first = average.decays[0]
-    parts = list(dict.fromkeys(one.part for one in chart.columns[0].fields if one.part != VALUE))
     return {
         "timed": average.timed,
-        "family": first.family if first.family in FAMILIES else "alpha",
-        "families": list(FAMILIES),
+        "family": first.family,
         "weights": [
             {"family": decay.family, "text": text, "alpha": alpha, "rate": rate}
             for decay, (text, alpha, rate) in zip(average.decays, _weights(chart), strict=True)
         ],
-        "parts": parts,
         "adjust": average.adjust,
+        "centered": average.centered,
         "start": average.start,
         "lead": average.time_step,
         "seed": average.seed_rows,
@@ -144,7 +144,7 @@ def _average(chart: Chart) -> dict[str, Any]:
         "needed": average.min_periods,
         "gap": average.reset_gap,
         "init": None if average.init == "first" else _said(average.init),
-        "others": _others(average),
+        "others": _others(average) + chart.rows,
     }
 
 
@@ -162,7 +162,7 @@ def _weights(chart: Chart) -> list[tuple[str, float | None, float | None]]:
     return out
 
 
-def _others(average: Average) -> str:
+def _others(average: Average) -> list[str]:
     """The other options of the average that the page's trend obeys, as they are typed."""
     out = []
     if average.missing != "skip":
@@ -171,7 +171,9 @@ def _others(average: Average) -> str:
         out.append("--fill")
     if average.min_periods:
         out.append(f"--min-periods {average.min_periods}")
-    return " ".join(out)
+    if average.reset_gap is not None:
+        out.append(f"--reset-gap {duration_text(average.reset_gap)}")
+    return out
 
 
 def _said(value: Any) -> str:

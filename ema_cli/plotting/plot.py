@@ -77,7 +77,8 @@ class Plotter(Recorder):
             return
         chart = make_chart(self.job, recorded(self.record), summary, self.look)
         if self.went_on and self.target != "-":
-            chart.notes.append("the rows of this run, which goes on from a state")
+            slider = "; the slider's trend begins afresh with them" * (suffix_of(self.target) == PAGES)
+            chart.notes.append(f"the rows of this run, which goes on from a state{slider}")
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
             self.place.enter_context(open_output(self.target, shared_mode(self.job.inputs))).write(data)

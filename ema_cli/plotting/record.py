@@ -53,17 +53,17 @@ PAGE = Limits(keys=500, columns=200, cells=20_000, rows=200_000, least=64)
 @dataclass(frozen=True)
 class Places:
     """Where rows stand, (rows,) each. times: nanoseconds; steps: on an axis of its own, NaN where unknown;
-    afresh: 1 where the series begins again."""
+    afresh: 1 where the series begins again; weights: what each row counts for."""
 
     times: Ints | None = None
     steps: Floats | None = None
     afresh: Floats | None = None
+    weights: Floats | None = None
 
     def of(self, rows: Any) -> Places:
         """Those of some rows."""
-        return Places(
-            *(None if part is None else part[rows] for part in (self.times, self.steps, self.afresh))
-        )
+        parts = (self.times, self.steps, self.afresh, self.weights)
+        return Places(*(None if part is None else part[rows] for part in parts))
 
 
 @dataclass
@@ -89,8 +89,7 @@ class Track:
             x, carried = self._unrolled(steps), [steps, numbers.astype(float)]
             if times is not None:
                 carried.append((times - self.first).astype(float))
-        if places.afresh is not None:
-            carried.append(places.afresh)
+        carried += [part for part in (places.afresh, places.weights) if part is not None]
         self.rows += len(series)
         for k, reducer in enumerate(self.reducers.values()):
             own = series[:, k]
@@ -140,7 +139,7 @@ class Record:
         out = []
         if self.steps is not None or (timed and self.restarts):
             out += ["x", "number"] + ["since"] * timed
-        return out + ["afresh"] * self.restarts
+        return out + ["afresh"] * self.restarts + ["weight"] * self.average.weighted
 
     def __getstate__(self) -> dict[str, Any]:
         """Between processes go the rows that are kept and the keys' names."""
@@ -199,12 +198,13 @@ class Record:
     def _places(self, batch: Batch) -> Places:
         steps = None if self.steps is None else self.steps.read(batch)
         times = None if batch.times is None else batch.times.copy()  # for reducers keep them
+        weights = batch.values[:, -1] if self.average.weighted else None
         if not self.restarts:
-            return Places(times, steps)
+            return Places(times, steps, None, weights)
         if steps is None and times is not None:
             steps = times.astype(float)  # which may go back
         afresh = np.zeros(batch.rows) if batch.restarts is None else batch.restarts.astype(float)
-        return Places(times, steps, afresh)
+        return Places(times, steps, afresh, weights)
 
     def _rows_of_keys(self, batch: Batch) -> Iterator[tuple[int, Any]]:
         """Which rows of a batch belong to which of the keys drawn."""

@@ -2,7 +2,7 @@
 
 The process that was asked takes blocks from the input and hands them out. A helper finds the records of a
 block, reads values, times and keys, and hands these back. Here they are folded, in the order of the input,
-as ever; that is a tenth of the work. The new fields go back to the helper that has the block, which makes
+as ever; that is a fifth of the work. The new fields go back to the helper that has the block, which makes
 text of them and writes it: at its place in a file, or in turn to stdout. So all that depends on order is in
 one place, with every option, every key and every message, and the bytes can be no others. While there is
 nothing to fold and all helpers have enough to do, this process does a block itself.
@@ -164,8 +164,9 @@ class Crew:
 
     def _grow(self, size: int) -> None:
         """Have as many helpers as pay, now that so much of the input has been read."""
-        known = max(size, self.size or 0)
-        most = helpers_for(known, self.processes) if self.processes != 1 else 0
+        if self.processes == 1:
+            return
+        most = helpers_for(max(size, self.size or 0), self.processes)
         if len(self.helpers) >= most:
             return
         from ema_cli.run.helper import may_start, start
@@ -295,9 +296,8 @@ class Crew:
                     if self.last is not None:
                         self.last.data = bytes(self.last.data)
                     return
-                for batch in batches:
-                    self._grow(batch.size)
-                    yield batch
+                self._grow(source.size)
+                yield from batches
                 self.begun = True
 
     def _hand_out(self, source: Divisible) -> None:
@@ -357,6 +357,7 @@ class Crew:
         self.last = self.queue.popleft()
         block.line = source.line
         source.line += block.lines
+        self._grow(source.size)
         yield from block.batches
         block.over = True
         self._release(block)

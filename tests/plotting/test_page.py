@@ -9,6 +9,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,11 @@ QUIET = (
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     "--window-size=1100,1000",
 )
-READY = "const done = arguments[0]; window.emaSmooth.ready.then(() => done(true), e => done(String(e)))"
+# Everything is there, and has been drawn.
+READY = """
+const done = arguments[0];
+emaSmooth.ready.then(() => requestAnimationFrame(() => done(true)), e => done(String(e)))
+"""
 # How many pixels of the first chart have about this colour.
 PIXELS = """
 const [r, g, b] = arguments, canvas = emaSmooth.charts[0].canvas;
@@ -39,8 +44,24 @@ return count
 BLUE = (0, 89, 168)  # the first trend, #0059a8
 
 
+PHONE = {"width": 360, "height": 740, "pixelRatio": 2, "touch": True, "mobile": True}
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    with started() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def phone() -> Iterator[Any]:
+    """A browser with a narrow screen that is touched."""
+    with started(mobileEmulation={"deviceMetrics": PHONE}) as driver:
+        yield driver
+
+
+@contextmanager
+def started(**options_of_chrome: Any) -> Iterator[Any]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium or chromedriver is not here")
     from selenium.webdriver.chrome.options import Options
@@ -49,6 +70,8 @@ def browser() -> Iterator[Any]:
     options = Options()
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for name, value in options_of_chrome.items():
+        options.add_experimental_option(name, value)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for argument in (*QUIET, f"--user-data-dir={profile}"):
             options.add_argument(argument)
@@ -110,23 +133,29 @@ def close(found: list[float], expected: list[float]) -> None:
 
 
 def rows(count: int = 400) -> str:
-    """Irregular times, some of them twice; blanks alone and in runs, at either end too."""
+    """Irregular times, some of them twice; blanks alone and in runs, at either end too; and how much a row
+    counts, which may be nothing."""
     random = np.random.default_rng(3)
-    steps = random.choice([0, 1, 1, 1, 7, 600, 100_000], count)
-    lines = ["t,x"]
-    for time, value in zip(
-        1_600_000_000 + np.cumsum(steps), 50 + random.normal(size=count).cumsum(), strict=True
-    ):
-        lines.append(f"{time},{'' if random.random() < 0.2 else format(value, '.6f')}")
-    lines[1], lines[-1] = lines[1].split(",")[0] + ",", lines[-1].split(",")[0] + ","
+    times = 1_600_000_000 + np.cumsum(random.choice([0, 1, 1, 1, 7, 600, 100_000], count))
+    values = [format(value, ".6f") for value in 50 + random.normal(size=count).cumsum()]
+    blank = random.random(count) < 0.2
+    blank[[0, -1]] = True
+    weights = random.choice(["", "0", "0.25", "1", "3", "1000"], count)
+    lines = ["t,x,w"]
+    for time, value, nothing, weight in zip(times, values, blank, weights, strict=True):
+        lines.append(f"{time},{'' if nothing else value},{weight}")
     return "\n".join(lines) + "\n"
 
 
 # -- the numbers
 
 TIMES = ("--time", "t", "--time-unit", "s")
-MODES = {
+WEIGHTS = ("--weights", "w")
+# Options, the family, and where it is not the usual ones the first weight and the one that is typed.
+MODES: dict[str, tuple[Any, ...]] = {
     "plain": ((), "alpha"),
+    "a fraction": ((), "alpha", "1/14", "3/100"),
+    "com": ((), "com"),
     "adjusted": (("--adjust",), "alpha"),
     "decay": (("--missing", "decay"), "decay"),
     "decay, adjusted": (("--missing", "decay", "--adjust"), "span"),
@@ -134,33 +163,130 @@ MODES = {
     "from zero": (("--init", "zero"), "alpha"),
     "from a number": (("--init", "-12.5", "--missing", "decay"), "decay"),
     "sma": (("--init", "sma"), "span"),
+    "sma of so many": (("--init", "sma:20"), "alpha"),
+    "sma of so many, decay": (("--init", "sma:20", "--missing", "decay", "--fill"), "halflife"),
+    "wilder": ((), "wilder"),
+    "wilder, decay": (("--missing", "decay"), "wilder"),
+    "wilder from the first": (("--init", "first"), "wilder"),
+    "wilder, adjusted": (("--adjust",), "wilder"),
+    "weights": (WEIGHTS, "alpha"),
+    "weights, adjusted": ((*WEIGHTS, "--adjust"), "span"),
+    "weights, decay": ((*WEIGHTS, "--missing", "decay"), "alpha"),
+    "weights, decay, adjusted": ((*WEIGHTS, "--missing", "decay", "--adjust"), "alpha"),
+    "weights from a number": ((*WEIGHTS, "--init", "45"), "alpha"),
+    "weights, sma": ((*WEIGHTS, "--init", "sma", "--missing", "decay"), "span"),
+    "weights, wilder": (WEIGHTS, "wilder"),
+    "centered": (("--centered",), "alpha"),
+    "centered, decay": (("--centered", "--missing", "decay"), "halflife"),
+    "centered, weights": (("--centered", *WEIGHTS), "span"),
+    "centered, wilder": (("--centered",), "wilder"),
+    "double": (("--double",), "span"),
+    "triple": (("--triple", "--missing", "decay"), "alpha"),
+    "sum and var": (("--sum", "--var", "--fill"), "alpha"),
     "by time": (TIMES, "halflife"),
     "by time, adjusted": ((*TIMES, "--adjust"), "halflife"),
     "by time, afresh": ((*TIMES, "--reset-gap", "1h"), "halflife"),
     "by time, afresh, adjusted": ((*TIMES, "--reset-gap", "1h", "--adjust", "--fill"), "halflife"),
+    "tau": (TIMES, "tau"),
+    "tau, adjusted": ((*TIMES, "--adjust"), "tau"),
+    "by time from zero": ((*TIMES, "--init", "zero"), "halflife", "10s", "4s"),
+    "by time from a number": ((*TIMES, "--init", "45", "--reset-gap", "1h"), "tau", "10s", "4s"),
+    "by time, weights": ((*TIMES, *WEIGHTS), "halflife"),
+    "by time, weights, adjusted": ((*TIMES, *WEIGHTS, "--adjust"), "tau"),
+    "by time, weights, from a number": (
+        (*TIMES, *WEIGHTS, "--init", "45", "--reset-gap", "1h"),
+        "tau",
+        "10s",
+        "4s",
+    ),
+    "by time, centered": ((*TIMES, "--centered"), "halflife"),
+    "by time, centered, afresh, weights": ((*TIMES, *WEIGHTS, "--centered", "--reset-gap", "1h"), "tau"),
+    "by time, double": ((*TIMES, "--double"), "halflife"),
     "along another column": (("--x", "t"), "alpha"),
+    "along another column, weights": (("--x", "t", *WEIGHTS), "alpha"),
+    "from the newest on, centered": (("--newest-first", "--centered"), "alpha"),
 }
-FIRST = {"alpha": "0.1", "decay": "0.9", "span": "12", "halflife": "9"}
-THEN = {"alpha": "0.0312", "decay": "0.99688", "span": "7", "halflife": "2.5"}
+# Of each family the weight that is given, and one that is typed into its box.
+USUAL = {
+    "alpha": ("0.1", "0.0312"),
+    "decay": ("0.9", "0.99688"),
+    "span": ("12", "7"),
+    "halflife": ("9", "2.5"),
+    "com": ("9.5", "31"),
+    "wilder": ("14", "5"),
+}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_sliders_numbers_are_the_commands(browser: Any, shop: Workshop, mode: str) -> None:
-    options, family = MODES[mode]
-    timed = "--time" in options
+    options, family, *given = MODES[mode]
+    first, then = given or (("30min", "1h30m") if "--time" in options else USUAL[family])
     shop.write("x.csv", rows())
-    first = "30min" if timed else FIRST[family]
     chosen = ("x.csv", "-c", "x", *options)
+    turn = -1 if "--newest-first" in options else 1  # a picture goes from the oldest on
     expected = trends_of(shop, *chosen, f"--{family}", first, "--plot", "x.html")
     show(browser, shop.folder / "x.html")
-    close(trend(browser), expected)
-    then = "1h30min" if timed else THEN[family]
+    close(trend(browser), expected[::turn])
+    same_without_typing = trends_of(shop, "x.csv", "-c", "x", *options_shown(browser))
+    close(trend(browser), same_without_typing[::turn])
     typed(browser, f"box-{family}", then)
-    close(trend(browser), trends_of(shop, *chosen, f"--{family}", then))
-    # What it says that it shows is what the command makes of it, on top of columns and times.
-    where = TIMES if timed else ()
-    gap = ["--reset-gap", "1h"] if "--reset-gap" in options else []
-    close(trend(browser), trends_of(shop, "x.csv", "-c", "x", *where, *gap, *options_shown(browser)))
+    close(trend(browser), trends_of(shop, *chosen, f"--{family}", then)[::turn])
+    # What is to be copied gives what is shown, with nothing of the first command but input and column.
+    close(trend(browser), trends_of(shop, "x.csv", "-c", "x", *options_shown(browser))[::turn])
+    # So it does where the slider has chosen the weight, which it says in the same family.
+    script = "const s = arguments[0]; s.value = 420; s.dispatchEvent(new Event('input'))"
+    browser.execute_script(script, by_id(browser, "slider"))
+    assert options_shown(browser)[0] == f"--{family}"
+    close(trend(browser), trends_of(shop, "x.csv", "-c", "x", *options_shown(browser))[::turn])
+
+
+def test_the_difference_of_two_trends_leaves_the_slider_its_own(browser: Any, shop: Workshop) -> None:
+    shop.write("x.csv", rows())
+    shop.run("x.csv", "-c", "x", "--span", "12", "--span", "26", "--diff", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    assert browser.execute_script("return emaSmooth.charts[0].panels.map(panel => panel.kind)") == [
+        "value",
+        "diff",
+    ]
+    assert options_shown(browser) == ["--span", "12"]
+    close(trend(browser), trends_of(shop, "x.csv", "-c", "x", "--span", "12"))
+    press(browser, "diff 0")
+    assert browser.execute_script("return emaSmooth.charts[0].panels.length") == 1
+
+
+def test_what_looks_both_ways_is_bias_corrected_and_forecasts_nothing(browser: Any, shop: Workshop) -> None:
+    shop.write("x.csv", rows())
+    shop.run("x.csv", "-c", "x", "--alpha", "0.1", "--centered", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    for name in ("bias", "errors", "best"):
+        assert not by_id(browser, name).is_displayed()
+    said = browser.execute_script("return emaSmooth.charts[0].numbers.textContent")
+    assert "residual" in said
+    assert "one-step" not in said
+
+
+def test_after_a_state_it_begins_afresh_and_says_so(browser: Any, shop: Workshop) -> None:
+    options = ("--alpha", "0.25", "--state", "s", "--plot", "x.html")
+    shop.write("x.csv", "x\n8\n0\n")
+    first = shop.run("x.csv", *options)
+    assert "afresh" not in first.err
+    shop.write("x.csv", "x\n4\n0\n")
+    done = shop.run("x.csv", *options)
+    assert done.out == b"x,x_ema\n4,5.5\n0,4.125\n"
+    note = "goes on from a state; the slider's trend begins afresh with them"
+    assert note in done.err
+    show(browser, shop.folder / "x.html")
+    assert note in by_id(browser, "notes").text
+    assert trend(browser) == [4, 3]
+
+
+def test_options_to_copy_name_columns_safely(browser: Any, shop: Workshop) -> None:
+    name = 'it\'s a "key"; $(touch broken)'
+    quoted = name.replace('"', '""')
+    shop.write("x.csv", f'"{quoted}",x\na,1\nb,5\na,3\nb,7\n')
+    shop.run("x.csv", "--by", name, "--alpha", "0.5", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    assert options_shown(browser) == ["--alpha", "0.5", "--by", name]
 
 
 @pytest.mark.parametrize("family", ["alpha", "span", "halflife", "decay"])
@@ -168,9 +294,9 @@ def test_every_box_sets_the_others_and_the_trend(browser: Any, shop: Workshop, f
     shop.write("x.csv", rows())
     shop.run("x.csv", "-c", "x", "--alpha", "0.5", "--plot", "x.html")
     show(browser, shop.folder / "x.html")
-    typed(browser, f"box-{family}", THEN[family])
-    assert options_shown(browser) == [f"--{family}", THEN[family]]
-    close(trend(browser), trends_of(shop, "x.csv", "-c", "x", f"--{family}", THEN[family]))
+    typed(browser, f"box-{family}", USUAL[family][1])
+    assert options_shown(browser) == [f"--{family}", USUAL[family][1]]
+    close(trend(browser), trends_of(shop, "x.csv", "-c", "x", f"--{family}", USUAL[family][1]))
     alpha = float(by_id(browser, "box-alpha").get_property("value"))
     assert float(by_id(browser, "box-span").get_property("value")) == pytest.approx(2 / alpha - 1, rel=2e-3)
     assert float(by_id(browser, "box-decay").get_property("value")) == pytest.approx(1 - alpha, rel=2e-3)
@@ -540,44 +666,216 @@ def test_a_million_rows_say_that_they_are_thinned(browser: Any, shop: Workshop) 
     assert np.abs(np.array(found) - expected).max() < 0.05 * np.ptp(values)
 
 
-TIMING = """
-const done = arguments[0], slider = document.getElementById('slider'), times = [];
-const once = k => {
-  if (k === 8) return done(Math.min(...times));
-  const begin = performance.now();
-  slider.value = 300 + 40 * k;
+# Which weights are worked out when the slider moves twice, then half a second later.
+WORKED_OUT = """
+const done = arguments[0], slider = document.getElementById('slider'), real = window.follow, seen = [];
+window.follow = (...given) => { seen.push(given[2].text); return real(...given); };
+const shown = [];
+for (const place of [300, 700]) {
+  slider.value = place;
   slider.dispatchEvent(new Event('input'));
-  requestAnimationFrame(() => { times.push(performance.now() - begin); setTimeout(() => once(k + 1), 20); });
-};
-setTimeout(() => once(0), 1500);
+  shown.push(emaSmooth.chosen.weight.text);
+}
+setTimeout(() => { window.follow = real; done([seen, shown]); }, 500);
 """
 
 
-@pytest.mark.parametrize(("count", "most"), [(10_000, 50), (200_000, 200)])
-def test_the_trend_follows_the_slider(browser: Any, shop: Workshop, count: int, most: int) -> None:
-    values = np.random.default_rng(1).normal(size=count).cumsum()
+def test_the_slider_works_out_the_weight_shown_and_no_other(browser: Any, shop: Workshop) -> None:
+    """How long that takes is measured by `benchmarks/slider.py`."""
+    values = np.random.default_rng(1).normal(size=200_000).cumsum()
     shop.write("x.csv", "x\n" + "\n".join(map("{:.3f}".format, values)) + "\n")
     shop.run("x.csv", "--alpha", "0.01", "--plot", "x.html", "-o", "out.csv")
     show(browser, shop.folder / "x.html")
-    assert browser.execute_script("return emaSmooth.charts[0].traces[0].values.length") == count
-    taken = browser.execute_async_script(TIMING)
-    assert taken < most, f"{taken:.0f} ms"
+    assert browser.execute_script("return emaSmooth.charts[0].traces[0].values.length") == 200_000
+    wait_for(by_id(browser, "best").is_displayed)
+    seen, shown = browser.execute_async_script(WORKED_OUT)
+    assert seen == shown
+    assert len(set(shown)) == 2
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, shop: Workshop) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_screen(phone: Any, shop: Workshop) -> None:
     name = "a_very_long_name_without_any_place_to_break_it_" * 4
     shop.write("x.csv", f"{name},y\n1,2\n2,3\n3,5\n")
     shop.run("x.csv", "--alpha", "0.5", "--bands", "2", "--plot", "x.html")
-    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    try:
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        show(browser, shop.folder / "x.html")
-        widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-        assert widths == [360, 360]
-        assert browser.execute_script("return emaSmooth.charts[0].canvas.clientWidth") > 320
-        assert browser.execute_script("return document.getElementById('slider').clientWidth") > 300
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    show(phone, shop.folder / "x.html")
+    by_id(phone, "choose").find_element("tag name", "summary").click()
+    widths = phone.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths == [360, 360]
+    assert phone.execute_script("return emaSmooth.charts[0].canvas.clientWidth") > 320
+    assert phone.execute_script("return document.getElementById('slider').clientWidth") > 300
+
+
+# -- fingers
+
+
+class Fingers:
+    """Fingers on the first chart of a page. Places are CSS pixels from its upper left corner."""
+
+    def __init__(self, browser: Any, page: Path) -> None:
+        self.browser = browser
+        show(browser, page)
+        self.canvas = browser.execute_script("return emaSmooth.charts[0].canvas")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.canvas)
+        self.drawn()
+
+    def move(self, *paths: list[tuple[int, int]]) -> None:
+        """A finger for each path: down at its first place, along the others, and up."""
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+        from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+        corner = "const box = arguments[0].getBoundingClientRect(); return [box.left, box.top]"
+        left, top = self.browser.execute_script(corner, self.canvas)
+        first = PointerInput("touch", "finger")
+        actions = ActionBuilder(self.browser, mouse=first)
+        others = [actions.add_pointer_input("touch", f"finger {number}") for number in range(1, len(paths))]
+        for finger, path in zip([first, *others], paths, strict=True):
+            for step, (x, y) in enumerate(path):
+                finger.create_pointer_move(duration=60, x=round(left + x), y=round(top + y))
+                if not step:
+                    finger.create_pointer_down(button=0)
+            finger.create_pointer_up(button=0)
+        actions.perform()
+        self.drawn()
+
+    def drawn(self) -> None:
+        self.browser.execute_async_script("setTimeout(arguments[0], 100)")
+
+    @property
+    def span(self) -> list[float]:
+        """Where the axis along begins and ends."""
+        found: list[float] = self.browser.execute_script("return emaSmooth.charts[0].scale.span")
+        return found
+
+    def under(self, x: int) -> float:
+        """What stands on the axis at so many pixels."""
+        script = """
+        const {span, left, right} = emaSmooth.charts[0].scale;
+        return span[0] + (span[1] - span[0]) * (arguments[0] - left) / (right - left)"""
+        found: float = self.browser.execute_script(script, x)
+        return found
+
+
+@pytest.fixture
+def fingers(phone: Any, shop: Workshop) -> Fingers:
+    shop.run(SAMPLES / "co2.csv", "--alpha", "0.1", "--plot", "x.html")
+    return Fingers(phone, shop.folder / "x.html")
+
+
+def test_a_finger_reads_rows_and_what_it_read_stays(fingers: Fingers) -> None:
+    tip = by_id(fingers.browser, "tip")
+    fingers.move([(120, 90)])
+    at = re.search(r"row ([0-9,]+)", tip.text)
+    assert at is not None
+    row = int(at[1].replace(",", ""))
+    assert abs(row - fingers.under(120)) < 30
+    fingers.move([(120, 90), (160, 92), (240, 95)])
+    assert f"row {row:,}" not in tip.text
+    assert tip.is_displayed()
+    assert fingers.span == fingers.browser.execute_script("return emaSmooth.charts[0].scale.span")
+    assert fingers.browser.execute_script("return emaSmooth.chosen.view") is None
+    # The tip is not where the finger is.
+    below = fingers.browser.execute_script("return arguments[0].getBoundingClientRect().bottom", tip)
+    top = fingers.browser.execute_script("return arguments[0].getBoundingClientRect().top", fingers.canvas)
+    assert below < top + 95
+    by_id(fingers.browser, "title").click()
+    assert not tip.is_displayed()
+
+
+def test_two_fingers_zoom_and_what_is_under_them_stays_there(fingers: Fingers) -> None:
+    whole = fingers.span
+    a, b = fingers.under(150), fingers.under(200)
+    fingers.move([(150, 100), (130, 100), (110, 100)], [(200, 100), (230, 100), (260, 100)])
+    assert fingers.span[1] - fingers.span[0] < 0.5 * (whole[1] - whole[0])
+    size = whole[1] - whole[0]
+    assert fingers.under(110) == pytest.approx(a, abs=size / 100)
+    assert fingers.under(260) == pytest.approx(b, abs=size / 100)
+    # Both to one side: what is shown goes along with them.
+    before = fingers.under(100)
+    fingers.move([(100, 100), (140, 100)], [(200, 100), (240, 100)])
+    assert fingers.under(140) == pytest.approx(before, abs=size / 100)
+    # No finger is left behind: one alone reads, and does not zoom.
+    view = fingers.span
+    fingers.move([(100, 90), (200, 90)])
+    assert fingers.span == view
+    fingers.move([(110, 100), (180, 100)], [(260, 100), (200, 100)])
+    fingers.move([(110, 100), (180, 100)], [(260, 100), (200, 100)])
+    assert fingers.span == whole
+
+
+def test_a_finger_that_goes_down_scrolls_the_page(fingers: Fingers) -> None:
+    scrolled = "return window.scrollY"
+    before = fingers.browser.execute_script(scrolled)
+    fingers.move([(150, 60), (151, 120), (152, 200)])
+    assert fingers.browser.execute_script(scrolled) < before
+    assert not by_id(fingers.browser, "tip").is_displayed()
+    assert fingers.browser.execute_script("return emaSmooth.chosen.view") is None
+
+
+def test_a_finger_moves_the_slider(phone: Any, shop: Workshop) -> None:
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    shop.write("x.csv", rows())
+    shop.run("x.csv", "-c", "x", "--alpha", "0.5", "--plot", "x.html")
+    show(phone, shop.folder / "x.html")
+    slider = by_id(phone, "slider")
+    place = float(slider.get_property("value"))
+    x, y, width, height = (slider.rect[name] for name in ("x", "y", "width", "height"))
+    assert height >= 40  # a finger is that wide
+    actions = ActionBuilder(phone, mouse=PointerInput("touch", "finger"))
+    thumb = round(x + 8 + (width - 16) * place / 1000)
+    finger = actions.pointer_action
+    finger.move_to_location(thumb, round(y + height / 2)).pointer_down().move_to_location(
+        thumb + 100, round(y + height / 2)
+    ).pointer_up()
+    actions.perform()
+    assert float(slider.get_property("value")) > place + 150
+    close(trend(phone), trends_of(shop, "x.csv", "-c", "x", *options_shown(phone)))
+
+
+# -- without a pointer, and without eyes
+
+
+def test_every_control_has_a_name_and_is_reached_by_tab(browser: Any, shop: Workshop) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    lines = [f"{key},{row},{row * row}" for row in range(9) for key in "ab"]
+    shop.write("x.csv", "\n".join(["key,x,y", *lines]) + "\n")
+    shop.run("x.csv", "--by", "key", "--alpha", "0.5", "--bands", "2", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    wait_for(by_id(browser, "best").is_displayed)
+    kinds = "input, button, summary, canvas[tabindex], [tabindex='0']"
+    controls = [one for one in browser.find_elements("css selector", kinds) if one.is_displayed()]
+    named = [(one.aria_role, one.accessible_name.strip()) for one in controls]
+    assert [each for each in named if not each[1]] == []
+    assert len(set(named)) == len(named)
+    # By Tab from the beginning on, each of them once, in the order in which they stand.
+    reached = []
+    for _ in controls:
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(browser.switch_to.active_element)
+    assert reached == controls
+    charts = [name for role, name in named if role == "application"]
+    expected = ["a: x", "b: x", "a: y", "b: y"]
+    assert charts == [f"{name}: 9 rows along row of its key; arrow keys read them" for name in expected]
+    assert ("slider", "How much to smooth") in named  # its value is said by aria-valuetext
+
+
+def test_a_button_is_pressed_by_keys_and_says_whether_it_is(browser: Any, shop: Workshop) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    shop.write("x.csv", rows())
+    shop.run("x.csv", "-c", "x", "--alpha", "0.5", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    button = browser.find_element("css selector", "[data-part='ema 0']")
+    for key, pressed in ((Keys.SPACE, "false"), (Keys.ENTER, "true")):
+        button.send_keys(key)
+        assert button.get_attribute("aria-pressed") == pressed
+        assert browser.switch_to.active_element == button
+    by_id(browser, "copy").send_keys(Keys.ENTER)
+    status = by_id(browser, "status")
+    assert wait_for(lambda: status.text == "copied --alpha 0.5")
+    assert status.aria_role == "status"
 
 
 def test_it_is_dark_where_the_system_is(browser: Any, shop: Workshop) -> None:

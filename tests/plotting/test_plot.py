@@ -144,6 +144,12 @@ def without(shop: Workshop, *arguments: str | os.PathLike[str]) -> subprocess.Co
     )
 
 
+def test_a_cluster_draws_nothing_and_says_why(shop: Workshop) -> None:
+    done = shop.run(*CO2, "--output-dir", "out", "--dask", "local", "--plot", "x.html", code=2)
+    assert "draws rows as they pass, and there they pass elsewhere" in done.err
+    assert not (shop.folder / "out").exists()
+
+
 @pytest.mark.parametrize("other", ["-o", "--state"])
 def test_a_picture_is_no_other_file_of_the_run(shop: Workshop, other: str) -> None:
     need("png")

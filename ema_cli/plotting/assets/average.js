@@ -9,18 +9,18 @@ const UNIT_NAMES = {
 };
 
 /**
- * Walk over a series. trace: {values, since, number, afresh} of n rows: what was read (NaN is missing), nanoseconds
- * since its first time or null, the number of each row where rows between them are not here, else null, and
- * `afresh`, 1 where the series begins again, or null.
- * how: {timed, adjust, start, lead, seed, missing, fill, needed, gap}; start is null or the average before the
- * first row, `lead` nanoseconds before it. weight: {alpha}, or {rate} a nanosecond. trend: n numbers to fill, or null.
- * Returns {squares, count, residuals, rows}: the sum of squared one-step errors and of how many, and of the
- * squared residuals and of how many.
+ * Walk over a series. trace: {values, since, number, afresh, weights} of n rows: what was read (NaN is missing),
+ * nanoseconds since its first time or null, the number of each row where rows between them are not here, else null,
+ * `afresh`, 1 where the series begins again, or null, and how much each row counts, or null where all do alike.
+ * how: {timed, adjust, centered, start, lead, seed, missing, fill, needed, gap}; start is null or the average before
+ * the first row, `lead` nanoseconds before it. weight: {alpha}, or {rate} a nanosecond. trend: n numbers to fill, or
+ * null. Returns {squares, count, residuals, rows}: the sum of squared one-step errors and of how many, and of the
+ * squared residuals and of how many. An average that knows later rows forecasts nothing, so it has no such errors.
  */
 function follow(trace, how, weight, trend) {
   const out = {squares: 0, count: 0, residuals: 0, rows: 0};
-  const step = how.timed ? byTime(trace, how, weight) : byRow(trace, how, weight);
-  const {values, afresh} = trace, n = values.length;
+  const step = stepper(trace, how, weight), after = how.centered ? lookBack(trace, how, weight) : null;
+  const {values, afresh, weights} = trace, n = values.length;
   let held = NaN;
   for (let i = 0; i < n; i++) {
     const value = values[i];
@@ -28,18 +28,18 @@ function follow(trace, how, weight, trend) {
       step.restart();
       held = NaN;
     }
-    if (value !== value) {
+    if (!counts(value, weights, i)) {
       step.pass();
       if (trend) trend[i] = how.fill ? held : NaN;
       continue;
     }
     const before = step.mean, seen = step.count;
     step.see(value, i);
-    if (step.count > 1 && seen >= how.seed) {
+    if (step.count > 1 && seen >= how.seed && !after) {
       out.squares += (value - before) ** 2;
       out.count++;
     }
-    held = step.count >= how.needed ? step.mean : NaN;
+    held = step.count < how.needed ? NaN : after ? joined(step, after, i, value, weights ? weights[i] : 1) : step.mean;
     if (held === held) {
       out.residuals += (value - held) ** 2;
       out.rows++;
@@ -49,48 +49,81 @@ function follow(trace, how, weight, trend) {
   return out;
 }
 
+const stepper = (trace, how, weight) => (how.timed ? byTime(trace, how, weight) : byRow(trace, how, weight));
+
+/** Whether a row is one at all: it has a value, and that counts for something. */
+const counts = (value, weights, i) => value === value && (!weights || weights[i] > 0);
+
+/** From the last row back: {mean, total}, the average of each row and all after it, and their weights' sum. */
+function lookBack(trace, how, weight) {
+  const {values, weights} = trace, n = values.length, step = stepper(trace, how, weight);
+  const mean = new Float64Array(n), total = new Float64Array(n);
+  for (let i = n - 1; i >= 0; i--) {
+    if (!counts(values[i], weights, i)) {
+      step.pass();
+      continue;
+    }
+    step.see(values[i], i);
+    mean[i] = step.mean;
+    total[i] = step.total;
+  }
+  return {mean, total};
+}
+
+/** The average of what is before a row and what is after it; the row is in both and counts once. */
+function joined(before, after, i, value, counted) {
+  const {mean, total} = before;
+  return mean + (after.total[i] * (after.mean[i] - mean) - counted * (value - mean)) / (total + after.total[i] - counted);
+}
+
+// A step knows `mean`, `count` of values and `total`, the sum of their weights; where the weights are not adjusted,
+// the average before the first row has the weight 1.
+
 /** Rows one after another: each forgets a share alpha. */
 function byRow(trace, how, weight) {
-  const {number} = trace, {adjust, seed} = how, alpha = weight.alpha, logRest = Math.log1p(-alpha);
-  let last = number && number.length ? number[0] - 1 : 0, gap = 0;
+  const {number, weights} = trace, {adjust, seed} = how, alpha = weight.alpha, logRest = Math.log1p(-alpha);
+  let last = 0, gap = 0;
   const step = {
-    mean: how.start ?? 0, count: 0, total: 0,
+    mean: 0, count: 0, total: 0,
     pass() { gap++; },
     restart() {
-      step.count = step.total = gap = 0;
+      step.count = gap = 0;
       step.mean = how.start ?? 0;
+      step.total = how.start === null ? 0 : 1;
     },
     see(value, i) {
       // How many rows' forgetting stands before this one.
       let k = 1;
-      if (number) k = Math.max(1, number[i] - last);
-      else if (how.missing === 'decay' && step.count) k = gap + 1;
+      if (step.count && number) k = Math.max(1, Math.abs(number[i] - last));
+      else if (step.count && how.missing === 'decay') k = gap + 1;
       if (number) last = number[i];
       gap = 0;
-      const kept = k === 1 ? 1 - alpha : Math.exp(k * logRest);
-      if (adjust) {
-        const gain = number && k > 1 && step.count ? (alpha > 0 ? (1 - kept) / alpha : k) : 1;
-        step.total = step.total * kept + gain;
-        move(step, value, gain / step.total);
-      } else if (step.count < seed) {
-        move(step, value, 1 / (step.count + 1));
-      } else if (!step.count && how.start === null) {
-        step.mean = value;
-      } else if (number) {
-        move(step, value, k === 1 ? alpha : -Math.expm1(k * logRest));
-      } else {
-        move(step, value, k === 1 ? alpha : alpha / (kept + alpha));
+      let kept = k === 1 ? 1 - alpha : Math.exp(k * logRest), gain = alpha;
+      if (adjust) gain = number && k > 1 ? (alpha > 0 ? (1 - kept) / alpha : k) : 1;
+      else if (step.count < seed) kept = gain = 1;
+      else if (!step.count && how.start === null) gain = 1;
+      else if (number && k > 1) gain = -Math.expm1(k * logRest);
+      else if (k > 1) {
+        kept = kept / (kept + alpha);
+        gain = 1 - kept;
       }
+      // The plain mean that it sets out from is worth one row, not as many as are in it.
+      if (seed && step.count === seed) step.total /= seed;
+      if (weights) gain *= weights[i];
+      step.total = step.total * kept + gain;
+      move(step, step.mean, value, gain / step.total);
       step.count++;
     },
   };
+  step.restart();
   return step;
 }
 
 /** Rows at their times: the time between two of them is forgotten; those at one time are their mean. */
 function byTime(trace, how, weight) {
-  const {since} = trace, {adjust} = how, rate = weight.rate;
-  let last = 0, before = 0, share = 1, mean = 0, tied = 0;
+  const {since, weights} = trace, {adjust} = how, rate = weight.rate;
+  // Of the rows at one time: what was before them, the share that they have, their mean, number and weights' sum.
+  let last = 0, before = 0, older = 0, share = 1, mean = 0, tied = 0, sum = 0;
   // What the time passed last made, for rows that are evenly spaced.
   let length = NaN, kept = 1, gain = 0;
   const pass = passed => {
@@ -100,41 +133,46 @@ function byTime(trace, how, weight) {
     kept = Math.exp(-passed * rate);
   };
   const step = {
-    mean: how.start ?? 0, count: 0, total: 0,
+    mean: 0, count: 0, total: 0,
     pass() {},
     restart() {
-      step.count = step.total = 0;
+      step.count = 0;
       step.mean = how.start ?? 0;
+      step.total = how.start === null ? 0 : 1;
     },
     see(value, i) {
-      let passed = since[i] - last;
+      let passed = Math.abs(since[i] - last);
       if (step.count && how.gap !== null && passed > how.gap) step.restart();
-      const first = !step.count;
-      if (first && how.start !== null) passed = how.lead;
+      const first = !step.count, counted = weights ? weights[i] : 1;
+      if (first) passed = how.lead;
       last = since[i];
       pass(passed);
       if (adjust) {
-        step.total = first ? 1 : step.total * kept + 1;
-        move(step, value, 1 / step.total);
-      } else if (!first && passed === 0) {
-        tied++;
-        mean += (value - mean) / tied;
-        step.mean = share === 1 ? mean : before + share * (mean - before);
+        step.total = step.total * kept + counted;
+        move(step, step.mean, value, counted / step.total);
       } else {
-        before = step.mean;
-        share = first && how.start === null ? 1 : gain;
-        mean = value;
-        tied = 1;
-        move(step, value, share);
+        if (first || passed > 0) {
+          before = step.mean;
+          older = step.total * kept;
+          share = first && how.start === null ? 1 : gain;
+          mean = tied = sum = 0;
+        }
+        tied++;
+        sum += counted;
+        mean = tied === 1 ? value : mean + (value - mean) * counted / sum;
+        const newer = share * sum / tied;
+        step.total = older + newer;
+        move(step, before, mean, newer / step.total);
       }
       step.count++;
     },
   };
+  step.restart();
   return step;
 }
 
-function move(step, value, share) {
-  step.mean = share === 1 ? value : step.mean + share * (value - step.mean);
+function move(step, from, value, share) {
+  step.mean = share === 1 ? value : from + share * (value - from);
 }
 
 // -- weights, as they are typed
@@ -158,7 +196,7 @@ function readAlpha(family, text) {
   if (family === 'decay') return rest(text, number);
   if (family === 'span') return number >= 1 ? 2 / (number + 1) : NaN;
   if (family === 'com') return number >= 0 ? 1 / (1 + number) : NaN;
-  if (family === 'wilder') return number >= 1 ? 1 / number : NaN;
+  if (family === 'wilder') return number >= 1 && Number.isInteger(number) ? 1 / number : NaN;
   return number > 0 ? -Math.expm1(-LN2 / number) : NaN;
 }
 
@@ -221,7 +259,7 @@ function weightNear(family, halflife, timed, digits = 3) {
 function textOf(family, alpha, digits = 3) {
   if (family === 'span') return plain(2 / alpha - 1, Math.max(digits, 1));
   if (family === 'com') return plain(1 / alpha - 1, digits);
-  if (family === 'wilder') return plain(1 / alpha, digits);
+  if (family === 'wilder') return String(Math.max(1, Math.round(1 / alpha)));
   if (family === 'halflife') return alpha >= 1 ? '0' : plain(-LN2 / Math.log1p(-alpha), digits);
   const text = plain(alpha, digits);
   if (family === 'alpha') return text;

@@ -4,11 +4,12 @@ const page = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
 const {average, axis, names} = page;
 const TIMED = average.timed, STEPS = 1000, MOST_AT_FIRST = 12, COLUMNS_AT_FIRST = 6, FLATTEST = 4;
-// A plain mean of the first SPAN values, which is no other family's and a whole number.
+// A plain mean of the first N values, where N is the weight itself: a span or Wilder's, and a whole number.
 const PLAIN = average.init === 'sma';
-const FAMILIES = PLAIN ? [['span', 'span']] : TIMED
-  ? [['halflife', 'half-life'], ...(average.families.includes('tau') ? [['tau', 'time constant']] : [])]
-  : [['alpha', 'alpha'], ['span', 'span'], ['halflife', 'half-life'], ['decay', 'decay']];
+const LABELS = {halflife: 'half-life', tau: 'time constant', wilder: 'Wilder'};
+const USUAL = TIMED ? ['halflife', 'tau'] : ['alpha', 'span', 'halflife', 'decay'];
+const FAMILIES = (PLAIN ? [average.family] : [...new Set([...USUAL, average.family])])
+  .map(family => [family, LABELS[family] || family]);
 const LIGHT = {
   paper: '#ffffff', ink: '#1b1b1b', soft: '#5a5a5a', grid: '#e4e6e8', value: '#9a9a9a', further: '#d6246e',
   weights: ['#0059a8', '#c24e00', '#111111', '#00805c', '#8a3a9c'],
@@ -24,7 +25,7 @@ const DARK = {
 const DASHES = [[], [9, 3], [3, 2], [9, 3, 2, 3], [5, 5]];
 const darkness = matchMedia('(prefers-color-scheme: dark)');
 const colours = () => (darkness.matches ? DARK : LIGHT);
-const WITH_VALUES = ['value', 'ema', 'dema', 'tema'];
+const WITH_VALUES = ['value', 'ema', 'dema', 'tema'], AROUND_ZERO = ['residual', 'diff'];
 
 // -- data: arrays of numbers, packed by bytes of one place, then deflated
 
@@ -53,6 +54,7 @@ async function load(trace) {
   trace.since = trace.since === null ? null : await numbers(trace.since);
   trace.number = trace.number === null ? null : await numbers(trace.number);
   trace.afresh = trace.afresh === null ? null : await numbers(trace.afresh);
+  trace.weights = trace.weights === null ? null : await numbers(trace.weights);
   trace.x = await numbers(trace.x);
   trace.begin = trace.x.find(x => x === x) ?? 0;
   trace.ordered = ascending(trace.x);
@@ -75,7 +77,7 @@ const chosen = {
   columns: page.columns.map((_, k) => k < COLUMNS_AT_FIRST || page.columns.length <= COLUMNS_AT_FIRST + 2),
   series: names.map((_, k) => k < MOST_AT_FIRST),
   parts: new Map(), log: page.log, residual: false, relative: page.relative, apart: !page.runs, same: true,
-  view: null, cursor: null,
+  view: null, cursor: null, touched: false,
 };
 let best = null;
 let charts = [];
@@ -83,20 +85,24 @@ let charts = [];
 const traces = () => page.columns.flatMap((column, k) => (chosen.columns[k] ? shown(column) : []));
 const shown = column => column.traces.filter(trace => chosen.series[trace.of]);
 const how = (weight = chosen.weight) => {
-  const seed = chosen.bias ? 0 : PLAIN ? Math.round(2 / weight.alpha - 1) : average.seed;
+  const own = weight.family === 'wilder' ? 1 / weight.alpha : 2 / weight.alpha - 1;
+  const seed = chosen.bias ? 0 : PLAIN ? Math.round(own) : average.seed;
   return {
-    timed: TIMED, adjust: chosen.bias, start: chosen.bias ? null : average.start, lead: average.lead, seed,
-    missing: average.missing, fill: average.fill, needed: Math.max(average.needed, seed), gap: average.gap,
+    timed: TIMED, adjust: chosen.bias, centered: average.centered, start: chosen.bias ? null : average.start,
+    lead: average.lead, seed, missing: average.missing, fill: average.fill, needed: Math.max(average.needed, seed),
+    gap: average.gap,
   };
 };
 
 /** The options that make the command do what is shown. */
 function options() {
   const {weight} = chosen;
-  let text = `--${weight.family} ${weight.text}`;
-  if (chosen.bias) text += ' --adjust';
-  else if (average.init) text += ` --init ${average.init}`;
-  return text + (average.others ? ` ${average.others}` : '');
+  const parts = [`--${weight.family} ${weight.text}`];
+  if (average.centered) parts.push('--centered');
+  else if (chosen.bias) parts.push('--adjust');
+  // Wilder's average begins as a plain mean unless it is told otherwise.
+  else if (average.init || weight.family === 'wilder') parts.push(`--init ${average.init || 'first'}`);
+  return [...parts, ...average.others].join(' ');
 }
 
 // -- the weight
@@ -197,7 +203,7 @@ let search = 0;
 /** Walk over many weights, a slice at a time, and mark the one that predicts best. */
 async function findBest() {
   // Extremes alone say nothing of how well each value is predicted.
-  const mine = ++search, used = traces().filter(trace => trace.table && !trace.reduced);
+  const mine = ++search, used = average.centered ? [] : traces().filter(trace => trace.table && !trace.reduced);
   const byColumn = page.columns.map(column => used.filter(trace => column.traces.includes(trace)));
   const groups = byColumn.filter(group => group.length);
   best = {points: [], least: null, of: new Map()};
@@ -233,9 +239,8 @@ const smoothWeight = halflife => (TIMED ? {rate: LN2 / halflife} : {alpha: -Math
 
 function weightAt(place, digits = 3) {
   const weight = weightNear(chosen.family, halflifeAt(place), TIMED, digits);
-  return PLAIN ? readWeight('span', String(Math.max(1, Math.round(Number(weight.text)))), false) : weight;
+  return PLAIN ? readWeight(chosen.family, String(Math.max(1, Math.round(Number(weight.text)))), false) : weight;
 }
-
 
 function errorOf(group, weight) {
   let squares = 0, count = 0;
@@ -418,13 +423,11 @@ const swatches = [];
 function makeKinds() {
   const several = average.weights.length > 1;
   const kinds = [['value', 'values']];
-  average.weights.forEach((weight, k) => {
-    for (const part of average.parts) {
-      if (part === 'upper') continue;
-      const what = part === 'ema' ? 'trend' : part === 'lower' ? 'bands' : part;
-      kinds.push([`${part} ${k}`, several ? `${what} ${weight.text}` : what]);
-    }
-  });
+  for (const {part, weight} of page.columns[0].fields) {
+    if (part === 'value' || part === 'upper') continue;
+    const what = part === 'ema' ? 'trend' : part === 'lower' ? 'bands' : part;
+    kinds.push([`${part} ${weight}`, several && part !== 'diff' ? `${what} ${average.weights[weight].text}` : what]);
+  }
   kinds.push(['further', "the slider's trend"]);
   for (const [key, label] of kinds) {
     chosen.parts.set(key, true);
@@ -498,7 +501,9 @@ function attach(chart, old) {
     caption.append(chart.caption, chart.numbers);
     chart.figure.append(caption, chart.canvas);
     chart.canvas.tabIndex = 0;
-    chart.canvas.setAttribute('role', 'img');
+    // It takes keys itself, which a picture would not be given.
+    chart.canvas.setAttribute('role', 'application');
+    chart.canvas.setAttribute('aria-roledescription', 'chart');
     listen(chart.canvas);
   }
   chart.canvas.chart = chart;
@@ -576,7 +581,7 @@ function sayNumbers(chart) {
     const drawn = reduced.reduce((sum, trace) => sum + trace.values.length, 0);
     parts.push(`${drawn.toLocaleString('en')} of ${all.toLocaleString('en')} rows are here, the extremes of each piece: ` +
       'the slider works on these, so its trend is near the command\'s, not the same');
-    if (!TIMED) parts.push('--alpha auto finds the best weight from all rows');
+    if (!TIMED && !average.centered) parts.push('--alpha auto finds the best weight from all rows');
   }
   if (chosen.log) {
     const below = chart.traces.reduce((sum, trace) => sum + trace.values.filter(v => v <= 0).length, 0);
@@ -677,7 +682,7 @@ function rangeOf(panel, span) {
   };
   for (const line of panel.lines) take(line.trace, line.y);
   for (const band of panel.bands) take(band.trace, band.lower), take(band.trace, band.upper);
-  if (panel.kind === 'residual' && low <= high) low = Math.min(low, 0), high = Math.max(high, 0);
+  if (AROUND_ZERO.includes(panel.kind) && low <= high) low = Math.min(low, 0), high = Math.max(high, 0);
   return low <= high ? [low, high] : null;
 }
 
@@ -720,6 +725,7 @@ function draw(chart, span, limits) {
       : v => box.bottom - (box.bottom - box.top) * ((v / 2 - from / 2) / size);
     drawAxes(context, box, along, ticks[k], up, chart.scale.x, k === low);
     if (panel.kind !== 'value') label(context, panel.kind, box, paint);
+    if (AROUND_ZERO.includes(panel.kind)) drawZero(context, box, up(0), paint);
     context.save();
     context.beginPath();
     context.rect(left, box.top, across.right - left, box.bottom - box.top);
@@ -766,6 +772,16 @@ function nameLines(context, panel, span, box, up, log, room) {
 function label(context, text, box, paint) {
   context.fillStyle = paint.soft;
   context.fillText(text, box.left + 5, box.top + 12);
+}
+
+function drawZero(context, box, y, paint) {
+  if (!(y > box.top && y < box.bottom)) return;
+  context.strokeStyle = paint.soft;
+  context.lineWidth = 1;
+  context.beginPath();
+  context.moveTo(box.left, Math.round(y) + 0.5);
+  context.lineTo(box.right, Math.round(y) + 0.5);
+  context.stroke();
 }
 
 function padded(range, log) {
@@ -1017,7 +1033,12 @@ function said(x, trace) {
 
 // -- the pointer, the keys, the wheel
 
-const listenTo = (canvas, events) => Object.entries(events).forEach(([name, action]) => canvas.addEventListener(name, action, {passive: false}));
+/** Listen to what happens on a canvas, once it is drawn: before that nothing on it has a place. */
+function listenTo(canvas, events) {
+  for (const [name, action] of Object.entries(events))
+    canvas.addEventListener(name, event => { if (canvas.chart.scale) action(event); }, {passive: false});
+}
+
 const pointers = new Map();
 
 function listen(canvas) {
@@ -1029,20 +1050,25 @@ function listen(canvas) {
     pointermove(event) {
       if (pointers.size === 2) return pinch(event, canvas);
       if (chosen.drag) chosen.drag[1] = at(event);
-      if (event.pointerType !== 'touch' || !pointers.size) point(canvas, at(event), event);
-      else point(canvas, at(event), event);
-    },
-    pointerleave() { if (!pointers.size) unpoint(); },
-    pointerdown(event) {
-      pointers.set(event.pointerId, event);
-      if (pointers.size === 1 && event.button === 0 && event.pointerType !== 'touch') {
-        canvas.setPointerCapture(event.pointerId);
-        chosen.drag = [at(event), at(event)];
-      } else chosen.drag = null;
       point(canvas, at(event), event);
     },
+    // A finger that is lifted leaves what it has read, until another place is touched.
+    pointerleave(event) { if (!pointers.size && event.pointerType !== 'touch') unpoint(); },
+    pointerdown(event) {
+      if (event.button !== 0) return;
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, event);
+      chosen.touched = event.pointerType === 'touch';
+      chosen.drag = pointers.size === 1 && !chosen.touched ? [at(event), at(event)] : null;
+      if (pointers.size === 1) point(canvas, at(event), event);
+      else unpoint();
+    },
     pointerup(event) { release(event, canvas); },
-    pointercancel(event) { pointers.delete(event.pointerId); chosen.drag = null; },
+    pointercancel(event) {
+      pointers.delete(event.pointerId);
+      chosen.drag = null;
+      unpoint(); // the page scrolls
+    },
     dblclick() { zoomTo(null); },
     wheel(event) {
       if (!(event.ctrlKey || event.metaKey)) return; // the page scrolls
@@ -1064,14 +1090,20 @@ function release(event, canvas) {
   else redraw();
 }
 
+/** Two fingers: what is between them stays between them, so they zoom and shift. */
 function pinch(event, canvas) {
+  if (!pointers.has(event.pointerId)) return;
   event.preventDefault();
-  const before = [...pointers.values()].map(p => p.clientX);
+  const {scale} = canvas.chart, left = canvas.getBoundingClientRect().left + scale.left, [low, high] = view();
+  const fingers = () => {
+    const [a, b] = [...pointers.values()].map(p => p.clientX);
+    return {middle: ((a + b) / 2 - left) / (scale.right - scale.left), apart: Math.max(10, Math.abs(a - b))};
+  };
+  const before = fingers();
   pointers.set(event.pointerId, event);
-  const after = [...pointers.values()].map(p => p.clientX), box = canvas.getBoundingClientRect(), {scale} = canvas.chart;
-  const [old, wide] = [before, after].map(([a, b]) => Math.max(10, Math.abs(a - b)));
-  const middle = (after[0] + after[1]) / 2 - box.left;
-  zoom(old / wide, scale.span[0] + (scale.span[1] - scale.span[0]) * (middle - scale.left) / (scale.right - scale.left));
+  const after = fingers(), size = (high - low) * before.apart / after.apart;
+  const from = low + (high - low) * before.middle - size * after.middle;
+  zoomTo([from, from + size]);
 }
 
 function zoom(factor, about = null) {
@@ -1156,7 +1188,8 @@ function tell(where, lines, canvas, event) {
   const x = event ? event.clientX : box.left + canvas.chart.scale.x(chosen.cursor), y = event ? event.clientY : box.top + 30;
   const size = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(4, x + 16 + size.width > innerWidth ? x - 16 - size.width : x + 16)}px`;
-  tip.style.top = `${Math.max(4, Math.min(innerHeight - size.height - 4, y + 12))}px`;
+  const top = chosen.touched ? y - size.height - 28 : y + 12; // a finger covers what is below it
+  tip.style.top = `${Math.max(4, Math.min(innerHeight - size.height - 4, top))}px`;
   $('spoken').textContent = event ? '' : `${where}: ${shownLines.map(([name, value]) => `${name} ${written(value)}`).join(', ')}`;
 }
 
@@ -1184,6 +1217,7 @@ function press(event, canvas) {
   };
   if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
+  chosen.touched = false;
   keys[event.key]();
 }
 
@@ -1244,6 +1278,8 @@ function connect() {
   $('copy').addEventListener('click', copyOptions);
   $('best').addEventListener('click', () => choose(weightAt(best.least, 4)));
   check('bias', 'bias', () => { sayOptions(); refresh(); findBest(); });
+  // An average of both sides is bias-corrected as it is, and forecasts nothing.
+  $('bias-label').hidden = $('errors').hidden = average.centered;
   check('log', 'log', () => { redraw(); charts.forEach(sayNumbers); });
   check('residual', 'residual', build);
   check('relative', 'relative', () => { chosen.view = null; redraw(); });
@@ -1258,6 +1294,9 @@ function connect() {
   $('table').addEventListener('click', () => save('trend.csv', new Blob([csv()], {type: 'text/csv'})));
   $('picture').addEventListener('click', savePicture);
   addEventListener('resize', redraw);
+  // What a finger has read goes when another place is touched, or moves away.
+  addEventListener('pointerdown', event => { if (chosen.touched && !event.target.chart) unpoint(); });
+  addEventListener('scroll', () => { if (chosen.touched && !pointers.size) unpoint(); }, {passive: true});
   darkness.addEventListener('change', redraw);
 }
 

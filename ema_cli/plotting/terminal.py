@@ -107,6 +107,7 @@ class _Drawing:
         """The rows of characters of one panel."""
         across, down = size
         log = self.chart.look.log and panel.kind == VALUE
+        alone = panel.kind != VALUE and len({self.number(line) for line in panel.lines}) == 1
         text = np.full((down, across), " ", dtype="<U16")
         dots = np.zeros((down, across), np.int64)
         paint = np.zeros((down, across), np.int64)
@@ -114,7 +115,7 @@ class _Drawing:
             grid = rasterize(*_scaled(line, limits, log=log), (2 * across, 4 * down))
             cells = grid.reshape(down, 4, across, 2).transpose(0, 2, 1, 3)
             bits = (cells * DOTS).sum(axis=(2, 3))
-            if self.colour or line.part == VALUE or panel.kind != VALUE:
+            if self.colour or line.part == VALUE or alone:
                 dots |= bits
                 paint[bits > 0] = self.paint(line)
             else:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,24 @@ return count
 BLUE = (0, 89, 168)  # the first trend, #0059a8
 
 
+PHONE = {"width": 360, "height": 740, "pixelRatio": 2, "touch": True, "mobile": True}
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    with started() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def phone() -> Iterator[Any]:
+    """A browser with a narrow screen that is touched."""
+    with started(mobileEmulation={"deviceMetrics": PHONE}) as driver:
+        yield driver
+
+
+@contextmanager
+def started(**options_of_chrome: Any) -> Iterator[Any]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium or chromedriver is not here")
     from selenium.webdriver.chrome.options import Options
@@ -53,6 +70,8 @@ def browser() -> Iterator[Any]:
     options = Options()
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for name, value in options_of_chrome.items():
+        options.add_experimental_option(name, value)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for argument in (*QUIET, f"--user-data-dir={profile}"):
             options.add_argument(argument)
@@ -674,20 +693,189 @@ def test_the_slider_works_out_the_weight_shown_and_no_other(browser: Any, shop: 
     assert len(set(shown)) == 2
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, shop: Workshop) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_screen(phone: Any, shop: Workshop) -> None:
     name = "a_very_long_name_without_any_place_to_break_it_" * 4
     shop.write("x.csv", f"{name},y\n1,2\n2,3\n3,5\n")
     shop.run("x.csv", "--alpha", "0.5", "--bands", "2", "--plot", "x.html")
-    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    try:
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        show(browser, shop.folder / "x.html")
-        widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-        assert widths == [360, 360]
-        assert browser.execute_script("return emaSmooth.charts[0].canvas.clientWidth") > 320
-        assert browser.execute_script("return document.getElementById('slider').clientWidth") > 300
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    show(phone, shop.folder / "x.html")
+    by_id(phone, "choose").find_element("tag name", "summary").click()
+    widths = phone.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths == [360, 360]
+    assert phone.execute_script("return emaSmooth.charts[0].canvas.clientWidth") > 320
+    assert phone.execute_script("return document.getElementById('slider').clientWidth") > 300
+
+
+# -- fingers
+
+
+class Fingers:
+    """Fingers on the first chart of a page. Places are CSS pixels from its upper left corner."""
+
+    def __init__(self, browser: Any, page: Path) -> None:
+        self.browser = browser
+        show(browser, page)
+        self.canvas = browser.execute_script("return emaSmooth.charts[0].canvas")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.canvas)
+        self.drawn()
+
+    def move(self, *paths: list[tuple[int, int]]) -> None:
+        """A finger for each path: down at its first place, along the others, and up."""
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+        from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+        corner = "const box = arguments[0].getBoundingClientRect(); return [box.left, box.top]"
+        left, top = self.browser.execute_script(corner, self.canvas)
+        first = PointerInput("touch", "finger")
+        actions = ActionBuilder(self.browser, mouse=first)
+        others = [actions.add_pointer_input("touch", f"finger {number}") for number in range(1, len(paths))]
+        for finger, path in zip([first, *others], paths, strict=True):
+            for step, (x, y) in enumerate(path):
+                finger.create_pointer_move(duration=60, x=round(left + x), y=round(top + y))
+                if not step:
+                    finger.create_pointer_down(button=0)
+            finger.create_pointer_up(button=0)
+        actions.perform()
+        self.drawn()
+
+    def drawn(self) -> None:
+        self.browser.execute_async_script("setTimeout(arguments[0], 100)")
+
+    @property
+    def span(self) -> list[float]:
+        """Where the axis along begins and ends."""
+        found: list[float] = self.browser.execute_script("return emaSmooth.charts[0].scale.span")
+        return found
+
+    def under(self, x: int) -> float:
+        """What stands on the axis at so many pixels."""
+        script = """
+        const {span, left, right} = emaSmooth.charts[0].scale;
+        return span[0] + (span[1] - span[0]) * (arguments[0] - left) / (right - left)"""
+        found: float = self.browser.execute_script(script, x)
+        return found
+
+
+@pytest.fixture
+def fingers(phone: Any, shop: Workshop) -> Fingers:
+    shop.run(SAMPLES / "co2.csv", "--alpha", "0.1", "--plot", "x.html")
+    return Fingers(phone, shop.folder / "x.html")
+
+
+def test_a_finger_reads_rows_and_what_it_read_stays(fingers: Fingers) -> None:
+    tip = by_id(fingers.browser, "tip")
+    fingers.move([(120, 90)])
+    at = re.search(r"row ([0-9,]+)", tip.text)
+    assert at is not None
+    row = int(at[1].replace(",", ""))
+    assert abs(row - fingers.under(120)) < 30
+    fingers.move([(120, 90), (160, 92), (240, 95)])
+    assert f"row {row:,}" not in tip.text
+    assert tip.is_displayed()
+    assert fingers.span == fingers.browser.execute_script("return emaSmooth.charts[0].scale.span")
+    assert fingers.browser.execute_script("return emaSmooth.chosen.view") is None
+    # The tip is not where the finger is.
+    below = fingers.browser.execute_script("return arguments[0].getBoundingClientRect().bottom", tip)
+    top = fingers.browser.execute_script("return arguments[0].getBoundingClientRect().top", fingers.canvas)
+    assert below < top + 95
+    by_id(fingers.browser, "title").click()
+    assert not tip.is_displayed()
+
+
+def test_two_fingers_zoom_and_what_is_under_them_stays_there(fingers: Fingers) -> None:
+    whole = fingers.span
+    a, b = fingers.under(150), fingers.under(200)
+    fingers.move([(150, 100), (130, 100), (110, 100)], [(200, 100), (230, 100), (260, 100)])
+    assert fingers.span[1] - fingers.span[0] < 0.5 * (whole[1] - whole[0])
+    size = whole[1] - whole[0]
+    assert fingers.under(110) == pytest.approx(a, abs=size / 100)
+    assert fingers.under(260) == pytest.approx(b, abs=size / 100)
+    # Both to one side: what is shown goes along with them.
+    before = fingers.under(100)
+    fingers.move([(100, 100), (140, 100)], [(200, 100), (240, 100)])
+    assert fingers.under(140) == pytest.approx(before, abs=size / 100)
+    # No finger is left behind: one alone reads, and does not zoom.
+    view = fingers.span
+    fingers.move([(100, 90), (200, 90)])
+    assert fingers.span == view
+    fingers.move([(110, 100), (180, 100)], [(260, 100), (200, 100)])
+    fingers.move([(110, 100), (180, 100)], [(260, 100), (200, 100)])
+    assert fingers.span == whole
+
+
+def test_a_finger_that_goes_down_scrolls_the_page(fingers: Fingers) -> None:
+    scrolled = "return window.scrollY"
+    before = fingers.browser.execute_script(scrolled)
+    fingers.move([(150, 60), (151, 120), (152, 200)])
+    assert fingers.browser.execute_script(scrolled) < before
+    assert not by_id(fingers.browser, "tip").is_displayed()
+    assert fingers.browser.execute_script("return emaSmooth.chosen.view") is None
+
+
+def test_a_finger_moves_the_slider(phone: Any, shop: Workshop) -> None:
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    shop.write("x.csv", rows())
+    shop.run("x.csv", "-c", "x", "--alpha", "0.5", "--plot", "x.html")
+    show(phone, shop.folder / "x.html")
+    slider = by_id(phone, "slider")
+    place = float(slider.get_property("value"))
+    x, y, width, height = (slider.rect[name] for name in ("x", "y", "width", "height"))
+    assert height >= 40  # a finger is that wide
+    actions = ActionBuilder(phone, mouse=PointerInput("touch", "finger"))
+    thumb = round(x + 8 + (width - 16) * place / 1000)
+    finger = actions.pointer_action
+    finger.move_to_location(thumb, round(y + height / 2)).pointer_down().move_to_location(
+        thumb + 100, round(y + height / 2)
+    ).pointer_up()
+    actions.perform()
+    assert float(slider.get_property("value")) > place + 150
+    close(trend(phone), trends_of(shop, "x.csv", "-c", "x", *options_shown(phone)))
+
+
+# -- without a pointer, and without eyes
+
+
+def test_every_control_has_a_name_and_is_reached_by_tab(browser: Any, shop: Workshop) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    lines = [f"{key},{row},{row * row}" for row in range(9) for key in "ab"]
+    shop.write("x.csv", "\n".join(["key,x,y", *lines]) + "\n")
+    shop.run("x.csv", "--by", "key", "--alpha", "0.5", "--bands", "2", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    wait_for(by_id(browser, "best").is_displayed)
+    kinds = "input, button, summary, canvas[tabindex], [tabindex='0']"
+    controls = [one for one in browser.find_elements("css selector", kinds) if one.is_displayed()]
+    named = [(one.aria_role, one.accessible_name.strip()) for one in controls]
+    assert [each for each in named if not each[1]] == []
+    assert len(set(named)) == len(named)
+    # By Tab from the beginning on, each of them once, in the order in which they stand.
+    reached = []
+    for _ in controls:
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(browser.switch_to.active_element)
+    assert reached == controls
+    charts = [name for role, name in named if role == "application"]
+    expected = ["a: x", "b: x", "a: y", "b: y"]
+    assert charts == [f"{name}: 9 rows along row of its key; arrow keys read them" for name in expected]
+    assert ("slider", "How much to smooth") in named  # its value is said by aria-valuetext
+
+
+def test_a_button_is_pressed_by_keys_and_says_whether_it_is(browser: Any, shop: Workshop) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    shop.write("x.csv", rows())
+    shop.run("x.csv", "-c", "x", "--alpha", "0.5", "--plot", "x.html")
+    show(browser, shop.folder / "x.html")
+    button = browser.find_element("css selector", "[data-part='ema 0']")
+    for key, pressed in ((Keys.SPACE, "false"), (Keys.ENTER, "true")):
+        button.send_keys(key)
+        assert button.get_attribute("aria-pressed") == pressed
+        assert browser.switch_to.active_element == button
+    by_id(browser, "copy").send_keys(Keys.ENTER)
+    status = by_id(browser, "status")
+    assert wait_for(lambda: status.text == "copied --alpha 0.5")
+    assert status.aria_role == "status"
 
 
 def test_it_is_dark_where_the_system_is(browser: Any, shop: Workshop) -> None:

@@ -25,7 +25,7 @@ const DARK = {
 const DASHES = [[], [9, 3], [3, 2], [9, 3, 2, 3], [5, 5]];
 const darkness = matchMedia('(prefers-color-scheme: dark)');
 const colours = () => (darkness.matches ? DARK : LIGHT);
-const WITH_VALUES = ['value', 'ema', 'dema', 'tema'];
+const WITH_VALUES = ['value', 'ema', 'dema', 'tema'], AROUND_ZERO = ['residual', 'diff'];
 
 // -- data: arrays of numbers, packed by bytes of one place, then deflated
 
@@ -77,7 +77,7 @@ const chosen = {
   columns: page.columns.map((_, k) => k < COLUMNS_AT_FIRST || page.columns.length <= COLUMNS_AT_FIRST + 2),
   series: names.map((_, k) => k < MOST_AT_FIRST),
   parts: new Map(), log: page.log, residual: false, relative: page.relative, apart: !page.runs, same: true,
-  view: null, cursor: null,
+  view: null, cursor: null, touched: false,
 };
 let best = null;
 let charts = [];
@@ -501,7 +501,9 @@ function attach(chart, old) {
     caption.append(chart.caption, chart.numbers);
     chart.figure.append(caption, chart.canvas);
     chart.canvas.tabIndex = 0;
-    chart.canvas.setAttribute('role', 'img');
+    // It takes keys itself, which a picture would not be given.
+    chart.canvas.setAttribute('role', 'application');
+    chart.canvas.setAttribute('aria-roledescription', 'chart');
     listen(chart.canvas);
   }
   chart.canvas.chart = chart;
@@ -680,7 +682,7 @@ function rangeOf(panel, span) {
   };
   for (const line of panel.lines) take(line.trace, line.y);
   for (const band of panel.bands) take(band.trace, band.lower), take(band.trace, band.upper);
-  if (panel.kind === 'residual' && low <= high) low = Math.min(low, 0), high = Math.max(high, 0);
+  if (AROUND_ZERO.includes(panel.kind) && low <= high) low = Math.min(low, 0), high = Math.max(high, 0);
   return low <= high ? [low, high] : null;
 }
 
@@ -723,6 +725,7 @@ function draw(chart, span, limits) {
       : v => box.bottom - (box.bottom - box.top) * ((v / 2 - from / 2) / size);
     drawAxes(context, box, along, ticks[k], up, chart.scale.x, k === low);
     if (panel.kind !== 'value') label(context, panel.kind, box, paint);
+    if (AROUND_ZERO.includes(panel.kind)) drawZero(context, box, up(0), paint);
     context.save();
     context.beginPath();
     context.rect(left, box.top, across.right - left, box.bottom - box.top);
@@ -769,6 +772,16 @@ function nameLines(context, panel, span, box, up, log, room) {
 function label(context, text, box, paint) {
   context.fillStyle = paint.soft;
   context.fillText(text, box.left + 5, box.top + 12);
+}
+
+function drawZero(context, box, y, paint) {
+  if (!(y > box.top && y < box.bottom)) return;
+  context.strokeStyle = paint.soft;
+  context.lineWidth = 1;
+  context.beginPath();
+  context.moveTo(box.left, Math.round(y) + 0.5);
+  context.lineTo(box.right, Math.round(y) + 0.5);
+  context.stroke();
 }
 
 function padded(range, log) {
@@ -1037,20 +1050,25 @@ function listen(canvas) {
     pointermove(event) {
       if (pointers.size === 2) return pinch(event, canvas);
       if (chosen.drag) chosen.drag[1] = at(event);
-      if (event.pointerType !== 'touch' || !pointers.size) point(canvas, at(event), event);
-      else point(canvas, at(event), event);
-    },
-    pointerleave() { if (!pointers.size) unpoint(); },
-    pointerdown(event) {
-      pointers.set(event.pointerId, event);
-      if (pointers.size === 1 && event.button === 0 && event.pointerType !== 'touch') {
-        canvas.setPointerCapture(event.pointerId);
-        chosen.drag = [at(event), at(event)];
-      } else chosen.drag = null;
       point(canvas, at(event), event);
     },
+    // A finger that is lifted leaves what it has read, until another place is touched.
+    pointerleave(event) { if (!pointers.size && event.pointerType !== 'touch') unpoint(); },
+    pointerdown(event) {
+      if (event.button !== 0) return;
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, event);
+      chosen.touched = event.pointerType === 'touch';
+      chosen.drag = pointers.size === 1 && !chosen.touched ? [at(event), at(event)] : null;
+      if (pointers.size === 1) point(canvas, at(event), event);
+      else unpoint();
+    },
     pointerup(event) { release(event, canvas); },
-    pointercancel(event) { pointers.delete(event.pointerId); chosen.drag = null; },
+    pointercancel(event) {
+      pointers.delete(event.pointerId);
+      chosen.drag = null;
+      unpoint(); // the page scrolls
+    },
     dblclick() { zoomTo(null); },
     wheel(event) {
       if (!(event.ctrlKey || event.metaKey)) return; // the page scrolls
@@ -1072,14 +1090,20 @@ function release(event, canvas) {
   else redraw();
 }
 
+/** Two fingers: what is between them stays between them, so they zoom and shift. */
 function pinch(event, canvas) {
+  if (!pointers.has(event.pointerId)) return;
   event.preventDefault();
-  const before = [...pointers.values()].map(p => p.clientX);
+  const {scale} = canvas.chart, left = canvas.getBoundingClientRect().left + scale.left, [low, high] = view();
+  const fingers = () => {
+    const [a, b] = [...pointers.values()].map(p => p.clientX);
+    return {middle: ((a + b) / 2 - left) / (scale.right - scale.left), apart: Math.max(10, Math.abs(a - b))};
+  };
+  const before = fingers();
   pointers.set(event.pointerId, event);
-  const after = [...pointers.values()].map(p => p.clientX), box = canvas.getBoundingClientRect(), {scale} = canvas.chart;
-  const [old, wide] = [before, after].map(([a, b]) => Math.max(10, Math.abs(a - b)));
-  const middle = (after[0] + after[1]) / 2 - box.left;
-  zoom(old / wide, scale.span[0] + (scale.span[1] - scale.span[0]) * (middle - scale.left) / (scale.right - scale.left));
+  const after = fingers(), size = (high - low) * before.apart / after.apart;
+  const from = low + (high - low) * before.middle - size * after.middle;
+  zoomTo([from, from + size]);
 }
 
 function zoom(factor, about = null) {
@@ -1164,7 +1188,8 @@ function tell(where, lines, canvas, event) {
   const x = event ? event.clientX : box.left + canvas.chart.scale.x(chosen.cursor), y = event ? event.clientY : box.top + 30;
   const size = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(4, x + 16 + size.width > innerWidth ? x - 16 - size.width : x + 16)}px`;
-  tip.style.top = `${Math.max(4, Math.min(innerHeight - size.height - 4, y + 12))}px`;
+  const top = chosen.touched ? y - size.height - 28 : y + 12; // a finger covers what is below it
+  tip.style.top = `${Math.max(4, Math.min(innerHeight - size.height - 4, top))}px`;
   $('spoken').textContent = event ? '' : `${where}: ${shownLines.map(([name, value]) => `${name} ${written(value)}`).join(', ')}`;
 }
 
@@ -1192,6 +1217,7 @@ function press(event, canvas) {
   };
   if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
+  chosen.touched = false;
   keys[event.key]();
 }
 
@@ -1268,6 +1294,9 @@ function connect() {
   $('table').addEventListener('click', () => save('trend.csv', new Blob([csv()], {type: 'text/csv'})));
   $('picture').addEventListener('click', savePicture);
   addEventListener('resize', redraw);
+  // What a finger has read goes when another place is touched, or moves away.
+  addEventListener('pointerdown', event => { if (chosen.touched && !event.target.chart) unpoint(); });
+  addEventListener('scroll', () => { if (chosen.touched && !pointers.size) unpoint(); }, {passive: true});
   darkness.addEventListener('change', redraw);
 }
 

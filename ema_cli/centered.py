@@ -44,7 +44,8 @@ class Centered:
         """
         tiles = self._tiles(values, times, keys)
         moments = [engine.update(tile) for engine, tile in zip(self.trends.engines, tiles, strict=True)]
-        return np.concatenate([array.reshape(-1, len(values)) for one in moments for array in one.values()])
+        flat = [array for one in moments for array in one.values()]  # (weights, columns, rows) each
+        return np.concatenate([array.reshape(array.shape[0] * array.shape[1], len(values)) for array in flat])
 
     def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, ahead: Floats) -> Floats:
         """The new fields of a tile, (rows, new columns), when all tiles after it have had theirs.

@@ -5,7 +5,10 @@ average are of one dtype the fold is `torch._foreach_lerp_` on whole tensors, as
 slice by slice through buffers that stay in the cache: a handful of operations on single elements, so that
 bytes depend neither on the number of threads nor on where a slice ends. They are written once and run in two
 ways: on one large slice by tensor methods, on many small ones by `torch._foreach_*`, which on an accelerator
-is one kernel for all of them. Threads are torch's own.
+is one kernel for all of them, and on the CPU leaves the interpreter to the other threads.
+
+Threads on the CPU are our own, each with pieces so small that torch does not share them out. torch's threads
+wait for each other after each operation; on a machine that has other work to do, that took ten times as long.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,11 +28,14 @@ from ema_cli.parameters.leaves import AVERAGED, Leaf
 from ema_cli.parameters.numpy_store import precision_for
 from ema_cli.parameters.tensors import is_tensor
 
-# Elements that the CPU folds at once: two buffers of float64 are 16 MB. Of smaller
-# slices the calls cost more than the folds, and torch's threads wait for each other more often.
+# Elements in a piece on the CPU: torch runs an operation on so many on one thread.
+_PIECE = 1 << 15
+# Pieces that a thread folds at once, in two buffers of 2 MB, and threads that have them.
+_TOGETHER, _MOST_THREADS = 8, 8
+# Elements of a tensor that is no plain row of values, of which a copy is made for each slice.
 _SLICE = 1 << 20
-# Elements that the CPU rounds at once.
-_ROUNDED = 1 << 19
+# Below this many elements more threads cost more than they bring.
+_WORTH_THREADS = 1 << 18
 # Elements that an accelerator folds at once: two buffers of float64 are 32 MB.
 _GROUP = 1 << 21
 
@@ -103,14 +110,25 @@ def _is_alike(average: _Average, values: Any) -> bool:
 
 
 def _fold_alike(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
-    """Fold whole tensors whose averages are of their own dtype, in one pass without buffers."""
+    """Fold averages of the values' own dtype, in one pass without buffers."""
     values = [value.reshape(-1) for _, value in pairs]
+    numbers = sum(value.numel() for value in values)
     for which, gain in enumerate(gains):
-        averages = [average.parts[which][0] for average, _ in pairs]
-        if gain == 1.0:
-            torch._foreach_copy_(averages, values)
-        elif gain != 0.0:
-            torch._foreach_lerp_(averages, values, gain)
+        both = [(average.parts[which][0], value) for (average, _), value in zip(pairs, values, strict=True)]
+        fold = functools.partial(_lerp, gain=gain)
+        if values[0].device.type == "cpu":
+            cut = [pieces for pair in both for pieces in zip(*(t.split(_PIECE) for t in pair), strict=True)]
+            _on_threads(cut, fold, numbers)
+        else:
+            fold(both)
+
+
+def _lerp(pairs: Sequence[tuple[Any, Any]], gain: float) -> None:
+    averages, values = zip(*pairs, strict=True)
+    if gain == 1.0:
+        torch._foreach_copy_(averages, values)
+    elif gain != 0.0:
+        torch._foreach_lerp_(averages, values, gain)
 
 
 def _fold_infinities(parts: Sequence[Any], values: Any, gain: float, spreading: bool) -> None:
@@ -295,12 +313,15 @@ class TorchStore:
     def _fold_in_pieces(self, pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
         for (device, source), some in _grouped(pairs, lambda pair: (pair[0].device, pair[1].device)).items():
             if device.type != "cpu":
-                _fold_groups(some, gains, device, _GROUP)
+                _fold_groups(_groups(some, _GROUP), gains, device, _GROUP)
             elif source.type == "cpu":
-                _fold_groups(some, gains, device, _SLICE)
+                _fold_on_threads([pair for pair in some if pair[1].is_contiguous()], gains)
+                rest = [pair for pair in some if not pair[1].is_contiguous()]
+                if rest:
+                    _fold_groups(_groups(rest, _SLICE), gains, device, _SLICE)
             else:
                 for staged in _staged(some, source):
-                    _fold_groups(staged, gains, device, _SLICE)
+                    _fold_on_threads(staged, gains)
 
     def _fold_carefully(self, average: _Average, value: Any, gains: Sequence[float]) -> None:
         for start, piece in _pieces(value, _SLICE):
@@ -477,26 +498,18 @@ def _plain(tensor: Any) -> Any:
 
 def _sums(leaves: Sequence[Leaf], device: Any) -> list[Any]:
     """Numbers that are not finite where a value of the leaves is not: no wait for any of them."""
-    tensors = [tensor for tensor in (_local(leaf.value) for leaf in leaves) if tensor.numel()]
-    return (
-        _norms(tensors) if device.type != "cpu" else [each for tensor in tensors for each in _sums_of(tensor)]
-    )
-
-
-def _sums_of(tensor: Any) -> list[Any]:
-    """The same of one tensor on the CPU, by what goes through each dtype in the shortest time."""
-    if tensor.is_contiguous() and tensor.dtype.itemsize >= 4:
-        return [_product(tensor.view(-1))]
-    if tensor.is_contiguous() and tensor.dtype == torch.bfloat16:
-        return [tensor.sum().float()]
-    return [_sum(piece) for _, piece in _pieces(tensor, _SLICE)]
-
-
-def _product(flat: Any) -> Any:
-    """The product of a tensor's halves: the quickest way through it, and finite only where all values are."""
-    half = flat.numel() // 2
-    product = torch.dot(flat[:half], flat[half : 2 * half])
-    return (product + flat[-1] if flat.numel() % 2 else product).float()
+    # Backwards: the fold begins with what the cache still holds.
+    tensors = [tensor for tensor in (_local(leaf.value) for leaf in reversed(leaves)) if tensor.numel()]
+    if device.type != "cpu":
+        return _norms(tensors, float("inf"))
+    # The root of the sum of squares is the quickest way through; float16 would overflow.
+    wide = [tensor for tensor in tensors if tensor.dtype.itemsize >= 4 or tensor.dtype == torch.bfloat16]
+    quick = [tensor for tensor in wide if tensor.is_contiguous()]
+    cut = [piece for tensor in quick for piece in tensor.view(-1).split(_SLICE)]
+    found = _on_threads(cut, lambda some: _norms(some, 2), sum(tensor.numel() for tensor in quick))
+    seen = {id(tensor) for tensor in quick}
+    rest = [tensor for tensor in tensors if id(tensor) not in seen]
+    return found + [_sum(piece) for tensor in rest for _, piece in _pieces(tensor, _SLICE)]
 
 
 def _sum(piece: Any) -> Any:
@@ -505,11 +518,11 @@ def _sum(piece: Any) -> Any:
     return _plain(piece).sum(dtype=dtype).float()
 
 
-def _norms(tensors: Sequence[Any]) -> list[Any]:
-    """The largest magnitudes, NaN where there is one; one kernel for all tensors of a dtype."""
+def _norms(tensors: Sequence[Any], order: float = float("inf")) -> list[Any]:
+    """Norms, NaN where there is one; on an accelerator one kernel for all tensors of a dtype."""
     found: list[Any] = []
     for some in _grouped([_plain(tensor) for tensor in tensors], lambda tensor: tensor.dtype).values():
-        found += [norm.float() for norm in torch._foreach_norm(some, float("inf"))]
+        found += [norm.float() for norm in torch._foreach_norm(some, order)]
     return found
 
 
@@ -534,14 +547,47 @@ def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Grou
     yield from filling.values()
 
 
-def _fold_groups(
-    pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float], device: Any, limit: int
-) -> None:
-    """Fold group after group through two buffers of at most `limit` elements."""
-    size = min(limit, sum(value.numel() for _, value in pairs))
-    doubles = [_room(size, torch.float64, device) for _ in range(2)]
+def _cut(pairs: Iterable[tuple[_Average, Any]]) -> Iterator[_Group]:
+    """The pieces of averages and their values, which are contiguous, some together."""
+    for precision, some in _grouped(pairs, lambda pair: pair[0].precision).items():
+        values = [piece for _, value in some for piece in value.view(-1).split(_PIECE)]
+        # parts[k][j] of all averages one after the other
+        whole = [
+            list(zip(*one, strict=True)) for one in zip(*(average.parts for average, _ in some), strict=True)
+        ]
+        parts = [[[piece for part in each for piece in part.split(_PIECE)] for each in one] for one in whole]
+        for start in range(0, len(values), _TOGETHER):
+            stop = start + _TOGETHER
+            size = sum(value.numel() for value in values[start:stop])
+            group = [[each[start:stop] for each in one] for one in parts]
+            yield _Group(precision, group, values[start:stop], size, is_many=True)
+
+
+def _fold_on_threads(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
+    cpu, limit = torch.device("cpu"), _TOGETHER * _PIECE
+    elements = sum(value.numel() for _, value in pairs)
+    _on_threads(
+        list(_cut(pairs)), lambda some: _fold_groups(some, gains, cpu, min(limit, elements)), elements
+    )
+
+
+def _on_threads(things: list[Any], work: Callable[[list[Any]], Any], elements: int) -> list[Any]:
+    """`work` on the things, in as many runs as torch has threads; the lists that it gives, joined."""
+    threads = min(torch.get_num_threads(), len(things), _MOST_THREADS) if elements >= _WORTH_THREADS else 1
+    if threads <= 1:
+        return work(things) or []
+    # Several shares a thread: one that is held up by another process does not hold up the rest.
+    share = -(-len(things) // (4 * threads))
+    shares = [things[start : start + share] for start in range(0, len(things), share)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [found for some in pool.map(_plainly(work), shares) for found in some or []]
+
+
+def _fold_groups(groups: Iterable[_Group], gains: Sequence[float], device: Any, limit: int) -> None:
+    """Fold group after group through two buffers of `limit` elements."""
+    doubles = [_room(limit, torch.float64, device) for _ in range(2)]
     singles = [buffer.view(torch.float32) for buffer in doubles]
-    for group in _groups(pairs, limit):
+    for group in groups:
         buffers = singles if group.precision == "float32" else doubles
         step, wide = (buffer[: group.size] for buffer in buffers)
         ops: Any = _One
@@ -679,15 +725,21 @@ def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
 
 
 def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
-    """Round averages into tensors: slice by slice on the CPU, at once on an accelerator."""
+    """Round averages into tensors: piece by piece on the CPU's threads, at once on an accelerator."""
+    jobs = []
     for parts, target in pairs:
         if not target.is_contiguous() or parts[0].device.type != "cpu":
             whole = rounded_to(parts, target.dtype).view(target.shape)
             _written_once(target).copy_(_written_once(whole, target))
             continue
-        cut = [part.split(_ROUNDED) for part in parts]
-        for *some, piece in zip(*cut, target.view(-1).split(_ROUNDED), strict=True):
-            _round_into(some, piece)
+        cut = [part.split(_PIECE) for part in parts]
+        jobs += [(some, piece) for *some, piece in zip(*cut, target.view(-1).split(_PIECE), strict=True)]
+
+    def run(some: list[Any]) -> None:
+        for parts, piece in some:
+            _round_into(parts, piece)
+
+    _on_threads(jobs, run, sum(piece.numel() for _, piece in jobs))
 
 
 def _written_once(tensor: Any, like: Any = None) -> Any:
@@ -722,7 +774,7 @@ def backed_up(leaf: Leaf) -> Any:
 
 def _room(size: int, dtype: Any, device: Any) -> Any:
     """An empty flat tensor. For NumPy the system gives memory in large pages, which takes half the time."""
-    if device.type != "cpu":
+    if device.type != "cpu" or not size:
         return torch.empty(size, dtype=dtype, device=device)
     return torch.from_numpy(np.empty(size * dtype.itemsize, np.uint8)).view(dtype)
 

@@ -1,6 +1,6 @@
 """Any bytes at all: never an exception but EmaError, nothing of the input changed, and the same however cut.
 
-`EMA_HYPOTHESIS=long python -m pytest tests/test_fuzz.py` tries 10,000 of each.
+`EMA_HYPOTHESIS=long python -m pytest tests/faults/test_fuzz.py` tries 10,000 of each.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from hypothesis import strategies as st
 from ema_cli.average import make_average
 from ema_cli.errors import EmaError
 from ema_cli.formats.base import Source
+from ema_cli.formats.jsonl.source import JsonSource
 from ema_cli.formats.text.dialect import input_dialect
 from ema_cli.formats.text.source import TextSource
 from ema_cli.job import SPACES, Job
@@ -149,8 +152,13 @@ def random_job(chance: random.Random, delimiter: bytes) -> Job:
             average[name] = True
     if chance.random() < 0.2:
         average["missing"] = chance.choice(["decay", "error"])
+    for name in ("sum", "var", "cov", "double"):
+        if chance.random() < 0.08:
+            average[name] = True
+    weights = chance.choice(["1", "b"]) if chance.random() < 0.1 else None
     return Job(
-        make_average(average),
+        make_average(average, weighted=weights is not None),
+        weights=weights,
         delimiter=delimiter,
         header=chance.random() < 0.8,
         decimal_comma=chance.random() < 0.1,
@@ -184,6 +192,8 @@ def outcome(job: Job, data: bytes, chance: random.Random | None) -> tuple[bytes,
         yield cast(BinaryIO, out)
 
     def source(job: Job) -> Source:
+        if job.source == "jsonl":
+            return JsonSource(Pieces(data, chance), "stdin", job.notation)
         return TextSource(Pieces(data, chance), "stdin", input_dialect(job, "-"))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -238,7 +248,7 @@ def without_new(output: bytes, added: int, job: Job) -> bytes:
 
 
 def fields_added(job: Job, columns: int) -> int:
-    return len(job.average.names("")) * columns
+    return job.average.width(columns)
 
 
 @EXAMPLES
@@ -281,7 +291,9 @@ def test_other_outputs_are_the_same_however_cut(chance: random.Random) -> None:
     job = replace(job, only=chance.random() < 0.5, target=chance.choice([None, "csv", "tsv"]))
     if chance.random() < 0.3:
         timed = make_average({"halflife": ["5s"], "adjust": chance.random() < 0.5}, timed=True)
-        job = replace(job, average=timed, time=chance.choice(["a", "t", "1"]), time_unit="s", by=())
+        job = replace(
+            job, average=timed, time=chance.choice(["a", "t", "1"]), time_unit="s", by=(), weights=None
+        )
     assert outcome(job, data, chance) == outcome(job, data, None)
 
 
@@ -387,7 +399,158 @@ def test_dialects(chance: random.Random) -> None:
     assert outcome(job, data, chance) == (out, problem, names)
 
 
+# -- times as they are written, orders and what looks both ways
+
+STAMPS = [
+    *(b"2024-03-31T02:30:00", b"2024-10-27 02:30", b"31.12.2023 23:59", b"2024-01-01", b"20240101", b"45000"),
+    *(
+        b"1700000000",
+        b"1700000000123",
+        b"12:30",
+        b"24:00",
+        b"2024-02-30",
+        b"1 Jan 2024",
+        b"2024-01-01T00:00:00Z",
+    ),
+    *(b"2024-10-27 02:30:00.123456789", b"9" * 20, b"-5", b"3.25", b"2024-06-01 12:00 PM"),
+]
+FORMATS = [None, None, "%d.%m.%Y %H:%M", "%Y%m%d", "%Y%m%d%H", "excel", "%Y-%m-%d %I:%M %p", "%d %b %Y"]
+
+
+def timed_table(chance: random.Random) -> bytes:
+    """Mostly one way of writing times, in an order that mostly holds."""
+    usual, out = chance.choice(STAMPS), b"t,u,a,b\n"
+    for k in range(chance.randint(0, 12)):
+        stamp = (
+            usual
+            if chance.random() < 0.6
+            else chance.choice([*STAMPS, *MISSING, b"%d" % (1_700_000_000 + 7 * k)])
+        )
+        step = b"%d" % (k if chance.random() < 0.8 else chance.randrange(5))
+        out += b",".join([stamp, step, chance.choice(NUMBERS + MISSING), cell(chance, b",")]) + b"\n"
+    return out
+
+
+def timed_job(chance: random.Random) -> Job:
+    timed = chance.random() < 0.7
+    options: dict[str, Any] = {"adjust": chance.random() < 0.3}
+    options |= {"halflife": ["5min"]} if timed else {"alpha": ["0.5"]}
+    options |= {"centered": True} if chance.random() < 0.2 else {}
+    options |= {"reset_gap": "1h"} if timed and chance.random() < 0.2 else {}
+    two = timed and chance.random() < 0.2
+    late = chance.choice(["error", "skip"] if "centered" in options else ["error", "skip", "restart"])
+    return Job(
+        make_average(options, timed=timed),
+        inputs=("in.csv",),  # which are not looked at: rows come from `outcome`
+        time="t" if timed else None,
+        time_of_day="u" if two else None,
+        time_unit=chance.choice([None, "s", "ms", "d"]) if timed and not two else None,
+        time_format=chance.choice(FORMATS) if timed else None,
+        time_zone=chance.choice([None, None, "Europe/Berlin", "UTC"]) if timed else None,
+        order=None if timed else chance.choice(["t", "u", None]),
+        late=late if timed else "error",
+        newest_first=chance.random() < 0.2,
+        columns=("a",),
+        by=chance.choice([(), (), ("b",)]),
+        invalid=chance.choice(["error", "missing"]),
+    )
+
+
+@EXAMPLES
+@given(st.randoms(use_true_random=False))
+def test_times_and_orders(chance: random.Random) -> None:
+    data, job = mutated(chance, timed_table(chance)), timed_job(chance)
+    if job.time_unit is not None and job.time_format is not None:
+        job = replace(job, time_format=None)
+    out, problem, names = outcome(job, data, None)
+    if problem is None:
+        added = fields_added(job, len(names))
+        assert (without_new(out, added, replace(job, delimiter=b",")) if added else out) == data
+    assert outcome(job, data, chance) == (out, problem, names)
+
+
+# -- JSON lines
+
+VALUES = [
+    *(b"1", b"-2.5", b"1e300", b"0.10", b"null", b"true", b'"x"', b'"7"', b'" 8 "', b'"NaN"', b"NaN", b"-0"),
+    *(
+        b"[1,2]",
+        b'{"c": 3}',
+        b'{"c": {"d": null}}',
+        b'"\\u00e9\\ud83d\\ude00"',
+        b'"a\\"b"',
+        b"1E400",
+        b"{}",
+        b"[]",
+    ),
+]
+MEMBERS = [b'"a"', b'"b"', b'"a.b"', b'"t"', b'"a_ema"', b'"\\u0061"', b'""', b'"x y"', '"µ"'.encode()]
+
+
+def json_lines(chance: random.Random) -> bytes:
+    out = chance.choice([b"", b"", b"\xef\xbb\xbf", b"\n"])
+    for _ in range(chance.randint(0, 12)):
+        gap = chance.choice([b"", b"", b" ", b"\t"])
+        members = [
+            chance.choice(MEMBERS) + gap + b":" + gap + chance.choice(VALUES)
+            for _ in range(chance.randint(0, 4))
+        ]
+        line = (
+            b"{"
+            + gap
+            + (b"," + gap).join([b'"a": ' + chance.choice(NUMBERS[:4] + VALUES[:8]), *members])
+            + b"}"
+        )
+        out += chance.choice([line] * 9 + [b""]) + gap + chance.choice([b"\n"] * 9 + [b"\r\n"])
+    return out if chance.random() < 0.7 else out.removesuffix(b"\n")
+
+
+SPLICED = re.compile(rb',?"[^"]*_ema[^"]*":(?:-?[0-9.e+-]+|null)(?=[,}])')
+
+
+@EXAMPLES
+@given(st.randoms(use_true_random=False))
+def test_json_lines(chance: random.Random) -> None:
+    """The bytes of a line pass, new members are spliced in before its closing brace."""
+    data = mutated(chance, json_lines(chance))
+    columns = chance.choice([(), ("a",), ("a.c",), ("a", "b")])
+    job = replace(
+        random_job(chance, b","), source="jsonl", weights=None, header=True, delimiter=None, columns=columns
+    )
+    job = replace(job, average=make_average({"alpha": ["0.5"], "missing": job.average.missing}))
+    job = replace(job, by=chance.choice([(), ("t",)]), decimal_comma=False)
+    out, problem, names = outcome(job, data, None)
+    if problem is None and b"_ema" not in data:
+        assert SPLICED.sub(b"", out) == data
+    assert outcome(job, data, chance) == (out, problem, names)
+
+
 HEADS = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PAR1", b"\xff\xfe", b"PK\x03\x04"]
+
+
+def columnar(chance_bytes: bytes) -> pa.Table:
+    numbers = [float(byte) if byte % 5 else None for byte in chance_bytes[:40]]
+    return pa.table({"a": numbers, "t": [bytes([byte]) for byte in chance_bytes[:40]]})
+
+
+def arrow_file(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, columnar(data).schema) as writer:
+        writer.write_table(columnar(data), max_chunksize=7)
+    return bytes(sink.getvalue())
+
+
+def arrow_stream(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, columnar(data).schema) as writer:
+        writer.write_table(columnar(data), max_chunksize=7)
+    return bytes(sink.getvalue())
+
+
+def parquet(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(columnar(data), sink, row_group_size=7)
+    return bytes(sink.getvalue())
 
 
 @settings(
@@ -396,9 +559,11 @@ HEADS = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PAR1",
 @given(st.sampled_from(HEADS), st.binary(max_size=100), st.randoms(use_true_random=False))
 def test_any_file(tmp_path: Path, head: bytes, body: bytes, chance: random.Random) -> None:
     """By way of magic bytes, decompression and all; a damaged file of each kind, too."""
-    kind = chance.choice([None, gzip.compress, bz2.compress, lzma.compress])
+    kind = chance.choice(
+        [None, gzip.compress, bz2.compress, lzma.compress, arrow_file, arrow_stream, parquet]
+    )
     data = head + body if kind is None else mutated(chance, kind(table(chance, b",")))
-    name = chance.choice(["in.csv", "in.txt", "in.parquet", "in.csv.gz"])
+    name = chance.choice(["in.csv", "in.txt", "in.parquet", "in.csv.gz", "in.arrow", "in.jsonl"])
     (tmp_path / name).write_bytes(data)
     job = Job(make_average({"alpha": ["0.5"]}), (str(tmp_path / name),), "/dev/null")
     with suppress(EmaError):

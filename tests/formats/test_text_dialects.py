@@ -315,3 +315,12 @@ def test_sentinels_in_parquet(shop: Workshop, tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": [1, -999, 3], "w": [1.0, -999.0, 3.0]}), tmp_path / "m.parquet")
     out = shop.run("m.parquet", "--alpha", "0.5", "--na", "-999").out
     assert out == b"v,w,v_ema,w_ema\n1,1.0,1.0,1.0\n-999,-999.0,,\n3,3.0,2.0,2.0\n"
+
+
+def test_weights_before_and_in_what_they_weigh(shop: Workshop) -> None:
+    """Columns are read in the order of the table, whatever they are for."""
+    shop.write("m.csv", "w,x,y\n1,3,1\n3,5,\n")
+    told = shop.run("m.csv", "-c", "x", "--alpha", "0.5", "--weights", "w", "--only")
+    assert told.out == b"x_ema\n3.0\n4.5\n"
+    told = shop.run("m.csv", "-c", "w", "-c", "y", "--alpha", "0.5", "--weights", "w", "--only")
+    assert told.out == b"w_ema,y_ema\n1.0,1.0\n2.5,\n"

@@ -117,10 +117,13 @@ def test_groups_of_small_tensors_and_staged_copies_give_the_same_bytes(net: Any,
         cpu = torch.device("cpu")
         with torch.no_grad():
             # As an accelerator folds them: all together, by torch._foreach_*.
-            torch_store._fold_groups(pairs[:4], [0.1], cpu, torch_store._GROUP)
-            # As the host folds what is copied to it, in slices that are smaller than tensors.
+            group = torch_store._GROUP
+            torch_store._fold_groups(torch_store._groups(pairs[:2], group), [0.1], cpu, group)
+            # In slices that are smaller than tensors.
+            torch_store._fold_groups(torch_store._groups(pairs[2:4], 1000), [0.1], cpu, 1000)
+            # As the host folds what is copied to it.
             for staged in torch_store._staged(pairs[4:], cpu):
-                torch_store._fold_groups(staged, [0.1], cpu, 1000)
+                torch_store._fold_on_threads(staged, [0.1])
     for name, leaf in ema._leaves.items():
         if leaf.kind == "averaged":
             for ours, theirs in zip(ema._store(name).parts(name, 0), store.parts(name, 0), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -118,12 +119,13 @@ def _without_members(objects: Any) -> NDArray[np.bool_]:
 
 
 def _number_texts(column: Floats, digits: int | None) -> Any:
-    """Each number as text, `null` where NaN: the shortest exact one, or so many decimals."""
+    """Each number as text, `null` where JSON has none: the shortest exact one, or so many decimals."""
     if digits is None:
         text = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
     else:
         template = ",".join([f"%.{digits}f"] * len(column))
-        text = (template % tuple(column.tolist())).encode().replace(b"nan", b"null")
+        text = (template % tuple(column.tolist())).encode()
+        text = re.sub(b"nan|-?inf", b"null", text)
     commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
     joined = text.translate(None, b",")
     offsets = np.concatenate(([0], commas - np.arange(len(commas)), [len(joined)])).astype(np.int32)

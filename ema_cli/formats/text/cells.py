@@ -44,7 +44,9 @@ class NumberReader:
     def __init__(
         self, columns: Sequence[int], notation: Notation, invalid: str, header: bytes | None = None
     ) -> None:
-        self.columns, self.notation, self.invalid = list(columns), notation, invalid
+        # Arrow gets cells as slices of the text that follow each other, so each column once, in order.
+        self.columns, self.notation, self.invalid = sorted({*columns}), notation, invalid
+        self.order = [self.columns.index(column) for column in columns]
         self.header = header
         self.untidy = False
 
@@ -54,6 +56,13 @@ class NumberReader:
         Raises BadCellError for the first of those, unless `invalid` is 'missing'; AgainError where the header
         is among the records.
         """
+        values, oddities = self._read(records)
+        if self.order != list(range(len(self.columns))):
+            values = values[:, self.order]
+        return values, oddities
+
+    def _read(self, records: Records) -> tuple[Floats, list[Oddity]]:
+        """The same, each column once and in the order of the table."""
         count, width = len(records), len(self.columns)
         if not count or not width:
             return np.empty((count, width)), []

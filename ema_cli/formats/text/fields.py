@@ -78,7 +78,8 @@ def shown(cell: bytes) -> str:
 
 
 def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) -> pa.Array:
-    """Each row's new fields as one text, every field with the delimiter before it; blank where NaN.
+    """Each row's new fields as one text, every field with the delimiter before it; blank where NaN,
+    `inf` where beyond float64.
 
     fields: (rows, new columns) float64. The shortest text that reads back as the same number, or `digits`
     decimals. alone: nothing comes before the fields, so the first delimiter is left out.
@@ -92,8 +93,8 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
         flat[0] = np.nan
         flat[1:].reshape(rows, width)[...] = fields
         text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
-        if np.isnan(fields).any():
-            text = text.replace(b"null", blank)
+        if not np.isfinite(fields).all():
+            text = _with_infinities(text, flat).replace(b"null", blank)
         end = len(text) - 1  # without the closing bracket
     else:
         template = f",%.{digits}f" * (rows * width)
@@ -109,6 +110,17 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
     if alone:
         return spans(text, offsets[:-1] + 1, offsets[1:])
     return binary_array(offsets, text)
+
+
+def _with_infinities(text: bytes, flat: Floats) -> bytes:
+    """orjson's text with the numbers that it has none for: a sum or a variance may lie beyond float64."""
+    beyond = np.flatnonzero(np.isinf(flat))
+    if not beyond.size:
+        return text
+    cells = text.split(b",")
+    for k in beyond.tolist():
+        cells[k] = (b"inf" if flat[k] > 0 else b"-inf") + (b"]" if k == len(cells) - 1 else b"")
+    return b",".join(cells)
 
 
 def _all_quoted(text: bytes, rows: int, width: int) -> tuple[bytes, NDArray[np.int32]]:

@@ -254,6 +254,44 @@ def test_the_difference_of_two_trends_leaves_the_slider_its_own(browser: Any, sh
     assert browser.execute_script("return emaSmooth.charts[0].panels.length") == 1
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_pairs_have_charts_of_their_own_and_no_trend(browser: Any, shop: Workshop, runs: bool) -> None:
+    random = np.random.default_rng(2)
+    for name in ("one.csv", "two.csv"):
+        lines = [f"{a:.3f},{a + b:.3f},{b:.3f}" for a, b in random.normal(size=(60, 2))]
+        shop.write(name, "\n".join(["x,y,z", *lines]) + "\n")
+    options = ("--alpha", "0.2", "--alpha", "0.5", "--corr", "--cov", "--plot", "x.html")
+    shop.run("one.csv", "two.csv", *options, "--output-dir", "out") if runs else shop.run(
+        "one.csv", *options, "-o", "out.csv"
+    )
+    show(browser, shop.folder / "x.html")
+    assert titles(browser) == ["x", "y", "z", "x and y", "x and z", "y and z"]
+    # The numbers of each line are the command's.
+    for series, name in enumerate(["out/one.csv", "out/two.csv"] if runs else ["out.csv"]):
+        table = [line.split(",") for line in shop.read(name).decode().splitlines()]
+        script = (
+            "return emaSmooth.charts[5].panels.map(p => p.lines.map(l => [l.name, l.trace.of, [...l.y]]))"
+        )
+        found = browser.execute_script(script.replace("[...l.y]", "[...l.y].map(v => v === v ? v : null)"))
+        assert [len(panel) for panel in found] == [2 * (1 + runs)] * 2
+        for column, of, values in (line for panel in found for line in panel):
+            if of == series:
+                place = table[0].index(column)
+                assert [None if v is None else float(v) for v in values] == [
+                    float(cells[place]) if cells[place] else None for cells in table[1:]
+                ]
+    typed(browser, "box-alpha", "0.3")
+    assert browser.execute_script("return emaSmooth.charts[5].numbers.textContent") == ""
+    by_id(browser, "residual").click()
+    by_id(browser, "log").click()
+    for part in ("cov 0", "cov 1", "corr 0", "corr 1"):
+        press(browser, part)
+    kinds = "return emaSmooth.charts.map(chart => chart.panels.map(panel => panel.kind))"
+    assert wait_for(lambda: browser.execute_script(kinds) == [["value", "residual"]] * 3 + [["cov"]] * 3)
+    assert "and" not in browser.execute_script("return emaSmooth.csv()").replace("trend", "")
+    assert severe(browser) == []
+
+
 def test_what_looks_both_ways_is_bias_corrected_and_forecasts_nothing(browser: Any, shop: Workshop) -> None:
     shop.write("x.csv", rows())
     shop.run("x.csv", "-c", "x", "--alpha", "0.1", "--centered", "--plot", "x.html")

@@ -316,6 +316,9 @@ def test_after_a_state_it_begins_afresh_and_says_so(browser: Any, shop: Workshop
     show(browser, shop.folder / "x.html")
     assert note in by_id(browser, "notes").text
     assert trend(browser) == [4, 3]
+    # Parts of a chain are such a run too.
+    assert note in shop.run("x.csv", *options, "--output-dir", "out", "--chain").err
+    assert note in shop.read("x.html").decode()
 
 
 def test_options_to_copy_name_columns_safely(browser: Any, shop: Workshop) -> None:

@@ -127,10 +127,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trace:
-    """One column of one series. x: (n,) float64, where its rows stand; since: (n,) float64, nanoseconds since
-    its first time, where rows are spaced by time; number: (n,) float64, which row of the series each one is,
-    where it is not the next one; afresh: (n,) float64, 1 where the series begins again; weights:
-    (n,) float64, what its rows count for, where they don't count alike."""
+    """One column of one series. All (n,) float64: x, where its rows stand; since, nanoseconds since its first
+    time, where rows are spaced by time; number, how many rows there are up to each one, where there are more
+    than these; afresh, 1 where the series begins again; weights, what its rows count for, where they don't
+    count alike."""
 
     series: int
     reduced: Reduced
@@ -334,8 +334,6 @@ def _panels(average: Average) -> Iterator[str]:
 def _trace(recorded: Recorded, series: int, reduced: Reduced, axis: Axis) -> Trace:
     carried = dict(zip(recorded.carried, reduced.carried.T, strict=True))
     since, number = carried.get("since"), carried.get("number")
-    if recorded.time is None and number is None:
-        number = reduced.x.astype(float)
     if recorded.time is not None and since is None:
         since = (reduced.x - recorded.tracks[series].first).astype(float)
     thinned = reduced.shift is not None and since is None

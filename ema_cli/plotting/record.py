@@ -68,12 +68,15 @@ class Places:
 
 @dataclass
 class Track:
-    """The rows of one key, or of one run, in each column by its name. first: its first time."""
+    """The rows of one key, or of one run, in each column by its name. first: its first time. by_value: rows
+    without a value are not counted where rows have numbers, for they fade nothing, or hardly so."""
 
     name: str
     reducers: dict[str, Reducer]
+    by_value: bool = False
     rows: int = 0
     first: int = 0
+    _counted: dict[str, float] = field(default_factory=dict)
     _along: float = 0.0
     _last: float = field(default=float("nan"))
 
@@ -86,13 +89,23 @@ class Track:
         x: Along = numbers if times is None else times
         carried: list[Any] = []
         if steps is not None:
-            x, carried = self._unrolled(steps), [steps, numbers.astype(float)]
+            x, carried = self._unrolled(steps), [steps]
             if times is not None:
                 carried.append((times - self.first).astype(float))
         carried += [part for part in (places.afresh, places.weights) if part is not None]
         self.rows += rows
-        for reducer, own in zip(self.reducers.values(), series, strict=True):
-            reducer.add(x, np.column_stack([own, *carried]) if carried else own)
+        for (name, reducer), own in zip(self.reducers.items(), series, strict=True):
+            number = [] if times is not None else [self._numbers(name, own[:, 0], places.weights)]
+            reducer.add(x, np.column_stack([own, *carried, *number]))
+
+    def _numbers(self, name: str, values: Floats, weights: Floats | None) -> Floats:
+        """How many rows of a column there are up to each one, (n,)."""
+        counted = np.ones(len(values), bool)
+        if self.by_value:
+            counted = ~np.isnan(values) if weights is None else ~np.isnan(values) & (weights > 0)
+        numbers: Floats = self._counted.get(name, 0.0) + np.cumsum(counted, dtype=float)
+        self._counted[name] = float(numbers[-1])
+        return numbers
 
     def _unrolled(self, steps: Floats) -> Floats:
         """Never falling, (n,), where the steps may: each advance adds to it, no way back takes from it."""
@@ -141,8 +154,10 @@ class Record:
         timed = self.time is not None
         out = []
         if self.steps is not None or (timed and self.restarts):
-            out += ["x", "number"] + ["since"] * timed
-        return out + ["afresh"] * self.restarts + ["weight"] * self.average.weighted
+            out += ["x"] + ["since"] * timed
+        return (
+            out + ["afresh"] * self.restarts + ["weight"] * self.average.weighted + ["number"] * (not timed)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Between processes go the rows that are kept and the keys' names."""
@@ -241,7 +256,9 @@ class Record:
         while len(self.tracks) <= slot:
             reducers = {name: Reducer(1 + self.fields, 2, carried) for name in self.columns}
             reducers |= {name: Reducer(self.pair_fields, 2, carried) for name in self.pairs}
-            self.tracks.append(Track("", reducers))
+            # The plain recursion gives a value its full share after a gap too, so that gaps fade little.
+            by_value = self.average.missing == "skip" or not self.average.adjust
+            self.tracks.append(Track("", reducers, by_value))
         return self.tracks[slot]
 
     def _settle(self, tracks: Sequence[Track]) -> None:

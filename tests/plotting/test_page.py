@@ -316,6 +316,9 @@ def test_after_a_state_it_begins_afresh_and_says_so(browser: Any, shop: Workshop
     show(browser, shop.folder / "x.html")
     assert note in by_id(browser, "notes").text
     assert trend(browser) == [4, 3]
+    # Parts of a chain are such a run too.
+    assert note in shop.run("x.csv", *options, "--output-dir", "out", "--chain").err
+    assert note in shop.read("x.html").decode()
 
 
 def test_options_to_copy_name_columns_safely(browser: Any, shop: Workshop) -> None:
@@ -702,6 +705,32 @@ def test_a_million_rows_say_that_they_are_thinned(browser: Any, shop: Workshop) 
     lines = shop.read("out.csv").decode().splitlines()
     expected = np.array([float(lines[int(row)].split(",")[1]) for row in x])
     assert np.abs(np.array(found) - expected).max() < 0.05 * np.ptp(values)
+
+
+GAPS_FADE = ("--missing", "decay")
+
+
+@pytest.mark.parametrize(
+    "options", [(), GAPS_FADE, (*GAPS_FADE, "--adjust"), ("--centered",), WEIGHTS, ("--x", "n")], ids=" ".join
+)
+def test_rows_without_a_value_fade_as_they_should_where_rows_are_thinned(
+    browser: Any, shop: Workshop, options: tuple[str, ...]
+) -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=600_000).cumsum()
+    cells = np.where(random.random(len(values)) < 0.7, "", values.round(3).astype(str))
+    weights = random.choice(["1", "0", ""], len(values)) if options == WEIGHTS else ["1"] * len(values)
+    numbers = map(str, range(1, len(values) + 1))
+    table = zip(cells, weights, numbers, strict=True)
+    shop.write("x.csv", "x,w,n\n" + "\n".join(map(",".join, table)) + "\n")
+    shop.run("x.csv", "-c", "x", "--alpha", "0.00005", *options, "--plot", "x.html", "-o", "out.csv")
+    show(browser, shop.folder / "x.html")
+    found, x = trend(browser), browser.execute_script("return Array.from(emaSmooth.charts[0].traces[0].x)")
+    assert len(x) < 300_000
+    lines = shop.read("out.csv").decode().splitlines()
+    expected = np.array([float(lines[int(row)].split(",")[3] or "nan") for row in x])
+    assert np.isnan(found).tolist() == np.isnan(expected).tolist()
+    assert np.nanmax(np.abs(np.array(found) - expected)) < 0.05 * np.ptp(values)
 
 
 # Which weights are worked out when the slider moves twice, then half a second later.

@@ -271,7 +271,7 @@ def _iso_by_arrow(texts: Any) -> Parsed:
 def _within_range(texts: Any) -> bool:
     """Whether all cells are of years that nanoseconds surely count."""
     ends = pc.min_max(texts).as_py()
-    return "1678" <= ends["min"] and ends["max"] < "2262"
+    return bool(ends["min"] >= "1678" and ends["max"] < "2262")
 
 
 @cache

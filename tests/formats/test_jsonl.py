@@ -321,6 +321,9 @@ def test_a_misspelt_member_is_an_error_and_writes_no_file(shop: Workshop) -> Non
     shop.write("in.jsonl", LOG)
     done = shop.run("in.jsonl", "-c", "los", "--alpha", "0.5", "-o", "o.jsonl", code=2)
     assert "no column 'los'; there are: step, loss, m, k" in done.err
+    assert "try: -c loss" in done.err
+    done = shop.run("in.jsonl", "-c", "loss", "--weights", "stepp", "--alpha", "0.5", "-o", "o.jsonl", code=2)
+    assert "try: --weights step" in done.err
     assert shop.names() == ["in.jsonl"]
 
 

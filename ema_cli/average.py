@@ -141,8 +141,11 @@ class Average:
         """The names of what there is of each pair of these columns, after all that is of one."""
         if not self.paired:
             return []
-        pairs = combinations(columns, 2)
-        return [name for one, other in pairs for name in self._named(f"{one}_{other}", self.pair_parts)]
+        return [name for pair in combinations(columns, 2) for name in self.names_of_pair(*pair)]
+
+    def names_of_pair(self, one: str, other: str) -> list[str]:
+        """The names of what there is of one pair of columns."""
+        return self._named(f"{one}_{other}", self.pair_parts)
 
     def all_names(self, columns: Sequence[str]) -> list[str]:
         """All new columns' names, in output order."""

@@ -170,13 +170,36 @@ def _uniques(
     pairs: the things are numbers themselves, not texts.
     """
     has_codes = pa.types.is_dictionary(column.type)
-    encoded = pc.dictionary_encode(column.indices if has_codes else column)
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    things = encoded.dictionary
+    codes, things = _distinct(column.indices if has_codes else column)
     if has_codes:  # of which not all need to be there, in any order
         things = pc.take(column.dictionary, things)
     things = things if pairs else _texts_of(things)
     return codes, numbering.rank(things.to_pylist())
+
+
+def _distinct(column: Any) -> tuple[NDArray[np.integer[Any]], Any]:
+    """Each row's code, and the distinct things that codes count, in the order in which they come."""
+    if pa.types.is_integer(column.type) and not column.null_count and len(column):
+        numbers = column.to_numpy(zero_copy_only=False)
+        least, most = int(numbers.min()), int(numbers.max())
+        if most - least < 2 * len(numbers):  # a table of all numbers between them is quicker than a hash
+            return _distinct_numbers(
+                (numbers - numbers.dtype.type(least)).astype(np.int64), least, column.type
+            )
+    encoded = pc.dictionary_encode(column)
+    return encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary
+
+
+def _distinct_numbers(above: Ints, least: int, kind: Any) -> tuple[Ints, Any]:
+    """The same of numbers that are so far above the least."""
+    rows = np.arange(len(above))
+    first = np.full(int(above.max()) + 1, len(above))
+    first[above[::-1]] = rows[::-1]  # of several the last one stays, which is the first row
+    there = np.flatnonzero(first < len(above))
+    there = there[np.argsort(first[there])]
+    codes = np.empty(len(first), np.int64)
+    codes[there] = rows[: len(there)]
+    return codes[above], pa.array([int(number) + least for number in there.tolist()], kind)
 
 
 def _column(numbering: _Numbering, ranks: Ints | None) -> Any:

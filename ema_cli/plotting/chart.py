@@ -26,6 +26,7 @@ FLATTEST = 4.0  # times its own range that a panel may be stretched to for compa
 DATES, ROWS, NUMBERS = "dates", "rows", "numbers"
 VALUE, TREND, RESIDUAL, LOWER, UPPER, DIFF = "value", "ema", "residual", "lower", "upper", "diff"
 WITH_VALUES = (VALUE, TREND, "dema", "tema")
+AROUND_ZERO = (RESIDUAL, DIFF, "cov", "corr")
 
 
 def clean(text: str) -> str:
@@ -126,10 +127,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trace:
-    """One column of one series. x: (n,) float64, where its rows stand; since: (n,) float64, nanoseconds since
-    its first time, where rows are spaced by time; number: (n,) float64, which row of the series each one is,
-    where it is not the next one; afresh: (n,) float64, 1 where the series begins again; weights:
-    (n,) float64, what its rows count for, where they don't count alike."""
+    """One column of one series. All (n,) float64: x, where its rows stand; since, nanoseconds since its first
+    time, where rows are spaced by time; number, how many rows there are up to each one, where there are more
+    than these; afresh, 1 where the series begins again; weights, what its rows count for, where they don't
+    count alike."""
 
     series: int
     reduced: Reduced
@@ -161,7 +162,8 @@ class Trace:
 
 @dataclass
 class Column:
-    """One column with a trace of each series that has it. fields: what stands in the traces' tables."""
+    """One column, or a pair of them, with a trace of each series that has it. fields: what stands in the
+    traces' tables; panels: what is drawn of them, from the top down."""
 
     name: str
     fields: list[Field]
@@ -263,22 +265,25 @@ def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look
     tracks = recorded.reduced()
     axis = _axis(job, recorded, tracks)
     columns = []
-    for name in recorded.columns:
+    for name in (*recorded.columns, *recorded.pairs):
         traces = [
             _trace(recorded, series, track[name], axis)
             for series, track in enumerate(tracks)
             if name in track
         ]
-        fields = [Field(clean(one.name), one.part, one.weight) for one in fields_of(recorded.average, name)]
-        columns.append(Column(clean(name), fields, traces, list(_panels(recorded.average))))
+        pair, average = recorded.pairs.get(name), recorded.average
+        of_it = fields_of(average, name) if pair is None else fields_of_pair(average, *pair)
+        fields = [Field(clean(one.name), one.part, one.weight) for one in of_it]
+        panels = list(_panels(average)) if pair is None else average.pair_parts
+        columns.append(Column(clean(name), fields, traces, panels))
     if look.relative:
         axis, columns = _relative(axis, columns)
     title = clean(_title(job, summary, recorded) if look.title is None else look.title)
     names = [clean(track.name) for track in recorded.tracks]
     notes = [clean(note) for note in recorded.notes]
     of_rows = [clean(option) for option in _row_options(job)]
-    average, alphas = recorded.average, summary.alphas
-    return Chart(title, axis, columns, names, recorded.runs, notes, average, alphas, look, of_rows)
+    given = recorded.average, summary.alphas, look, of_rows
+    return Chart(title, axis, columns, names, recorded.runs, notes, *given)
 
 
 def _row_options(job: Job) -> Iterator[str]:
@@ -311,6 +316,14 @@ def fields_of(average: Average, column: str) -> Iterator[Field]:
         yield Field(name, DIFF, 0)
 
 
+def fields_of_pair(average: Average, one: str, other: str) -> Iterator[Field]:
+    """Each new column of a pair of columns."""
+    names = iter(average.names_of_pair(one, other))
+    for weight in range(len(average.decays)):
+        for part in average.pair_parts:
+            yield Field(next(names), part, weight)
+
+
 def _panels(average: Average) -> Iterator[str]:
     yield VALUE
     yield from (part for part in average.parts if part not in (*WITH_VALUES, LOWER, UPPER))
@@ -321,8 +334,6 @@ def _panels(average: Average) -> Iterator[str]:
 def _trace(recorded: Recorded, series: int, reduced: Reduced, axis: Axis) -> Trace:
     carried = dict(zip(recorded.carried, reduced.carried.T, strict=True))
     since, number = carried.get("since"), carried.get("number")
-    if recorded.time is None and number is None:
-        number = reduced.x.astype(float)
     if recorded.time is not None and since is None:
         since = (reduced.x - recorded.tracks[series].first).astype(float)
     thinned = reduced.shift is not None and since is None

@@ -98,6 +98,7 @@ def _data(chart: Chart) -> str:
 def _column(column: Column, arrays: _Arrays) -> dict[str, Any]:
     return {
         "name": column.name,
+        "panels": column.panels,
         "fields": [{"name": one.name, "part": one.part, "weight": one.weight} for one in column.fields],
         "traces": [_trace(trace, arrays) for trace in column.traces],
     }

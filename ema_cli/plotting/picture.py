@@ -19,8 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, StrMeth
 
 from ema_cli.formats.base import Floats
 from ema_cli.plotting.chart import (
-    DIFF,
-    RESIDUAL,
+    AROUND_ZERO,
     ROWS,
     VALUE,
     WITH_VALUES,
@@ -131,19 +130,22 @@ def _across(cells: int) -> int:
 
 
 def _height(cells: Sequence[Cell]) -> float:
-    lower = len(cells[0].panels) - 1
-    one = HEIGHT if len(cells) == 1 else CELL_HEIGHT
-    return math.ceil(len(cells) / _across(len(cells))) * (one + lower * LOWER_HEIGHT) + LEGEND_HEIGHT
+    return math.ceil(len(cells) / _across(len(cells))) * sum(_heights(cells)) + LEGEND_HEIGHT
+
+
+def _heights(cells: Sequence[Cell]) -> list[float]:
+    """Those of the panels of one cell: values have most to show."""
+    first = HEIGHT if len(cells) == 1 else CELL_HEIGHT
+    return [first if panel.kind == VALUE else LOWER_HEIGHT for panel in cells[0].panels]
 
 
 def _draw_column(strip: SubFigure, column: Column, cells: Sequence[Cell], chart: Chart) -> None:
     """A grid of cells; rows of it that hold values are higher than those of the panels below them."""
     across, panels = _across(len(cells)), len(cells[0].panels)
     down = math.ceil(len(cells) / across)
-    first = HEIGHT if len(cells) == 1 else CELL_HEIGHT
-    ratios = [first, *[LOWER_HEIGHT] * (panels - 1)] * down
-    grid = strip.subplots(down * panels, across, squeeze=False, height_ratios=ratios)
-    ranges = [limits(cells, k, log=chart.look.log and k == 0) for k in range(panels)]
+    grid = strip.subplots(down * panels, across, squeeze=False, height_ratios=_heights(cells) * down)
+    kinds = [panel.kind for panel in cells[0].panels]
+    ranges = [limits(cells, k, log=chart.look.log and kind == VALUE) for k, kind in enumerate(kinds)]
     for number, cell in enumerate(cells):
         row, left = divmod(number, across)
         axes = grid[row * panels : (row + 1) * panels, left]
@@ -153,12 +155,19 @@ def _draw_column(strip: SubFigure, column: Column, cells: Sequence[Cell], chart:
                 one.set_ylim(limit)
             if left == 0:
                 one.set_ylabel(
-                    short(column.name, 34 if across == 1 else 18) if panel.kind == VALUE else panel.kind
+                    _beside(column.name, panel.kind, cell.panels[0].kind, 34 if across == 1 else 18)
                 )
     for number in range(len(cells), down * across):
         for unused in grid[number // across * panels :, number % across]:
             unused.remove()
     _legend(strip, grid[0, 0])
+
+
+def _beside(name: str, kind: str, first: str, most: int) -> str:
+    """What a panel of this kind is called; the first one has the column's name."""
+    if kind == VALUE:
+        return short(name, most)
+    return f"{short(name, 18)}\n{kind}" if kind == first else kind
 
 
 def _legend(strip: SubFigure, axes: Any) -> None:
@@ -213,7 +222,7 @@ def _draw_panel(axes: Any, panel: Panel, chart: Chart) -> None:
         x = _x(band.x, chart.axis)
         label = "_" if chart.runs else _label(band.name)
         axes.fill_between(x, band.lower, band.upper, color=colour, alpha=0.17, lw=0, label=label)
-    if panel.kind in (RESIDUAL, DIFF):
+    if panel.kind in AROUND_ZERO:
         axes.axhline(0, color="#555555", lw=0.8)
     for line in panel.lines:
         _draw_line(axes, line, chart)

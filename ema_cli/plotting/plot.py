@@ -69,7 +69,7 @@ class Plotter(Recorder):
         check_target(job, target)
         super().__init__(job, limits_of(target))
         self.target, self.look, self.note, self.place = target, look, note, place
-        self.went_on = job.state is not None and Path(job.state).exists()
+        self.went_on = goes_on(job)
 
     def end(self, summary: Summary) -> None:
         super().end(summary)
@@ -77,8 +77,7 @@ class Plotter(Recorder):
             return
         chart = make_chart(self.job, recorded(self.record), summary, self.look)
         if self.went_on and self.target != "-":
-            slider = "; the slider's trend begins afresh with them" * (suffix_of(self.target) == PAGES)
-            chart.notes.append(f"the rows of this run, which goes on from a state{slider}")
+            chart.notes.append(said_of_state(self.target))
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
             self.place.enter_context(open_output(self.target, shared_mode(self.job.inputs))).write(data)
@@ -90,7 +89,7 @@ class Comparison:
     def __init__(self, job: Job, target: str, look: Look, note: Note, *, chain: bool) -> None:
         check_target(job, target)
         self.job, self.target, self.look, self.note, self.chain = job, target, look, note, chain
-        self.limits = limits_of(target)
+        self.limits, self.went_on = limits_of(target), goes_on(job)
         self.runs: dict[str, Recorder] = {}
         # Who looks on while a job is done; it can be sent to another process.
         self.watch = partial(Recorder, limits=self.limits)
@@ -114,10 +113,23 @@ class Comparison:
         else:
             together = recorded_runs(list(zip(names, records, strict=True)), self.limits)
         chart = make_chart(self.job, together, runs[0].summary, self.look)
+        if self.went_on and self.target != "-":
+            chart.notes.append(said_of_state(self.target))
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
             with open_output(self.target, shared_mode(self.job.inputs)) as out:
                 out.write(data)
+
+
+def goes_on(job: Job) -> bool:
+    """Whether a run has rows before its first one, which only its state knows."""
+    return job.state is not None and Path(job.state).exists()
+
+
+def said_of_state(target: str) -> str:
+    """What is shown of a run that goes on."""
+    slider = "; the slider's trend begins afresh with them" * (suffix_of(target) == PAGES)
+    return f"the rows of this run, which goes on from a state{slider}"
 
 
 def tell_and_draw(chart: Chart, target: str, note: Note) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,32 +68,44 @@ class Places:
 
 @dataclass
 class Track:
-    """The rows of one key, or of one run, in each column by its name. first: its first time."""
+    """The rows of one key, or of one run, in each column by its name. first: its first time. by_value: rows
+    without a value are not counted where rows have numbers, for they fade nothing, or hardly so."""
 
     name: str
     reducers: dict[str, Reducer]
+    by_value: bool = False
     rows: int = 0
     first: int = 0
+    _counted: dict[str, float] = field(default_factory=dict)
     _along: float = 0.0
     _last: float = field(default=float("nan"))
 
-    def add(self, places: Places, series: Floats) -> None:
-        """More rows. series: (rows, columns, width), in the order of the reducers."""
-        times, steps = places.times, places.steps
+    def add(self, places: Places, series: Sequence[Floats]) -> None:
+        """More rows. series: (rows, width) for each reducer, in their order."""
+        times, steps, rows = places.times, places.steps, len(series[0])
         if times is not None and not self.rows:
             self.first = int(times[0])
-        numbers = np.arange(self.rows + 1, self.rows + 1 + len(series))
+        numbers = np.arange(self.rows + 1, self.rows + 1 + rows)
         x: Along = numbers if times is None else times
         carried: list[Any] = []
         if steps is not None:
-            x, carried = self._unrolled(steps), [steps, numbers.astype(float)]
+            x, carried = self._unrolled(steps), [steps]
             if times is not None:
                 carried.append((times - self.first).astype(float))
         carried += [part for part in (places.afresh, places.weights) if part is not None]
-        self.rows += len(series)
-        for k, reducer in enumerate(self.reducers.values()):
-            own = series[:, k]
-            reducer.add(x, np.column_stack([own, *carried]) if carried else own)
+        self.rows += rows
+        for (name, reducer), own in zip(self.reducers.items(), series, strict=True):
+            number = [] if times is not None else [self._numbers(name, own[:, 0], places.weights)]
+            reducer.add(x, np.column_stack([own, *carried, *number]))
+
+    def _numbers(self, name: str, values: Floats, weights: Floats | None) -> Floats:
+        """How many rows of a column there are up to each one, (n,)."""
+        counted = np.ones(len(values), bool)
+        if self.by_value:
+            counted = ~np.isnan(values) if weights is None else ~np.isnan(values) & (weights > 0)
+        numbers: Floats = self._counted.get(name, 0.0) + np.cumsum(counted, dtype=float)
+        self._counted[name] = float(numbers[-1])
+        return numbers
 
     def _unrolled(self, steps: Floats) -> Floats:
         """Never falling, (n,), where the steps may: each advance adds to it, no way back takes from it."""
@@ -107,11 +119,12 @@ class Track:
 
 
 class Record:
-    """The first keys' rows of a table's first chosen columns.
+    """The first keys' rows of a table's first chosen columns, and of pairs where those have new columns.
 
-    The series of a column are its value, then its new fields in their order. Of a table without keys there
-    is one track, called "". Rows stand at their time in nanoseconds or, without times, at their number
-    within the key, from 1; with an axis of its own that is carried along, and the time since the first.
+    The series of a column are its value, then its new fields in their order; those of a pair are its fields.
+    Of a table without keys there is one track, called "". Rows stand at their time in nanoseconds or, without
+    times, at their number within the key, from 1; with an axis of its own that is carried along, and the time
+    since the first.
     """
 
     def __init__(self, job: Job, chosen: Selection, limits: Limits) -> None:
@@ -126,9 +139,12 @@ class Record:
         most = limits.columns
         if chosen.keys:
             most = min(most, max(1, limits.cells // limits.keys))
-        self.columns = list(_distinct(chosen.smoothed[:most]))
-        self.fields = len(job.average.names(""))
-        self.paired = job.average.paired
+        names = list(_distinct(chosen.smoothed))
+        self.columns = names[:most]
+        self.fields, self.pair_fields = len(job.average.names("")), len(job.average.names_of_pair("", ""))
+        pairs = list(islice(combinations(names, 2), most if job.average.paired else 0))
+        called = list(_distinct([*self.columns, *(f"{one} and {other}" for one, other in pairs)]))
+        self.pairs = dict(zip(called[len(self.columns) :], pairs, strict=True))
         self.tracks: list[Track] = []
         self.rows = 0
 
@@ -138,8 +154,10 @@ class Record:
         timed = self.time is not None
         out = []
         if self.steps is not None or (timed and self.restarts):
-            out += ["x", "number"] + ["since"] * timed
-        return out + ["afresh"] * self.restarts + ["weight"] * self.average.weighted
+            out += ["x"] + ["since"] * timed
+        return (
+            out + ["afresh"] * self.restarts + ["weight"] * self.average.weighted + ["number"] * (not timed)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Between processes go the rows that are kept and the keys' names."""
@@ -160,7 +178,7 @@ class Record:
         places = self._places(batch)
         for slot, rows in self._rows_of_keys(batch):
             series = self._series(batch.values[rows], fields[rows])
-            self.rows += len(series)
+            self.rows += len(series[0])
             track = self._track(slot)
             self._settle([track])
             track.add(places.of(rows), series)
@@ -189,8 +207,9 @@ class Record:
             out.append(f"the first {self.limits.keys} of {self.many_keys:,} {what}")
         if len(self.columns) < self.all_columns:
             out.append(f"the first {len(self.columns)} of {self.all_columns:,} columns")
-        if self.paired:
-            out.append("columns, but no pairs of them")
+        pairs = self.all_columns * (self.all_columns - 1) // 2
+        if self.pairs and len(self.pairs) < pairs:
+            out.append(f"the first {len(self.pairs)} of {pairs:,} pairs")
         if self.steps is not None and self.steps.unread:
             out.append(f"all rows but {self.steps.unread:,} that have no {self.x}")
         return out
@@ -220,24 +239,30 @@ class Record:
             if places[begin] < self.limits.keys:
                 yield int(places[begin]), order[begin:end]
 
-    def _series(self, values: Floats, fields: Floats) -> Floats:
-        """Value and new fields of the drawn columns side by side, (rows, columns, width)."""
+    def _series(self, values: Floats, fields: Floats) -> list[Floats]:
+        """Value and new fields of each drawn column, (rows, width), then the fields of each drawn pair."""
         rows, columns = len(values), len(self.columns)
         out = np.empty((rows, columns, 1 + self.fields))
         out[:, :, 0] = values[:, :columns]
         out[:, :, 1:] = fields[:, : columns * self.fields].reshape(rows, columns, self.fields)
         np.clip(out, -HIGHEST, HIGHEST, out=out)
-        return out
+        begin = self.all_columns * self.fields
+        shape = rows, len(self.pairs), self.pair_fields
+        of_pairs = np.clip(fields[:, begin : begin + shape[1] * shape[2]].reshape(shape), -HIGHEST, HIGHEST)
+        return [*out.swapaxes(0, 1), *of_pairs.swapaxes(0, 1)]
 
     def _track(self, slot: int) -> Track:
         carried = len(self.carried)
         while len(self.tracks) <= slot:
             reducers = {name: Reducer(1 + self.fields, 2, carried) for name in self.columns}
-            self.tracks.append(Track("", reducers))
+            reducers |= {name: Reducer(self.pair_fields, 2, carried) for name in self.pairs}
+            # The plain recursion gives a value its full share after a gap too, so that gaps fade little.
+            by_value = self.average.missing == "skip" or not self.average.adjust
+            self.tracks.append(Track("", reducers, by_value))
         return self.tracks[slot]
 
     def _settle(self, tracks: Sequence[Track]) -> None:
-        series = len(self.columns) * (1 + self.fields)
+        series = len(self.columns) * (1 + self.fields) + len(self.pairs) * self.pair_fields
         buckets = self.limits.buckets(self.rows, len(self.tracks), series)
         for track in tracks:
             for reducer in track.reducers.values():
@@ -248,11 +273,13 @@ class Record:
 class Recorded:
     """What is drawn together: the tracks of one record, or those of several runs.
 
-    columns: the names of all, in order; runs: the tracks are runs. carried: what goes along with each row.
+    columns: the names of all, in order; pairs: the names of pairs, and of what. runs: the tracks are runs.
+    carried: what goes along with each row.
     """
 
     average: Average
     columns: list[str]
+    pairs: dict[str, tuple[str, str]]
     tracks: list[Track]
     notes: list[str]
     carried: list[str]
@@ -272,9 +299,10 @@ def recorded(record: Record) -> Recorded:
     record.settle()
     for track, name in zip(record.tracks, record.names(), strict=True):
         track.name = name
+    dates = record.steps is not None and record.steps.dates
     return Recorded(
-        *(record.average, record.columns, record.tracks, record.notes(), record.carried, record.by_file),
-        *(record.time, record.x, record.steps is not None and record.steps.dates),
+        *(record.average, record.columns, record.pairs, record.tracks, record.notes(), record.carried),
+        *(record.by_file, record.time, record.x, dates),
         keyed=bool(record.key_names) and not record.by_file,
     )
 
@@ -283,6 +311,8 @@ def recorded_runs(runs: Sequence[tuple[str, Record]], limits: Limits) -> Recorde
     """Several records to draw over each other, in this order."""
     first = runs[0][1]
     columns = list(dict.fromkeys(name for _, record in runs for name in record.columns))[: limits.columns]
+    pairs = {name: pair for _, record in runs for name, pair in record.pairs.items()}
+    pairs = dict(islice(pairs.items(), limits.columns))
     tracks, notes = [], []
     for run, record in runs:
         for track, key in zip(record.tracks, record.names(), strict=True):
@@ -292,12 +322,15 @@ def recorded_runs(runs: Sequence[tuple[str, Record]], limits: Limits) -> Recorde
     if len(tracks) > limits.keys:
         notes.append(f"the first {limits.keys} of {len(tracks):,} runs")
         tracks = tracks[: limits.keys]
-    rows, width = sum(track.rows for track in tracks), 1 + first.fields
+    rows = sum(track.rows for track in tracks)
+    series = len(columns) * (1 + first.fields) + len(pairs) * first.pair_fields
     for track in tracks:
         for reducer in track.reducers.values():
-            reducer.buckets = limits.buckets(rows, len(tracks), len(columns) * width)
+            reducer.buckets = limits.buckets(rows, len(tracks), series)
     dates = first.steps is not None and first.steps.dates
-    return Recorded(*(first.average, columns, tracks, notes, first.carried, True, first.time, first.x, dates))
+    return Recorded(
+        *(first.average, columns, pairs, tracks, notes, first.carried, True, first.time, first.x, dates)
+    )
 
 
 def run_names(paths: Sequence[str]) -> list[str]:

@@ -82,17 +82,21 @@ class _Drawing:
     def key(self, cell: Cell, name: str, width: int) -> list[str]:
         """What the lines are called: in one line if that is wide enough, else in one each."""
         words, length = [], 0
-        for line in cell.panels[0].lines:
-            if self.chart.runs and line.part == VALUE:
+        lines, has_values = cell.panels[0].lines, cell.panels[0].kind == VALUE
+        alone = len({self.number(line) for line in lines}) == 1
+        for line in lines:
+            if (self.chart.runs and line.part == VALUE) or (alone and not has_values):
                 continue
             mark = "⣿" if self.colour or line.part == VALUE else self.mark(line)
             text = short(self.called(line), width - 4)
             length += len(text) + 4
             words.append(f"{_painted(mark, self.paint(line)) if self.colour else mark} {text}")
         title = short(f"{cell.title}: {name}", width - 1) if cell.title else ""
-        if self.chart.runs:
+        if self.chart.runs or (not has_values and not title):
             title = short(name, width - 1)
-        return ["", *([title] if title else []), *(["  ".join(words)] if length <= width else words)]
+        if words and length <= width:
+            words = ["  ".join(words)]
+        return ["", *([title] if title else []), *words]
 
     def called(self, line: Line) -> str:
         if not self.chart.runs:

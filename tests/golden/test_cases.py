@@ -1,16 +1,20 @@
 """Golden cases: every file in `cases/` is a command, the files it finds and what it must print.
 
-To add one, write a file like those there. `EMA_CASES=write python -m pytest tests/golden` fills in
-what is printed now; read the difference before you commit it.
+To add one, write a file like those there; `-- parquet NAME --` has a table's columns as JSON.
+`EMA_CASES=write python -m pytest tests/golden` fills in what is printed now; read the difference before you
+commit it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Workshop
@@ -48,6 +52,8 @@ def test_case(path: Path, shop: Workshop) -> None:
     for name, text in case.items():
         if name.startswith("file "):
             shop.write(name.removeprefix("file "), unescape(text))
+        if name.startswith("parquet "):  # columns as JSON
+            pq.write_table(pa.table(json.loads(text)), shop.folder / name.removeprefix("parquet "))
     program, *arguments = shlex.split(case["command"])
     assert program == "ema-smooth"
     result = shop.run(*arguments, stdin=unescape(case.get("stdin", "")), code=None)

@@ -254,6 +254,44 @@ def test_the_difference_of_two_trends_leaves_the_slider_its_own(browser: Any, sh
     assert browser.execute_script("return emaSmooth.charts[0].panels.length") == 1
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_pairs_have_charts_of_their_own_and_no_trend(browser: Any, shop: Workshop, runs: bool) -> None:
+    random = np.random.default_rng(2)
+    for name in ("one.csv", "two.csv"):
+        lines = [f"{a:.3f},{a + b:.3f},{b:.3f}" for a, b in random.normal(size=(60, 2))]
+        shop.write(name, "\n".join(["x,y,z", *lines]) + "\n")
+    options = ("--alpha", "0.2", "--alpha", "0.5", "--corr", "--cov", "--plot", "x.html")
+    shop.run("one.csv", "two.csv", *options, "--output-dir", "out") if runs else shop.run(
+        "one.csv", *options, "-o", "out.csv"
+    )
+    show(browser, shop.folder / "x.html")
+    assert titles(browser) == ["x", "y", "z", "x and y", "x and z", "y and z"]
+    # The numbers of each line are the command's.
+    for series, name in enumerate(["out/one.csv", "out/two.csv"] if runs else ["out.csv"]):
+        table = [line.split(",") for line in shop.read(name).decode().splitlines()]
+        script = (
+            "return emaSmooth.charts[5].panels.map(p => p.lines.map(l => [l.name, l.trace.of, [...l.y]]))"
+        )
+        found = browser.execute_script(script.replace("[...l.y]", "[...l.y].map(v => v === v ? v : null)"))
+        assert [len(panel) for panel in found] == [2 * (1 + runs)] * 2
+        for column, of, values in (line for panel in found for line in panel):
+            if of == series:
+                place = table[0].index(column)
+                assert [None if v is None else float(v) for v in values] == [
+                    float(cells[place]) if cells[place] else None for cells in table[1:]
+                ]
+    typed(browser, "box-alpha", "0.3")
+    assert browser.execute_script("return emaSmooth.charts[5].numbers.textContent") == ""
+    by_id(browser, "residual").click()
+    by_id(browser, "log").click()
+    for part in ("cov 0", "cov 1", "corr 0", "corr 1"):
+        press(browser, part)
+    kinds = "return emaSmooth.charts.map(chart => chart.panels.map(panel => panel.kind))"
+    assert wait_for(lambda: browser.execute_script(kinds) == [["value", "residual"]] * 3 + [["cov"]] * 3)
+    assert "and" not in browser.execute_script("return emaSmooth.csv()").replace("trend", "")
+    assert severe(browser) == []
+
+
 def test_what_looks_both_ways_is_bias_corrected_and_forecasts_nothing(browser: Any, shop: Workshop) -> None:
     shop.write("x.csv", rows())
     shop.run("x.csv", "-c", "x", "--alpha", "0.1", "--centered", "--plot", "x.html")
@@ -278,6 +316,9 @@ def test_after_a_state_it_begins_afresh_and_says_so(browser: Any, shop: Workshop
     show(browser, shop.folder / "x.html")
     assert note in by_id(browser, "notes").text
     assert trend(browser) == [4, 3]
+    # Parts of a chain are such a run too.
+    assert note in shop.run("x.csv", *options, "--output-dir", "out", "--chain").err
+    assert note in shop.read("x.html").decode()
 
 
 def test_options_to_copy_name_columns_safely(browser: Any, shop: Workshop) -> None:
@@ -664,6 +705,32 @@ def test_a_million_rows_say_that_they_are_thinned(browser: Any, shop: Workshop) 
     lines = shop.read("out.csv").decode().splitlines()
     expected = np.array([float(lines[int(row)].split(",")[1]) for row in x])
     assert np.abs(np.array(found) - expected).max() < 0.05 * np.ptp(values)
+
+
+GAPS_FADE = ("--missing", "decay")
+
+
+@pytest.mark.parametrize(
+    "options", [(), GAPS_FADE, (*GAPS_FADE, "--adjust"), ("--centered",), WEIGHTS, ("--x", "n")], ids=" ".join
+)
+def test_rows_without_a_value_fade_as_they_should_where_rows_are_thinned(
+    browser: Any, shop: Workshop, options: tuple[str, ...]
+) -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=600_000).cumsum()
+    cells = np.where(random.random(len(values)) < 0.7, "", values.round(3).astype(str))
+    weights = random.choice(["1", "0", ""], len(values)) if options == WEIGHTS else ["1"] * len(values)
+    numbers = map(str, range(1, len(values) + 1))
+    table = zip(cells, weights, numbers, strict=True)
+    shop.write("x.csv", "x,w,n\n" + "\n".join(map(",".join, table)) + "\n")
+    shop.run("x.csv", "-c", "x", "--alpha", "0.00005", *options, "--plot", "x.html", "-o", "out.csv")
+    show(browser, shop.folder / "x.html")
+    found, x = trend(browser), browser.execute_script("return Array.from(emaSmooth.charts[0].traces[0].x)")
+    assert len(x) < 300_000
+    lines = shop.read("out.csv").decode().splitlines()
+    expected = np.array([float(lines[int(row)].split(",")[3] or "nan") for row in x])
+    assert np.isnan(found).tolist() == np.isnan(expected).tolist()
+    assert np.nanmax(np.abs(np.array(found) - expected)) < 0.05 * np.ptp(values)
 
 
 # Which weights are worked out when the slider moves twice, then half a second later.

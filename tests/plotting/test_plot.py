@@ -48,6 +48,18 @@ def test_the_data_is_the_same_and_so_is_the_picture(shop: Workshop, kind: str) -
         WEATHER,
         (*WEATHER, "--bands", "2", "--std", "--residual"),
         (SAMPLES / "fx_rates.csv", "--alpha", "0.1", "--alpha", "0.5"),
+        (
+            SAMPLES / "fx_rates.csv",
+            "--span",
+            "20",
+            "--span",
+            "60",
+            "--cov",
+            "--corr",
+            "--var",
+            "--sum",
+            "--diff",
+        ),
         (SAMPLES / "training_loss.csv", "--alpha", "auto", "-c", "train_loss"),
         (SAMPLES / "co2.parquet", "--alpha", "0.1"),
     ],
@@ -142,6 +154,43 @@ def without(shop: Workshop, *arguments: str | os.PathLike[str]) -> subprocess.Co
     return subprocess.run(
         command, cwd=shop.folder, env=shop.environment, capture_output=True, text=True, check=False
     )
+
+
+def test_pairs_of_columns_are_drawn_after_them(shop: Workshop) -> None:
+    pair = (SAMPLES / "fx_rates.csv", "-c", "usd", "-c", "jpy", "--alpha", "0.1", "--cov", "--corr")
+    lines = shop.run(*pair, "--plot", "-").err.splitlines()
+    at = lines.index("usd and jpy")
+    assert lines[at + 1].split() == ["cov"]
+    assert lines[at + 7].split() == ["corr"]
+    assert lines[at + 8].split()[0] == "1"  # the highest that there is
+    wide = [",".join(f"c{k}" for k in range(14))]
+    wide += [",".join(str(row * k % 7) for k in range(14)) for row in range(5)]
+    shop.write("wide.csv", "\n".join(wide) + "\n")
+    done = shop.run("wide.csv", "--alpha", "0.1", "--corr", "--plot", "-")
+    assert "the first 12 of 14 columns" in done.err
+    assert "the first 12 of 91 pairs" in done.err
+    assert len(re.findall("^c0 and c[0-9]+$", done.err, re.MULTILINE)) == 12
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "html"])
+def test_a_picture_of_pairs_is_the_same_each_time(shop: Workshop, kind: str) -> None:
+    need(kind)
+    options = (
+        SAMPLES / "fx_rates.csv",
+        "--x",
+        "date",
+        "--span",
+        "20",
+        "--span",
+        "60",
+        "--cov",
+        "--corr",
+        "--diff",
+    )
+    plain = shop.run(*options)
+    for name in ("one", "two"):
+        assert shop.run(*options, "--plot", f"{name}.{kind}").out == plain.out
+    assert shop.read(f"one.{kind}") == shop.read(f"two.{kind}")
 
 
 def test_a_cluster_draws_nothing_and_says_why(shop: Workshop) -> None:
@@ -279,7 +328,7 @@ def test_a_step_that_goes_back_is_drawn_there_and_a_spike_in_it_is_kept() -> Non
     values[count + 1000] = 7.0
     for begin in range(0, len(step), 50_000):
         piece = slice(begin, begin + 50_000)
-        track.add(Places(None, step[piece]), values[piece])
+        track.add(Places(None, step[piece]), [values[piece, 0]])
     reduced = track.reducers["x"].result()
     assert len(reduced.x) < 20_000
     (at,) = np.flatnonzero(reduced.values[:, 0] == 7.0)

@@ -25,7 +25,9 @@ const DARK = {
 const DASHES = [[], [9, 3], [3, 2], [9, 3, 2, 3], [5, 5]];
 const darkness = matchMedia('(prefers-color-scheme: dark)');
 const colours = () => (darkness.matches ? DARK : LIGHT);
-const WITH_VALUES = ['value', 'ema', 'dema', 'tema'], AROUND_ZERO = ['residual', 'diff'];
+const WITH_VALUES = ['value', 'ema', 'dema', 'tema'], AROUND_ZERO = ['residual', 'diff', 'cov', 'corr'];
+// What the slider averages: of a pair of columns there is no trend.
+const hasTrend = column => column.panels[0] === 'value';
 
 // -- data: arrays of numbers, packed by bytes of one place, then deflated
 
@@ -203,7 +205,8 @@ let search = 0;
 /** Walk over many weights, a slice at a time, and mark the one that predicts best. */
 async function findBest() {
   // Extremes alone say nothing of how well each value is predicted.
-  const mine = ++search, used = average.centered ? [] : traces().filter(trace => trace.table && !trace.reduced);
+  const mine = ++search;
+  const used = average.centered ? [] : traces().filter(trace => trace.table && !trace.reduced && hasTrend(trace.column));
   const byColumn = page.columns.map(column => used.filter(trace => column.traces.includes(trace)));
   const groups = byColumn.filter(group => group.length);
   best = {points: [], least: null, of: new Map()};
@@ -423,7 +426,8 @@ const swatches = [];
 function makeKinds() {
   const several = average.weights.length > 1;
   const kinds = [['value', 'values']];
-  for (const {part, weight} of page.columns[0].fields) {
+  const single = page.columns[0].fields, pairs = page.columns.find(column => !hasTrend(column))?.fields || [];
+  for (const {part, weight} of [...single, ...pairs]) {
     if (part === 'value' || part === 'upper') continue;
     const what = part === 'ema' ? 'trend' : part === 'lower' ? 'bands' : part;
     kinds.push([`${part} ${weight}`, several && part !== 'diff' ? `${what} ${average.weights[weight].text}` : what]);
@@ -514,21 +518,20 @@ function attach(chart, old) {
     `${chart.caption.textContent}: ${rows.toLocaleString('en')} rows along ${axis.label}; arrow keys read them`);
   chart.panels = panelsOf(chart);
   const low = chart.panels.length - 1, single = names.length < 2 || chart.together;
-  const first = page.size ? page.size[1] : Math.round((single ? 340 : 220) * (innerWidth < 500 ? 0.85 : 1));
+  let first = page.size ? page.size[1] : Math.round((single ? 340 : 220) * (innerWidth < 500 ? 0.85 : 1));
+  if (!hasTrend(chart.column)) first = 150;
   chart.canvas.style.height = `${first + low * 120}px`;
   return chart;
 }
 
 /** What stands in a chart, from the top down. */
 function panelsOf(chart) {
-  const panels = [{kind: 'value', lines: [], bands: []}];
-  const fields = chart.column.fields;
-  const lower = [...new Set(fields.map(field => field.part))].filter(part => !WITH_VALUES.includes(part));
-  for (const kind of lower.filter(part => part !== 'lower' && part !== 'upper')) {
-    const on = average.weights.some((_, k) => chosen.parts.get(`${kind} ${k}`));
-    if (on) panels.push({kind, lines: [], bands: []});
-  }
-  if (chosen.residual && !panels.some(panel => panel.kind === 'residual')) panels.push({kind: 'residual', lines: [], bands: []});
+  const {fields} = chart.column, trendy = hasTrend(chart.column);
+  const on = kind => kind === 'value' || average.weights.some((_, k) => chosen.parts.get(`${kind} ${k}`));
+  const kinds = chart.column.panels.filter(on);
+  if (!kinds.length) kinds.push(chart.column.panels[0]); // without its line
+  if (chosen.residual && trendy && !kinds.includes('residual')) kinds.push('residual');
+  const panels = kinds.map(kind => ({kind, lines: [], bands: []}));
   const by = kind => panels.find(panel => panel.kind === kind);
   for (const trace of chart.traces) {
     const series = chart.together ? trace.of : null;
@@ -539,7 +542,7 @@ function panelsOf(chart) {
       if (field.part === 'lower') panels[0].bands.push({trace, lower: trace.table[k], upper: trace.table[k + 1], ...style});
       else (by(field.part) || panels[0]).lines.push({trace, y: trace.table[k], joined: trace.lonely[k], name: field.name, ...style});
     });
-    if (chosen.parts.get('further')) {
+    if (chosen.parts.get('further') && trendy) {
       const style = {part: 'further', weight: 0, series, trace};
       panels[0].lines.push({y: trace.further, joined: trace.lonely[0], name: "slider's trend", ...style});
       if (chosen.residual) by('residual').lines.push({y: trace.rest, joined: trace.lonely[0], name: "slider's residual", ...style});
@@ -554,7 +557,7 @@ function panelsOf(chart) {
 function refresh() {
   if (!chosen.weight) return;
   for (const trace of traces()) {
-    if (!trace.table) continue;
+    if (!trace.table || !hasTrend(trace.column)) continue;
     trace.found = follow(trace, how(), chosen.weight, trace.further);
     if (chosen.residual)
       for (let i = 0; i < trace.rest.length; i++) trace.rest[i] = trace.values[i] - trace.further[i];
@@ -576,14 +579,14 @@ function sayNumbers(chart) {
   const least = best && best.of.get(chart.traces[0].column);
   if (least) parts.push(`best ${short(least.error)} at --${least.weight.family} ${least.weight.text}`);
   const reduced = chart.traces.filter(trace => trace.reduced);
-  if (reduced.length) {
+  if (reduced.length && hasTrend(chart.column)) {
     const all = reduced.reduce((sum, trace) => sum + trace.rows, 0);
     const drawn = reduced.reduce((sum, trace) => sum + trace.values.length, 0);
     parts.push(`${drawn.toLocaleString('en')} of ${all.toLocaleString('en')} rows are here, the extremes of each piece: ` +
       'the slider works on these, so its trend is near the command\'s, not the same');
     if (!TIMED && !average.centered) parts.push('--alpha auto finds the best weight from all rows');
   }
-  if (chosen.log) {
+  if (chosen.log && hasTrend(chart.column)) {
     const below = chart.traces.reduce((sum, trace) => sum + trace.values.filter(v => v <= 0).length, 0);
     if (below) parts.push(`${below.toLocaleString('en')} values of 0 or less have no place on a logarithmic axis`);
   }
@@ -704,12 +707,14 @@ function draw(chart, span, limits) {
   context.fillRect(0, 0, width, height);
   context.font = '12px system-ui, sans-serif';
   const bottom = 34, top = 6, gap = 10, low = chart.panels.length - 1;
-  const lower = low ? Math.min(110, (height - bottom - top) / (low + 2)) : 0;
+  const share = hasTrend(chart.column) ? low + 2 : low + 1;
+  const lower = low ? Math.min(110, (height - bottom - top - low * gap) / share) : 0;
   const first = height - bottom - top - low * (lower + gap);
   let at = top;
+  const logs = chart.panels.map(panel => chosen.log && panel.kind === 'value');
   const ranges = chart.panels.map((panel, k) => padded(k ? rangeOf(panel, span)
-    : limits.get(chart.column) || rangeOf(panel, span), chosen.log && k === 0));
-  const ticks = ranges.map((range, k) => valueTicks(range, k ? 3 : Math.max(3, first / 55), chosen.log && k === 0));
+    : limits.get(chart.column) || rangeOf(panel, span), logs[k]));
+  const ticks = ranges.map((range, k) => valueTicks(range, k ? 3 : Math.max(3, first / 55), logs[k]));
   const left = 10 + Math.max(...ticks.flat().map(tick => context.measureText(tick.label).width), 20);
   const named = chart.together && chart.traces.length > 1 && chart.traces.length <= MOST_AT_FIRST;
   const room = named ? Math.min(width * 0.2, 8 + Math.max(...chart.traces.map(trace => context.measureText(names[trace.of]).width))) : 0;
@@ -719,12 +724,11 @@ function draw(chart, span, limits) {
   chart.panels.forEach((panel, k) => {
     const box = {top: at, bottom: at + (k ? lower : first), ...across};
     at = box.bottom + gap;
-    const log = chosen.log && k === 0, [from, to] = ranges[k];
+    const log = logs[k], [from, to] = ranges[k];
     const size = to / 2 - from / 2 || 1;
     const up = log ? v => box.bottom - (box.bottom - box.top) * Math.log(v / from) / Math.log(to / from)
       : v => box.bottom - (box.bottom - box.top) * ((v / 2 - from / 2) / size);
     drawAxes(context, box, along, ticks[k], up, chart.scale.x, k === low);
-    if (panel.kind !== 'value') label(context, panel.kind, box, paint);
     if (AROUND_ZERO.includes(panel.kind)) drawZero(context, box, up(0), paint);
     context.save();
     context.beginPath();
@@ -733,6 +737,7 @@ function draw(chart, span, limits) {
     for (const band of panel.bands) drawBand(context, band, span, chart.scale.x, up);
     for (const line of panel.lines) drawLine(context, line, span, chart.scale.x, up, log);
     context.restore();
+    if (panel.kind !== 'value') label(context, panel.kind, box, paint);
     panel.box = box;
     panel.up = up;
     if (named && k === 0) nameLines(context, panel, span, box, up, log, room);
@@ -770,6 +775,10 @@ function nameLines(context, panel, span, box, up, log, room) {
 }
 
 function label(context, text, box, paint) {
+  context.globalAlpha = 0.8;
+  context.fillStyle = paint.paper;
+  context.fillRect(box.left + 2, box.top + 1, context.measureText(text).width + 6, 15);
+  context.globalAlpha = 1;
   context.fillStyle = paint.soft;
   context.fillText(text, box.left + 5, box.top + 12);
 }
@@ -1235,7 +1244,7 @@ function save(name, blob) {
 function csv() {
   const cell = text => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const lines = [['series', 'column', axis.label, 'value', `trend ${options()}`].map(cell).join(',')];
-  for (const column of page.columns)
+  for (const column of page.columns.filter(hasTrend))
     for (const trace of shown(column)) {
       if (!trace.table || !chosen.columns[page.columns.indexOf(column)]) continue;
       const head = `${cell(names[trace.of])},${cell(column.name)},`;

@@ -184,7 +184,7 @@ def test_chunks_with_weights_and_without() -> None:
     assert smoother.state_dict().keys() == before.keys()
     other = Smoother(alpha=0.5)
     other.update([1.0])
-    with pytest.raises(ValueError, match=r"chunks before were without(.|\n)*try: update\(x\), or weights from"):
+    with pytest.raises(ValueError, match=r"before were without(.|\n)*try: update\(x\), or weights from"):
         other.update([1.0], weights=[2.0])
     failed = Smoother(alpha=0.5)
     with pytest.raises(ValueError, match="a weight of -1"):

@@ -346,7 +346,18 @@ def make_job(options: dict[str, Any]) -> Job:
         processes=options["jobs"] or 0,
     )
     _ = job.notation  # raises where its options contradict each other
+    _check_files(job)
     return job
+
+
+def _check_files(job: Job) -> None:
+    """Raise OptionError where inputs that are told apart by name have the same one."""
+    from ema_cli.errors import OptionError
+
+    twice = next((name for k, name in enumerate(job.inputs) if name in job.inputs[:k]), None)
+    if job.by_file and twice is not None:
+        problem = f"{twice} is given twice, and --by-file tells the inputs apart by their names"
+        raise OptionError(problem, "each input once")
 
 
 def _check_folder_options(options: dict[str, Any]) -> None:

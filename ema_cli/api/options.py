@@ -173,7 +173,7 @@ def _has_duration(halflife: Any) -> bool:
 
 
 _OPTION = re.compile(
-    r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|'[^']*'|sma:[0-9]+|[a-z]+|COLUMN)(?=[ ,;:)]|$))?"
+    r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|'[^']*'|sma:[0-9]+|[a-z]+(?:-[a-z]+)?|COLUMN)(?=[ ,;:)]|$))?"
 )
 # Words that stand after an option as its value; any other word goes on with the sentence.
 _VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS, *TIME_UNITS}

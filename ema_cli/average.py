@@ -189,8 +189,12 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: b
     family, given = _family(options)
     # What is on both sides of a row weighs by its distance alone: there is no first row to begin with.
     adjust = _flag("adjust", options) or _flag("centered", options)
-    usual = "sma" if family == "wilder" and not adjust else None
+    usual = "sma" if family == "wilder" and not (adjust or timed) else None
     init = _init(usual if options.get("init") is None else options["init"])
+    if init != "first" and (adjust or (timed and isinstance(init, str))):
+        other = "--centered" if _flag("centered", options) else "--adjust" if adjust else "--time"
+        problem = f"--init {'zero' if init == 0.0 else init} does not go with {other}"
+        raise OptionError(problem, "leave out one of the two")
     average = Average(
         decays=tuple(_seeded(make_decay(family, value), init, options.get("like")) for value in given),
         adjust=adjust,
@@ -263,10 +267,10 @@ def _seeded(decay: Decay, init: str | float, like: str | None) -> Decay:
     if decay.family == "wilder":
         return decay
     if decay.family != "span" or not float(decay.text).is_integer():
-        asked = " (that is how --like talib begins)" if like == "talib" else ""
+        asked = "" if like is None else f" (that is how --like {like} begins)"
+        say = ", or say how many: --init sma:20" if like is None else ""
         raise OptionError(
-            f"--init sma averages the first SPAN values{asked}",
-            "whole spans, such as --span 20, or say how many: --init sma:20",
+            f"--init sma averages the first SPAN values{asked}", f"whole spans, such as --span 20{say}"
         )
     return replace(decay, seed=int(float(decay.text)))
 
@@ -343,10 +347,6 @@ def _pattern(given: Any) -> str | None:
 
 def _check_together(average: Average) -> None:
     """Refuse ways to begin that contradict other options, and options that mean nothing together."""
-    if average.init != "first" and (average.adjust or (average.timed and average.seed_rows)):
-        other = "--centered" if average.centered else "--adjust" if average.adjust else "--time"
-        init = "zero" if average.init == 0.0 else average.init
-        raise OptionError(f"--init {init} does not go with {other}", "leave out one of the two")
     if average.diff and len(average.decays) != 2:
         raise OptionError(
             f"--diff is the first trend less the second, and there {_are(len(average.decays))}",

@@ -19,6 +19,7 @@ from ema_cli.manual import about_itself
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ema_cli.average import Average
     from ema_cli.job import Job, Summary
     from ema_cli.observing import Drawing
     from ema_cli.run.batch import Tally
@@ -100,8 +101,8 @@ spacing, running = under("Keys and times"), under("Running")
 @columns("--sum", is_flag=True, help="Add the sum Σ (1−α)^i·x.")
 @columns("--cov", is_flag=True, help="Add the covariance of every pair of columns.")
 @columns("--corr", is_flag=True, help="Add the correlation of every pair of columns.")
-@columns("--double", is_flag=True, help="Add 2y − ema(y), which lags less (DEMA).")
-@columns("--triple", is_flag=True, help="Add 3y − 3·ema(y) + ema(ema(y)) (TEMA).")
+@columns("--double", is_flag=True, default=None, help="Add 2y − ema(y), which lags less (DEMA).")
+@columns("--triple", is_flag=True, default=None, help="Add 3y − 3·ema(y) + ema(ema(y)) (TEMA).")
 @columns("--diff", is_flag=True, help="With two weights: add the first trend less the second.")
 @columns(
     "--name",
@@ -218,7 +219,7 @@ def command(**options: Any) -> None:
     """Append exponential moving averages to the columns of CSV, TSV, JSON lines, Parquet and Arrow files.
 
     INPUT: files, plain or compressed; several are parts of one series; `-` or none is stdin.
-    Give exactly one of --alpha, --span, --halflife, --com, --decay; it may be repeated.
+    Give exactly one of --alpha, --span, --halflife, --com, --decay, --wilder, --tau; it may be repeated.
     """
     from ema_cli.formats.registry import check_output_name
     from ema_cli.process import set_process_defaults
@@ -327,10 +328,11 @@ def make_job(options: dict[str, Any]) -> Job:
     from ema_cli.job import Job
 
     _check_folder_options(options)
-    _check_whole(options)
     given = {name: value for name, value in options.items() if value != ()}
+    average = make_average(given, timed=bool(options["time"]), weighted=options["weights"] is not None)
+    _check_whole(options, average)
     job = Job(
-        average=make_average(given, timed=bool(options["time"]), weighted=options["weights"] is not None),
+        average=average,
         inputs=expanded(options["input"] or ("-",), [options["output"], options["state"], options["plot"]]),
         output=options["output"],
         source=options["source"],
@@ -344,7 +346,18 @@ def make_job(options: dict[str, Any]) -> Job:
         processes=options["jobs"] or 0,
     )
     _ = job.notation  # raises where its options contradict each other
+    _check_files(job)
     return job
+
+
+def _check_files(job: Job) -> None:
+    """Raise OptionError where inputs that are told apart by name have the same one."""
+    from ema_cli.errors import OptionError
+
+    twice = next((name for k, name in enumerate(job.inputs) if name in job.inputs[:k]), None)
+    if job.by_file and twice is not None:
+        problem = f"{twice} is given twice, and --by-file tells the inputs apart by their names"
+        raise OptionError(problem, "each input once")
 
 
 def _check_folder_options(options: dict[str, Any]) -> None:
@@ -367,8 +380,8 @@ def _check_folder_options(options: dict[str, Any]) -> None:
         raise OptionError(problem, "--output-dir without --dask")
 
 
-def _check_whole(options: dict[str, Any]) -> None:
-    """Raise OptionError where a run that looks both ways is to go on from another or to be gone on from."""
+def _check_whole(options: dict[str, Any], average: Average) -> None:
+    """Raise OptionError where parts of a series can't be had one by one."""
     from ema_cli.errors import OptionError
 
     reasons = {
@@ -378,10 +391,10 @@ def _check_whole(options: dict[str, Any]) -> None:
         "--late restart": (options["late"] == "restart", "where a series begins is known from one side only"),
     }
     for option, (given, reason) in reasons.items():
-        if options["centered"] and given:
+        if average.centered and given:
             raise OptionError(f"--centered does not go with {option}: {reason}", "leave out one of the two")
-    again = next((name for name in ("double", "triple") if options[name]), None)
-    if again is not None and options["dask"] is not None:
+    if average.stages and options["dask"] is not None:
+        again = "triple" if average.triple else "double"
         problem = f"--{again} does not go with --dask: a part needs all averages before it, not their sum"
         raise OptionError(problem, "without --dask")
 

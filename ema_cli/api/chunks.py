@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ import pyarrow as pa
 from ema_cli.api.columns import as_arrow, column, key_columns, named, plain_nanoseconds
 from ema_cli.api.forms import form_of
 from ema_cli.api.options import Settings, in_python
-from ema_cli.api.tables import Form, Table, judge, place_of
+from ema_cli.api.tables import Form, Table, judge, place_of, text_of
+from ema_cli.average import Average
 from ema_cli.centered import Centered
 from ema_cli.engine.engine import TILE, BackwardsTimeError, KeyedRows
 from ema_cli.errors import DataError, OptionError
@@ -167,16 +169,29 @@ def read_chunk(x: Any, roles: Roles, settings: Settings, before: Collection[str]
     _check_order(clocks, settings)
     keys = [] if roles.by is None else key_columns(x, form, roles.by)
     table = judge(form.table(_apart(form, roles), before), settings.invalid, settings.average.missing)
-    if table.deep and settings.average.paired:
-        raise OptionError(
-            "cov and corr are of pairs of columns; an array of more dimensions has none", "axis=0"
-        )
+    _check_columns(table, settings.average)
     rows = len(table.values)
     times, clock = _read_clocks(clocks, table.values, settings)
     weights = None
     if roles.weights is not None:
         weights = _weights(as_arrow(column(x, form, roles.weights, "weights"), rows, "weights"), settings)
     return Chunk(table, times, tuple(as_arrow(key, rows, "by") for key in keys), clock, weights)
+
+
+def _check_columns(table: Table, average: Average) -> None:
+    """Raise OptionError where there are no pairs of columns, or new ones would have the same name."""
+    if average.paired and table.deep:
+        raise OptionError(
+            "cov and corr are of pairs of columns; an array of more dimensions has none", "axis=0"
+        )
+    if average.paired and table.values.shape[1] < 2:
+        option = "cov" if average.cov else "corr"
+        raise OptionError(f"{option} is of pairs of columns, and there is but one", "two columns or more")
+    labels = [text_of(label) for label in table.labels or ()]
+    counts = Counter(average.all_names(labels))
+    if labels and len(set(labels)) == len(labels) and (twice := [n for n, k in counts.items() if k > 1]):
+        problem = f"{counts[twice[0]]} new columns would be called {twice[0]!r}"
+        raise OptionError(problem, "fewer columns, or names that differ: name='{col}_{what}'")
 
 
 def _weights(cells: Any, settings: Settings) -> Floats:

@@ -172,7 +172,9 @@ def _has_duration(halflife: Any) -> bool:
     return any(parse_duration(one) is not None for one in given)
 
 
-_OPTION = re.compile(r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|'[^']*'|[a-z]+|COLUMN)(?=[ ,;:)]|$))?")
+_OPTION = re.compile(
+    r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|'[^']*'|sma:[0-9]+|[a-z]+(?:-[a-z]+)?|COLUMN)(?=[ ,;:)]|$))?"
+)
 # Words that stand after an option as its value; any other word goes on with the sentence.
 _VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS, *TIME_UNITS}
 
@@ -196,4 +198,4 @@ def _keyword(match: re.Match[str]) -> str:
     if value[0].isdigit():
         number = re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", value)
         return f"{name}={value}" if number else f"{name}={value!r}"
-    return f"{name}={value!r}" if value in _VALUES else f"{name} {value}"
+    return f"{name}={value!r}" if value in _VALUES or ":" in value else f"{name} {value}"

@@ -112,9 +112,8 @@ class Smoother:
             return
         if self._trends is not None or average.auto:
             now, then = ("with", "without") if weighted else ("without", "with")
-            raise OptionError(
-                f"rows {now} weights, where the chunks before were {then}", "update(x, weights=...)"
-            )
+            hint = "update(x), or weights from the first chunk on" if weighted else "update(x, weights=...)"
+            raise OptionError(f"rows {now} weights, where the chunks before were {then}", hint)
         self._settings = replace(self._settings, average=replace(average, weighted=weighted))
 
     def _check_columns(self, chunk: Chunk, labels: list[str] | None) -> None:

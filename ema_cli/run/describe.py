@@ -14,6 +14,8 @@ def describe(job: Job, summary: Summary) -> str:
     """Several lines: formula, weights in force, columns, counts."""
     average = job.average
     lines = [f"{', '.join(job.inputs)} → {job.output or 'stdout'}", formula(average)]
+    if job.weights is not None:
+        lines.append(f"each value counts so many times: {job.weights}")
     if average.like is not None:
         lines.append(f"like {average.like}: {options_of(average.like, average.timed)}")
     lines += [_weight(decay) for decay in average.decays if not decay.auto]
@@ -31,16 +33,22 @@ def describe(job: Job, summary: Summary) -> str:
 
 def formula(average: Average) -> str:
     """The recurrence in force, as docs/semantics.md writes it."""
+    fade = "e^(−{}/τ)" if average.decays[0].family == "tau" else "2^(−{}/halflife)"
     if average.timed and average.adjust:
-        text = "y = Σ w·x / Σ w with w = 2^(−age/halflife)"
+        text = f"y = Σ w·x / Σ w with w = {fade.format('|Δt|' if average.centered else 'age')}"
     elif average.timed:
-        text = "y[t] = d·y[t−1] + (1−d)·x[t] with d = 2^(−Δt/halflife)"
+        text = f"y[t] = d·y[t−1] + (1−d)·x[t] with d = {fade.format('Δt')}"
+    elif average.centered:
+        text = "y[t] = Σ (1−α)^|i−t|·x[i] / Σ (1−α)^|i−t|"
     elif average.adjust:
         text = "y[t] = Σ (1−α)^i·x[t−i] / Σ (1−α)^i"
     else:
         text = "y[t] = (1−α)·y[t−1] + α·x[t]"
-    start = {"first": "", "sma": ", from the mean of the first span values"}
-    text += start.get(str(average.init), f", from {average.init}")
+    if average.seed_rows:
+        firsts = " or ".join(str(decay.seed) for decay in average.decays)
+        text += f", from the mean of the first {firsts} values"
+    elif average.has_first:
+        text += f", from {average.init}"
     return f"{text}; missing: {average.missing}{', held trend printed' if average.fill else ''}"
 
 

@@ -217,7 +217,7 @@ class Work:
         if self.deferred is not None:
             self.deferred.check_all(self.written)
         if self.is_first:
-            check_seen(source)
+            check_seen(source, self.job)
         self.summary.notes += [*source.notes(), *self.notes.notes(), *self.suspicions.notes]
 
     def fields(self, batch: Batch) -> Floats:

@@ -76,9 +76,9 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    raise NoColumnError(
-        f"{file}: no column {name!r}; there are: {listed}", hint or f"{option} {len(columns)}"
-    )
+    # One of them by number would be a guess, and it would be taken.
+    number = f"{option} and one of these, by name or by number (1 to {len(columns)})"
+    raise NoColumnError(f"{file}: no column {name!r}; there are: {listed}", hint or number)
 
 
 def advised(select: Select) -> Select:
@@ -162,16 +162,24 @@ class Places:
 
 
 def _places(job: Job, source: Source) -> Places:
-    # The time is an order by itself.
-    order = None if job.order == job.time else job.order
-    given = {"--time": (job.time, job.time_of_day), "--order": (order,), "--x": (job.x,)}
-    given["--weights"] = (job.weights,)
     roles = [
         None if name is None else _place(source, name, option)
-        for option, names in given.items()
+        for option, names in _roles(job).items()
         for name in names
     ]
     return Places(tuple(_place(source, name, "--by") for name in job.by), *roles)
+
+
+def _roles(job: Job) -> dict[str, tuple[str | None, ...]]:
+    """What names a column that is neither value nor key, by option."""
+    # The time is an order by itself.
+    order = None if job.order == job.time else job.order
+    return {
+        "--time": (job.time, job.time_of_day),
+        "--order": (order,),
+        "--x": (job.x,),
+        "--weights": (job.weights,),
+    }
 
 
 def _projection(job: Job, places: Places, values: Sequence[int], order_is_time: bool | None) -> Projection:
@@ -222,10 +230,11 @@ def _place(source: Source, name: str, option: str) -> int:
         return found
 
 
-def check_seen(source: Source) -> None:
+def check_seen(source: Source, job: Job) -> None:
     """Raise OptionError where a column that was asked for was in no row of an open-ended input."""
     if missing := sorted(source.unseen()):
-        find_column(missing[0], source.columns, "-c", source.name)
+        options = {name: option for option, names in _roles(job).items() for name in names}
+        find_column(missing[0], source.columns, options.get(missing[0], "-c"), source.name)
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:

@@ -119,6 +119,17 @@ def test_names_by_pattern(x: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", FRAMES)
+def test_new_columns_of_one_name(kind: Callable[..., Any]) -> None:
+    smoother = Smoother(alpha=0.5, name="trend")
+    with pytest.raises(ValueError, match="2 new columns would be called 'trend'"):
+        smoother.update(kind(COLUMNS))
+    assert smoother.update([1.0, 5.0]).tolist() == [1.0, 3.0]  # nothing was folded in
+    clash = kind({"a": [1.0, 2.0], "b_c": [3.0, 1.0], "a_b": [1.0, 2.0], "c": [2.0, 5.0]})
+    with pytest.raises(ValueError, match="2 new columns would be called 'a_b_c_corr'"):
+        smooth(clash, alpha=0.5, corr=True)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
 def test_looking_both_ways(kind: Callable[..., Any]) -> None:
     y = smooth(kind({"x": [1.0, 5.0, 3.0]}), alpha=0.5, centered=True)
     assert listed(y, "x") == pytest.approx(
@@ -173,7 +184,7 @@ def test_chunks_with_weights_and_without() -> None:
     assert smoother.state_dict().keys() == before.keys()
     other = Smoother(alpha=0.5)
     other.update([1.0])
-    with pytest.raises(ValueError, match="rows with weights, where the chunks before were without"):
+    with pytest.raises(ValueError, match=r"before were without(.|\n)*try: update\(x\), or weights from"):
         other.update([1.0], weights=[2.0])
     failed = Smoother(alpha=0.5)
     with pytest.raises(ValueError, match="a weight of -1"):

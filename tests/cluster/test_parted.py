@@ -105,6 +105,16 @@ def test_what_does_not_go_with_dask(options: list[str], shop: Workshop) -> None:
     assert "local:4" in shop.run("a.csv", "--alpha", "0.1", "--dask", "local", *options, code=2).err
 
 
+def test_averages_of_averages_do_not_go_with_dask(shop: Workshop) -> None:
+    shop.write("a.csv", "x\n1\n2\n")
+    for options, name in ((["--triple"], "triple"), (["--like", "talib-dema"], "double")):
+        told = shop.run(
+            "a.csv", "--span", "2", *options, "--output-dir", "o", "--dask", "local:1", code=2
+        ).err
+        assert f"--{name} does not go with --dask" in told
+        assert shop.names() == ["a.csv"]
+
+
 def test_only_the_cluster_imports_dask() -> None:
     for path in (ROOT / "ema_cli").rglob("*.py"):
         lines = path.read_text().splitlines()

@@ -229,6 +229,9 @@ def test_bands_beyond_float64_are_infinite() -> None:
             "like='pandas' means missing='decay', not missing='skip'",
         ),
         ({"alpha": 0.1, "init": "zero", "adjust": True}, "does not go with adjust"),
+        ({"alpha": 0.1, "init": "smaa"}, "init='first', or init='sma:20'"),
+        ({"alpha": 0.1, "cov": True}, "cov is of pairs of columns"),
+        ({"span": 3, "like": "talib-rma"}, "like='talib-rma' needs wilder"),
     ],
 )
 def test_bad_options_are_value_errors_in_pythons_words(options: Any, message: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+import orjson
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -124,7 +125,7 @@ def expected(data: bytes, name: str) -> bytes:
     trend = Trends(HALF, 1).update(values)[:, 0].tolist() if len(records) else []
     out, at = b"", 0
     for (brace, record), y in zip(records, trend, strict=True):
-        text = "null" if np.isnan(y) else repr(y)
+        text = orjson.dumps(y).decode()  # null where blank; 2.5e-05 has another spelling than in Python
         out += data[at:brace] + b"," * bool(record) + f"{json.dumps(name + '_ema')}:{text}".encode()
         at = brace
     return out + data[at:]
@@ -321,6 +322,9 @@ def test_a_misspelt_member_is_an_error_and_writes_no_file(shop: Workshop) -> Non
     shop.write("in.jsonl", LOG)
     done = shop.run("in.jsonl", "-c", "los", "--alpha", "0.5", "-o", "o.jsonl", code=2)
     assert "no column 'los'; there are: step, loss, m, k" in done.err
+    assert "try: -c loss" in done.err
+    done = shop.run("in.jsonl", "-c", "loss", "--weights", "stepp", "--alpha", "0.5", "-o", "o.jsonl", code=2)
+    assert "try: --weights step" in done.err
     assert shop.names() == ["in.jsonl"]
 
 

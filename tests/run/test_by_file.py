@@ -39,6 +39,13 @@ def test_each_input_is_a_series_of_its_own(shop: Workshop) -> None:
     )
 
 
+def test_an_input_that_is_given_twice_is_refused(shop: Workshop) -> None:
+    """The second would go on where the first ended."""
+    shop.write("a.csv", A)
+    assert "a.csv is given twice" in shop.run("a.csv", "a.csv", *OPTIONS, "--by-file", code=2).err
+    assert shop.run("a.csv", "a.csv", *OPTIONS).out.count(b"\n") == 7
+
+
 def test_the_state_knows_them_by_name(shop: Workshop) -> None:
     """Pieces of two runs, in any order of the files, are what each run is by itself."""
     for name, text in {"a.csv": A, "b.csv": B}.items():

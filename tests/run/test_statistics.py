@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ema_cli import Smoother, smooth
+from ema_cli.like import FAMILY, SETS
 from tests.conftest import Workshop
 
 ROWS = 3_000
@@ -145,14 +146,26 @@ def test_both_sides_need_the_end(shop: Workshop) -> None:
         assert option.partition("=")[0] in told
 
 
+@pytest.mark.parametrize("like", SETS)
+def test_every_set_by_the_command(like: str, shop: Workshop) -> None:
+    family, values = FAMILY.get(like, "span"), [1.0, 5, 4, 2, 8, 7, 3, 6]
+    shop.write("in.csv", "x\n" + "".join(f"{value}\n" for value in values))
+    lines = shop.run("in.csv", "--only", "--like", like, f"--{family}", "3").out.decode().splitlines()[1:]
+    got = [[float(cell or "nan") for cell in line.split(",")] for line in lines]
+    want = smooth(pd.DataFrame({"x": values}), like=like, **{family: 3})  # type: ignore[misc]
+    np.testing.assert_array_equal(got, want)
+
+
 def test_a_picture_shows_both_sides(shop: Workshop) -> None:
     pytest.importorskip("matplotlib")
     shop.write("in.csv", HEADER + "".join(table()))
     told = shop.run(
         "in.csv", *COLUMNS, "--alpha", "0.1", "--centered", "--corr", "--plot", "p.svg", "-o", "o.csv"
     )
-    assert "no pairs of them" in told.err
-    assert "x_ema" in (shop.folder / "p.svg").read_text()
+    assert told.err == ""
+    picture = (shop.folder / "p.svg").read_text()
+    assert "x_ema" in picture
+    assert "x_y_corr" in picture
 
 
 def test_in_python_pieces_are_the_whole() -> None:

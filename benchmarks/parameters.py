@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# profile.py beside this file is not the standard library's, which torch and others import.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import torch  # noqa: E402
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn  # noqa: E402
-
-from ema_cli import ParameterEMA  # noqa: E402
+from ema_cli import ParameterEMA
 
 DECAY = 0.999
 WIDTH, LAYERS = 768, 12

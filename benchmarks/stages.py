@@ -1,4 +1,4 @@
-"""Where a run's time goes: `python benchmarks/profile.py FILE [OPTIONS of ema-smooth]`.
+"""Where a run's time goes: `python benchmarks/stages.py FILE [OPTIONS of ema-smooth]`.
 
 Each stage of the road is a handful of functions. Every call of them is timed by the wall clock and by the CPU
 clock of its thread, less what it spends in another stage. Where a stage's wall time exceeds its CPU time it

@@ -34,6 +34,8 @@ SPACES = " \t"
 NOT_A_TIME = "not a time such as 2024-01-31 or 2024-01-31T06:30:00.5Z"
 NO_UNIT = "a number, and nothing says whether of seconds or of what"
 _ENDS_IN_ZONE = re.compile(rb"(?:Z|[ T][^ T]*[+-][0-9:]+)$")
+# Before version 23 Arrow turns years that nanoseconds can't count into others, without a word.
+WRAPS = int(pa.__version__.split(".")[0]) < 23
 
 
 @dataclass(frozen=True)
@@ -259,9 +261,17 @@ def _filled(texts: Any, form: TimeForm) -> Parsed:
 
 def _iso_by_arrow(texts: Any) -> Parsed:
     """Raises ArrowInvalid unless all cells are ISO 8601 as Arrow reads it, and all or none have a zone."""
+    if WRAPS and not _within_range(texts):
+        raise pa.ArrowInvalid(OUT_OF_RANGE)
     zoned = _ENDS_IN_ZONE.search(pc.cast(texts[:1], pa.binary())[0].as_py()) is not None
     stamps = pc.cast(texts, pa.timestamp("ns", "UTC" if zoned else None))
     return Parsed(pc.cast(stamps, pa.int64()).to_numpy(), local=not zoned)
+
+
+def _within_range(texts: Any) -> bool:
+    """Whether all cells are of years that nanoseconds surely count."""
+    ends = pc.min_max(texts).as_py()
+    return bool(ends["min"] >= "1678" and ends["max"] < "2262")
 
 
 @cache

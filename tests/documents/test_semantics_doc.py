@@ -99,6 +99,7 @@ def test_the_sets_are_what_they_are_said_to_be() -> None:
         assert said == describe(name, bool(timed)), name
 
 
+@pytest.mark.skipif(int(pd.__version__.split(".")[0]) < 3, reason="the fault came with pandas 3")
 def test_pandas_fault_at_one_half_is_still_there() -> None:
     """The table of reasons names it; when pandas has mended it, this fails and the row goes."""
     given = pd.Series([1, np.nan, 5])

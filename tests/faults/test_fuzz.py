@@ -355,7 +355,7 @@ def dialect_job(chance: random.Random, delimiter: bytes) -> Job:
     )
 
 
-NEW = re.compile(rb'[0-9eNa.,+ ;:"\t\r\n-]*')
+NEW = re.compile(rb'(?:inf|[0-9eNa.,+ ;:"\t\r\n-])*')
 
 
 def lines_of_nothing(data: bytes, job: Job) -> int:

@@ -96,6 +96,7 @@ class NumberReader:
             _strip(bytes_, bare, self.notation.stripped)
         wrong: Bools | None = None
         if self.notation.marks:
+            written = bare[:, 1::2] > bare[:, 0::2]  # a cell of nothing but a mark too
             data, bare, wrong = ungrouped(data, bare, self.notation.marks)
         data = self._pointed(data)
         filled = bare[:, 1::2] > bare[:, 0::2]
@@ -106,7 +107,7 @@ class NumberReader:
         else:
             odd = likely & ~np.isfinite(values)
         if wrong is not None:
-            odd |= filled & wrong
+            odd |= written & wrong
         values = self._without_na(values)
         return values, self._judge(records, bounds, odd, values) if odd.any() else []
 

@@ -391,4 +391,5 @@ def _check_centered(average: Average) -> None:
     }
     for option, (given, reason) in reasons.items():
         if given:
-            raise OptionError(f"--centered does not go with {option}: {reason}", "leave out one of the two")
+            meant = f"{option}, which --like {average.like} means" if average.like else option
+            raise OptionError(f"--centered does not go with {meant}: {reason}", "leave out one of the two")

@@ -275,9 +275,10 @@ def correlations(average: Average, moments: Moments) -> list[Floats]:
     parts = []
     x, y, rho = moments["deviation"], moments["deviation_y"], np.clip(moments["correlation"], -1.0, 1.0)
     if average.cov:
-        share = 1.0 if average.bias else np.where(moments["bias"] > 0.0, moments["bias"], np.nan)
+        # By its root twice, for a product may lie within float64 where one factor by the whole does not.
+        share = 1.0 if average.bias else np.sqrt(np.where(moments["bias"] > 0.0, moments["bias"], np.nan))
         with np.errstate(over="ignore"):
-            parts.append(rho * x / share * y)
+            parts.append(rho * (x / share) * (y / share))
     if average.corr:
         parts.append(np.where((x > 0.0) & (y > 0.0), rho, np.nan))
     return parts

@@ -43,6 +43,7 @@ class Steady:
     inner: by level and place, how a block so far and its next element are joined. outer: by level, how all
     before an element and the element are, once the beginning has faded. decays, losses: of one element, by
     level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², when that has faded.
+    sums: of the weights (1−α)ⁱ of 1, 2, … rows of a block.
     """
 
     adjusted: bool
@@ -52,6 +53,7 @@ class Steady:
     losses: list[float]
     bits: float
     bias: float
+    sums: list[float]
 
     def block(self, level: int, _cells: Moments, /) -> Callable[[int, Moments], Mix]:
         inner = self.inner[level]
@@ -93,10 +95,13 @@ class Steady:
         return halve(rows, 1.0 / self.bits)[1]
 
     def weights(self, rows: Ints) -> Floats:
-        """Sum of the weights (1−α)ⁱ of so many rows."""
+        """Sum of the weights (1−α)ⁱ of so many rows (1, 2, …)."""
         if not self.bits:
             return rows.astype(np.float64)
-        return self.lost(rows) / self.losses[0]
+        out = self.lost(rows) / self.losses[0]
+        early = np.flatnonzero(rows <= BLOCK)
+        out[early] = np.array(self.sums)[rows[early] - 1]  # to the last bit, for there people check by hand
+        return out
 
     def biases(self, rows: Ints, started: bool) -> Floats:
         """1 − Σ shares² after so many rows (1, 2, …). started: there is an average before the first one.
@@ -138,7 +143,8 @@ def make_steady(alpha: float, adjusted: bool) -> Steady:
                 inner[-1].append(_mix(1 - newer, newer))
             one, rows = power, rows * BLOCK
         bits = float(-rest.ln() / Decimal(2).ln()) if 0 < exact < 1 else 0.0 if not exact else 1100.0
-        return Steady(adjusted, inner, outer, decays, losses, bits, float(2 * rest / (1 + rest)))
+        sums = [float((1 - rest**n) / exact if exact else Decimal(n)) for n in range(1, BLOCK + 1)]
+        return Steady(adjusted, inner, outer, decays, losses, bits, float(2 * rest / (1 + rest)), sums)
 
 
 def _mix(older: Decimal, newer: Decimal) -> Mix:

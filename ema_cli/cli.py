@@ -393,10 +393,6 @@ def _check_whole(options: dict[str, Any], average: Average) -> None:
     for option, (given, reason) in reasons.items():
         if average.centered and given:
             raise OptionError(f"--centered does not go with {option}: {reason}", "leave out one of the two")
-    if average.stages and options["dask"] is not None:
-        again = "triple" if average.triple else "double"
-        problem = f"--{again} does not go with --dask: a part needs all averages before it, not their sum"
-        raise OptionError(problem, "without --dask")
 
 
 def _text_options(options: dict[str, Any]) -> dict[str, Any]:

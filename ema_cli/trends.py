@@ -113,17 +113,21 @@ class Trends:
             yield Tile(some, times, keys, weights=weights, restarts=restarts)
             begin += group.columns
 
+    @property
+    def independent(self) -> list[Engine]:
+        """The engines that need no other's numbers: all but those of averages of averages."""
+        sums = [group.sums for group in self.groups if group.sums is not None]
+        pairs = [] if self.pairs is None else [self.pairs.engine]
+        return [*(group.main for group in self.groups), *sums, *pairs]
+
     def engine_tiles(
         self, values: Floats, times: Ints | None, keys: KeyedRows | None
     ) -> Iterator[tuple[Engine, Tile]]:
-        """The rows as each engine takes them, in the order of `engines`, where none needs another's."""
+        """The rows as each of the independent engines takes them."""
         tiles = list(self.tiles(values, times, keys))
-        mains = [(group.main, tile) for group, tile in zip(self.groups, tiles, strict=True)]
-        sums = [(group.sums, tile) for group, tile in zip(self.groups, tiles, strict=True)]
-        yield from mains
-        yield from ((engine, tile) for engine, tile in sums if engine is not None)
-        if self.pairs is not None:
-            yield self.pairs.engine, self.pairs.tile(tiles[0])
+        sums = [tile for group, tile in zip(self.groups, tiles, strict=True) if group.sums is not None]
+        pairs = [] if self.pairs is None else [self.pairs.tile(tiles[0])]
+        yield from zip(self.independent, [*tiles, *sums, *pairs], strict=True)
 
     def _bare(self, tile: Tile, out: Floats | None) -> Floats:
         """Trends alone, which the engine puts out in the order of their names if they are of one kind."""

@@ -30,17 +30,20 @@ class Reading:
 
     times: Any
     by: Any
+    weights: Any
     settings: Settings
 
     def chunk(self, partition: Any) -> Chunk:
-        return read_chunk(partition, Roles(self.times, self.by), self.settings)
+        return read_chunk(partition, Roles(self.times, self.by, weights=self.weights), self.settings)
 
 
-def smooth(x: Any, *, times: Any = None, by: Any = None, **options: Unpack[Options]) -> Any:
+def smooth(
+    x: Any, *, times: Any = None, by: Any = None, weights: Any = None, **options: Unpack[Options]
+) -> Any:
     """The exponential moving average of a Dask DataFrame or Series, with its divisions and labels.
 
     Lazy: partitions are read when the result is computed, each twice, and are what `ema_cli.smooth` would
-    make of the whole table, bit for bit. times, by: names of columns or index levels, which are not
+    make of the whole table, bit for bit. times, by, weights: names of columns or index levels, which are not
     smoothed; by may be a list of them. options: as for `ema_cli.smooth`, but for `alpha="auto"`.
 
     Raises ValueError for options that are out of range or contradict each other, and for names that are not
@@ -48,22 +51,22 @@ def smooth(x: Any, *, times: Any = None, by: Any = None, **options: Unpack[Optio
     """
     if not isinstance(x, dd.DataFrame | dd.Series):
         raise TypeError(f"a Dask DataFrame or Series, not {type(x).__name__}; ema_cli.smooth takes others")
-    for option, given in (("times", times), ("by", by)):
+    for option, given in (("times", times), ("by", by), ("weights", weights)):
         for name in given if isinstance(given, list) else [given]:
             if not isinstance(name, Hashable) or hasattr(name, "dtype"):
                 raise OptionError(f"{option}={type(name).__name__}: not a name", f"{option}='COLUMN'")
-    reading = Reading(times, by, read_options(options, timed=times is not None))
+    settings = read_options(options, timed=times is not None, weighted=weights is not None)
+    reading = Reading(times, by, weights, settings)
     if reading.settings.average.auto:
         problem = "alpha='auto' reads the whole series many times, which a Dask DataFrame should not be"
         raise OptionError(problem, "find the weight in a sample first: ema_cli.smooth(sample, alpha='auto')")
     _check_order(reading.settings)
     average = reading.settings.average
-    if average.centered or average.stages:
-        option = "centered" if average.centered else "triple" if average.triple else "double"
-        problem = f"{option}=True: a partition needs more of the others than their sum"
+    if average.centered:
+        problem = "centered=True: a partition would need those after it too"
         raise OptionError(problem, "ema_cli.smooth on what fits in memory")
     like = x._meta_nonempty
-    meta = smooth_at_once(like, times=times, by=by, **options).iloc[:0]
+    meta = smooth_at_once(like, times=times, by=by, weights=weights, **options).iloc[:0]
     series = Series(reading.settings.average, reading.chunk(like).table.values.shape[1])
     partitions = x.to_delayed()
     smoothed = _smoothed(partitions, series, reading)
@@ -101,11 +104,10 @@ def _load(reading: Reading, number: int, partition: Any) -> Loaded:
         chunk = reading.chunk(partition)
     except EmaError as error:
         raise DataError(f"partition {number}: {error.problem}", hint=error.hint) from None
-    gathered = Gatherer(chunk.table.values.shape[1])
+    gathered = Gatherer(chunk.table.values.shape[1] + (chunk.weights is not None))
     for at in range(0, len(chunk), TILE):
-        rows = slice(at, at + TILE)
-        times = None if chunk.times is None else chunk.times[rows]
-        gathered.add(chunk.table.values[rows], times, [key[rows] for key in chunk.keys])
+        rows = chunk.rows(at, at + TILE)
+        gathered.add(rows.values, rows.times, rows.keys)
     return gathered.loaded()
 
 

@@ -151,7 +151,7 @@ class Carried:
 
 def begin(trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
     """Before the first part: what earlier runs have left in these, or nothing."""
-    progress = [Progress(engine.average, engine.state) for engine in trends.engines]
+    progress = [Progress(engine.average, engine.state) for engine in trends.independent]
     return Position(progress, keys), carried_of(trends)
 
 
@@ -171,21 +171,37 @@ def measure(series: Series, loaded: Loaded) -> list[Counts]:
     return [count(average, tile) for average, tile in loaded.tiles(series)]
 
 
-def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Digest]:
-    """The part folded by itself, a digest for each engine."""
+def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Digest] | Loaded:
+    """The part folded by itself, a digest for each engine; its rows where averages are averaged again, which
+    are known row by row alone."""
+    if series.average.stages:
+        return loaded
     return [
         fold_part(average, tile, before)
         for (average, tile), before in zip(loaded.tiles(series), spot.before, strict=True)
     ]
 
 
-def carry(trends: Trends, digests: Sequence[Digest], spot: Spot) -> None:
+def carry(trends: Trends, digests: Sequence[Digest] | Loaded, spot: Spot) -> None:
     """Move `trends` past the part. Raises DataError where it begins before the one above it ended."""
     try:
+        if isinstance(digests, Loaded):
+            _fold(trends, digests, spot.slots)
+            return
         for engine, part in zip(trends.engines, digests, strict=bool(digests)):
             absorb(engine, part, spot.slots)
     except BackwardsTimeError:
         raise DataError(BACKWARDS) from None
+
+
+def _fold(trends: Trends, loaded: Loaded, slots: Ints) -> None:
+    """Move `trends` past all rows of a part."""
+    for begin in range(0, len(loaded.values), BATCH_ROWS):
+        rows, keys = slice(begin, begin + BATCH_ROWS), None
+        if loaded.codes is not None:
+            known, codes = np.unique(loaded.codes[rows], return_inverse=True)
+            keys = KeyedRows(codes, slots[known])
+        trends.update(loaded.values[rows], None if loaded.times is None else loaded.times[rows], keys)
 
 
 def cut_out(trends: Trends, spot: Spot) -> Carried:

@@ -22,6 +22,7 @@ def frame() -> Any:
     x = rng.standard_normal((rows, 2))
     x[::7, 0] = np.nan
     frame = pd.DataFrame(x, columns=["x", "y"], index=pd.RangeIndex(10, rows + 10))
+    frame["w"] = rng.integers(0, 4, rows)
     frame["k"] = rng.choice(list("abc"), rows)
     frame["t"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 3, rows).cumsum(), "s")
     return frame
@@ -34,6 +35,8 @@ def frame() -> Any:
         ("xyk", {"alpha": [0.1, 0.01], "by": "k", "std": True, "missing": "decay"}),
         ("xt", {"halflife": "5s", "times": "t", "adjust": True, "fill": True}),
         ("xytk", {"halflife": "5s", "times": "t", "by": ["k"], "bands": 2.0}),
+        ("xy", {"alpha": 0.1, "corr": True, "sum": True, "double": True}),
+        ("xwk", {"alpha": 0.2, "by": "k", "weights": "w", "sum": True, "triple": True}),
     ],
     ids=str,
 )

@@ -38,7 +38,12 @@ def in_steps(job: Job, folder: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"by": ("k",)}, {"by": ("k", "x"), "adjust": True, "missing": "decay", "fill": True}, {"std": True}],
+    [
+        {"by": ("k",)},
+        {"by": ("k", "x"), "adjust": True, "missing": "decay", "fill": True},
+        {"std": True, "sum": True},
+        {"by": ("k",), "double": True, "triple": True, "sum": True},
+    ],
     ids=str,
 )
 def test_digests_carry_the_state(options: dict[str, Any], shop: Workshop) -> None:
@@ -103,16 +108,6 @@ def test_without_dask_the_option_says_what_to_install(shop: Workshop) -> None:
 def test_what_does_not_go_with_dask(options: list[str], shop: Workshop) -> None:
     shop.write("a.csv", "x\n1\n")
     assert "local:4" in shop.run("a.csv", "--alpha", "0.1", "--dask", "local", *options, code=2).err
-
-
-def test_averages_of_averages_do_not_go_with_dask(shop: Workshop) -> None:
-    shop.write("a.csv", "x\n1\n2\n")
-    for options, name in ((["--triple"], "triple"), (["--like", "talib-dema"], "double")):
-        told = shop.run(
-            "a.csv", "--span", "2", *options, "--output-dir", "o", "--dask", "local:1", code=2
-        ).err
-        assert f"--{name} does not go with --dask" in told
-        assert shop.names() == ["a.csv"]
 
 
 def test_only_the_cluster_imports_dask() -> None:

@@ -153,7 +153,8 @@ class Average:
 
     def width(self, columns: int) -> int:
         """How many new columns there are for so many of the input's."""
-        return len(self.all_names([""] * columns))
+        each, pairs = len(self.names("")), columns * (columns - 1) // 2
+        return columns * each + pairs * len(self.pair_parts) * len(self.decays)
 
     def _named(self, column: str, parts: Sequence[str]) -> list[str]:
         several = len(self.decays) > 1

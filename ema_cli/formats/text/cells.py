@@ -46,7 +46,8 @@ class NumberReader:
     ) -> None:
         # Arrow gets cells as slices of the text that follow each other, so each column once, in order.
         self.columns, self.notation, self.invalid = sorted({*columns}), notation, invalid
-        self.order = [self.columns.index(column) for column in columns]
+        places = {column: k for k, column in enumerate(self.columns)}
+        self.order = [places[column] for column in columns]
         self.header = header
         self.untidy = False
 

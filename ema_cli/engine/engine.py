@@ -17,7 +17,7 @@ from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
 from ema_cli.engine.row_weights import RowInfo, Steady, Varying, faded, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
-from ema_cli.engine.scan import Levels, Memory, Scan, Scratch, Walked, make_levels
+from ema_cli.engine.scan import Levels, Memory, Scan, Walked, make_levels, thread_scratch
 from ema_cli.engine.state import State, moments_of
 from ema_cli.engine.ties import Elements, group_ties
 
@@ -45,7 +45,7 @@ class Engine:
         self.average, self.columns, self.pairs, self.before = average, columns, pairs, before
         self.state = State(average, columns, pairs)
         self.moments = moments_of(average, pairs)
-        self.scratch = Scratch()
+        self.scratch = thread_scratch()
 
     def update(self, tile: Tile, out: Moments | None = None) -> Moments:
         """The moments after each row by name, shape (weights, columns, rows); NaN where blank.
@@ -118,6 +118,7 @@ class Engine:
 
     def fold_rows(self, rows: Rows, out: Moments) -> None:
         """The moments at each row by each weight into `out`: (weights, columns, rows) of the tile."""
+        self.scratch.release()  # should an update have failed half-way
         if self.average.reset_gap is not None:
             rows = rows.cut(self._silent(rows, self.average.reset_gap))
         segments, arrays = rows.segments, self.state.arrays

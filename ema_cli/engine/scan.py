@@ -23,6 +23,7 @@ How elements weigh is asked of a `Weigher` (`row_weights`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,8 +42,11 @@ class Scratch:
     """Room for a tile's large arrays that is used again for the next one.
 
     An array of 128 KB or more comes fresh from the system each time, and the first touch of its pages costs
-    more than all the arithmetic done on it (measured: a third of the time of `smooth`).
+    more than all the arithmetic done on it (measured: a third of the time of `smooth`). So a thread keeps its
+    room, for all engines, as long as that is not much: no two of them are at work in a thread at once.
     """
+
+    MOST = 8_000_000  # numbers
 
     def __init__(self) -> None:
         self._rooms: list[Floats] = []
@@ -62,6 +66,21 @@ class Scratch:
     def release(self, used: int = 0) -> None:
         """Take back all that was handed out after so many were `used`."""
         self.used = used
+        if not used and sum(map(len, self._rooms)) > self.MOST:
+            self._rooms = []
+
+
+class _Room(threading.local):
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
+_ROOM = _Room()
+
+
+def thread_scratch() -> Scratch:
+    """The calling thread's room."""
+    return _ROOM.scratch
 
 
 class Lanes:

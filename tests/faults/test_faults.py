@@ -111,7 +111,7 @@ def test_interrupted_at_any_moment_leaves_no_litter(shop: Workshop, number: int,
             _, said = process.communicate(timeout=20)
             assert time.perf_counter() - begin < 2
         assert process.returncode in (0, code, -number)  # -number: while Python was still loading
-        assert said == b""
+        assert said == b"" or process.returncode == -number  # when it may say so itself
         # It may have been done when the signal came.
         assert check_halves(shop, out, (before, after)) or process.returncode != 0
         assert [

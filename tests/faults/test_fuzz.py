@@ -379,8 +379,11 @@ def only_added_to(data: bytes, out: bytes, job: Job) -> bool:
     for line in data[begin:].splitlines(keepends=True):
         text = line.rstrip(b"\r\n")
         found = out.find(text, at)
-        # New fields may stand between the last line and its end, and that end before this line.
-        if found == -1 or not (b"_ema" in out[at:found] or NEW.fullmatch(out[at:found])):
+        # New fields may stand between the last line and its end, and that end before this line. What is found
+        # may be part of a new name.
+        while found != -1 and not (b"_ema" in out[at:found] or NEW.fullmatch(out[at:found])):
+            found = out.find(text, found + 1)
+        if found == -1:
             return False
         at = found + len(text)
     return True

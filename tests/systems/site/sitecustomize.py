@@ -46,6 +46,8 @@ def take_away(missing: dict[str, str]) -> None:
         for name in missing[module.__name__].split():
             if hasattr(module, name):
                 delattr(module, name)
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on, made of what was there when it was imported
+        os.process_cpu_count = os.cpu_count
     for name in missing["modules"].split():
         sys.modules[name] = None  # type: ignore[assignment]
 

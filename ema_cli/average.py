@@ -153,8 +153,8 @@ class Average:
 
     def width(self, columns: int) -> int:
         """How many new columns there are for so many of the input's."""
-        each, pairs = len(self.names("")), columns * (columns - 1) // 2
-        return columns * each + pairs * len(self.pair_parts) * len(self.decays)
+        of_column, pairs = len(self.decays) * len(self.parts) + self.diff, columns * (columns - 1) // 2
+        return columns * of_column + pairs * len(self.decays) * len(self.pair_parts)
 
     def _named(self, column: str, parts: Sequence[str]) -> list[str]:
         several = len(self.decays) > 1

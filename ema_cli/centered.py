@@ -9,14 +9,13 @@ what they are elsewhere; see `engine/scan.py` for how two averages are joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
 from ema_cli.engine.engine import Engine, KeyedRows
-from ema_cli.engine.rows import Tile
 from ema_cli.trends import Trends
 
 
@@ -42,8 +41,7 @@ class Centered:
 
         Raises BackwardsTimeError, before anything is folded in.
         """
-        tiles = self._tiles(values, times, keys)
-        moments = [engine.update(tile) for engine, tile in zip(self.trends.engines, tiles, strict=True)]
+        moments = [engine.update(tile) for engine, tile in self.trends.engine_tiles(values, times, keys)]
         flat = [array for one in moments for array in one.values()]  # (weights, columns, rows) each
         return np.concatenate([array.reshape(array.shape[0] * array.shape[1], len(values)) for array in flat])
 
@@ -54,19 +52,12 @@ class Centered:
         """
         turned = None if times is None else -times[::-1]
         keyed = None if keys is None else KeyedRows(keys.codes[::-1], keys.slots)
-        tiles = self._tiles(values[::-1], turned, keyed)
+        tiles = self.trends.engine_tiles(values[::-1], turned, keyed)
         joined = []
-        for engine, tile, before in zip(self.back, tiles, self._split(ahead), strict=True):
+        for engine, (_, tile), before in zip(self.back, tiles, self._split(ahead), strict=True):
             after = {name: array[:, :, ::-1] for name, array in engine.update(tile).items()}
             joined.append(join(before, after))
-        return self.trends.lay_out(next(iter(self._tiles(values, times, keys))), joined)
-
-    def _tiles(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Iterator[Tile]:
-        """The rows as each engine takes them."""
-        for tile in self.trends.tiles(values, times, keys):
-            yield tile
-            if self.trends.pairs is not None:
-                yield self.trends.pairs.tile(tile)
+        return self.trends.lay_out(next(self.trends.tiles(values, times, keys)), joined)
 
     def _split(self, ahead: Floats) -> Iterator[Moments]:
         """What `ahead` gave, engine by engine."""
@@ -97,8 +88,3 @@ def join(before: Moments, after: Moments) -> Moments:
     run["weight"] = own + further
     last = after["weight"] == 0.0
     return {name: np.where(last, before[name], array) for name, array in run.items()}
-
-
-def reversed_tiles(rows: int, size: int) -> Sequence[slice]:
-    """Slices of so many rows each, the last ones first."""
-    return [slice(begin, begin + size) for begin in range(0, rows, size)][::-1]

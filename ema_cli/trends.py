@@ -86,7 +86,7 @@ class Trends:
 
     def _lay_out(self, tiles: Sequence[Tile], moments: Sequence[Moments], out: Floats) -> Floats:
         """moments: of the trends' engines, then of the pairs'."""
-        begin, each = 0, len(self.average.names(""))
+        begin, each = 0, self.average.width(1)
         for group, tile, mine in zip(self.groups, tiles, moments, strict=False):
             rows = out[begin : begin + each * tile.columns].reshape(tile.columns, each, tile.rows)
             group.lay_out(tile, mine, rows)

@@ -19,14 +19,14 @@ from ema_cli.api.options import Settings, in_python
 from ema_cli.api.tables import Form, Table, judge, place_of, text_of
 from ema_cli.average import Average
 from ema_cli.centered import Centered
-from ema_cli.engine.engine import TILE, BackwardsTimeError, KeyedRows
+from ema_cli.engine.engine import TILE, KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Clock, Floats, Ints, Projection
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.keys import KeyTable
-from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, spread
+from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, admitting, spread
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
@@ -135,26 +135,16 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
 
 def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
     """The new fields of a tile, blank for rows left out. Raises LateError, and then nothing was folded in."""
-    admitted = order.admit(rows, keys)
-    own, some = admitted.rows, admitted.there is not None
-    try:
-        fields = trends.update(
-            own.values, own.times, admitted.keys, admitted.restarts, out=None if some else out
-        )
-    except BackwardsTimeError as error:
-        raise LateError(admitted.place(error.row)) from None
-    admitted.accept()
+    with admitting(order, rows, keys) as admitted:
+        own, room = admitted.rows, out if admitted.there is None else None
+        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=room)
     return fields if admitted.there is None else spread(fields, admitted.there, rows.count)
 
 
 def _ahead(rows: Rows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
     """The rows of a tile that are there, and what all up to each come to. Raises LateError."""
-    admitted = order.admit(rows, keys)
-    try:
+    with admitting(order, rows, keys) as admitted:
         sums = both.ahead(admitted.rows.values, admitted.rows.times, admitted.keys)
-    except BackwardsTimeError as error:
-        raise LateError(admitted.place(error.row)) from None
-    admitted.accept()
     return admitted, sums
 
 

@@ -89,7 +89,7 @@ def new_columns(average: Average, labels: Sequence[Any]) -> New:
     """What the new columns are, in the order of the engine's."""
     texts = [text_of(label) for label in labels]
     names = [name.removeprefix("_") for name in average.all_names(texts)]
-    sources = [k for k in range(len(labels)) for _ in average.names("")]
+    sources = [k for k in range(len(labels)) for _ in range(average.width(1))]
     if average.paired:  # what is of a pair has the type that comes of its first column
         of_each = len(average.pair_parts) * len(average.decays)
         sources += [k for k, _ in combinations(range(len(labels)), 2) for _ in range(of_each)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from copy import copy
 from typing import Any, Self
 
+from ema_cli.formats.base import Batch, Projection
 from ema_cli.io.streams import Reader, is_ready, read_into
 
 # Bytes within which the last line end is looked for first.
@@ -33,9 +35,25 @@ class BlocksOfLines:
     rest: bytes
     size: int
     ended: bool
-    waiting: Sequence[Any]
+    waiting: list[Any]
     careful = False
     most = 4 << 20
+
+    @abstractmethod
+    def _next_block(self) -> Any | None:
+        """The next block of lines, None at the end."""
+
+    @abstractmethod
+    def _batches_in(self, block: Any, wanted: Projection) -> Iterator[Batch]:
+        """The rows of a block."""
+
+    def batches(self, wanted: Projection) -> Iterator[Batch]:
+        while (some := self.next_batches(wanted)) is not None:
+            yield from some
+
+    def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
+        block = self.waiting.pop(0) if self.waiting else self._next_block()
+        return None if block is None else self._batches_in(block, wanted)
 
     def divisible(self) -> Self:
         return self

@@ -6,14 +6,15 @@ no part. The functions are pure; `RowOrder` remembers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.engine.engine import KeyedRows
+from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.base import Batch, Clock, Floats, Ints
 from ema_cli.keys import KeyTable
@@ -333,3 +334,17 @@ class RowOrder:
             if array.dtype != before[name].dtype or array.shape != given["last"].shape or array.ndim != 1:
                 raise ValueError(f"order.{name}")
         self.known = Known(**{name: array.copy() for name, array in given.items()})
+
+
+@contextmanager
+def admitting(order: RowOrder, rows: Batch | Rows, keys: KeyTable) -> Iterator[Admitted]:
+    """The rows that are in the averages; they are remembered once the block has folded them in.
+
+    Raises LateError, also where a time goes backwards, which the engine finds; then nothing is remembered.
+    """
+    admitted = order.admit(rows, keys)
+    try:
+        yield admitted
+    except BackwardsTimeError as error:
+        raise LateError(admitted.place(error.row)) from None
+    admitted.accept()

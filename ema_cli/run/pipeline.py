@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ema_cli.average import Average
 from ema_cli.engine.arithmetic import Bools
-from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
+from ema_cli.engine.engine import KeyedRows
 from ema_cli.errors import DataError, OptionError
 from ema_cli.formats.base import Batch, Floats, Projection, Source
 from ema_cli.formats.parts import Parts, check_header
@@ -28,7 +28,7 @@ from ema_cli.run.both_ways import BothWays
 from ema_cli.run.deferred import Deferred, refuse_pipes
 from ema_cli.run.newest_first import NewestFirst
 from ema_cli.run.observer import SILENT, Observer
-from ema_cli.run.order import Admitted, LateError, spread
+from ema_cli.run.order import Admitted, LateError, admitting, spread
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
@@ -241,13 +241,9 @@ class Work:
 
         Raises LateError; then nothing is remembered of the rows.
         """
-        admitted = self.order.admit(batch, self.keys)
-        rows = admitted.rows
-        try:
+        with admitting(self.order, batch, self.keys) as admitted:
+            rows = admitted.rows
             fields = self.update(rows.values, rows.times, admitted.keys, admitted.restarts)
-        except BackwardsTimeError as error:
-            raise LateError(admitted.place(error.row)) from None
-        admitted.accept()
         self.admitted = admitted
         self.notes.saw(batch, admitted.late)
         return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)

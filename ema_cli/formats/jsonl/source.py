@@ -213,14 +213,6 @@ class JsonSource(BlocksOfLines, Source):
             k += 1
         return Sample(sorted(found), undecided, seen)
 
-    def batches(self, wanted: Projection) -> Iterator[Batch]:
-        while (some := self.next_batches(wanted)) is not None:
-            yield from some
-
-    def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
-        block = self.waiting.pop(0) if self.waiting else self._next_block()
-        return None if block is None else self._batches_in(block, wanted)
-
     def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
         done = 0
         for at, lines in block.lines.pieces(BATCH_ROWS):

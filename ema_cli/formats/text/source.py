@@ -318,14 +318,6 @@ class TextSource(BlocksOfLines, Source):
         rows = [row for row in range(len(records)) if records.text(row) == self.again]
         return records.without(np.array(rows, np.int64)) if rows else records
 
-    def batches(self, wanted: Projection) -> Iterator[Batch]:
-        while (some := self.next_batches(wanted)) is not None:
-            yield from some
-
-    def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
-        block = self.waiting.pop(0) if self.waiting else self._next_block()
-        return None if block is None else self._batches_in(block, wanted)
-
     def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
         if self.numbers is None:
             notation = self.dialect.notation

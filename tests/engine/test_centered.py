@@ -17,7 +17,7 @@ from ema_cli.centered import Centered
 from ema_cli.engine.engine import KeyedRows
 from ema_cli.errors import OptionError
 from tests.engine.engine_cases import KINDS, LENGTHS, Case, clock, examples, numbers
-from tests.engine.test_engine import DENORMAL, LIMIT, LOST_WEIGHT, assert_close, check_pair_row
+from tests.engine.test_engine import BESIDE, DENORMAL, LIMIT, LOST_WEIGHT, assert_close, check_pair_row, lost
 from tests.reference import centered_rows
 
 
@@ -111,9 +111,7 @@ def check_rows(rows: list[Any], parts: dict[str, np.ndarray]) -> None:
             elif part == "sum":
                 assert_close(got, row.mean * row.total, scale * row.total, f"row {at}, sum")
             elif part == "std":
-                # On either side of a silence a little is left, however long it is, beside rows of any weight.
-                lost = (64 * LOST_WEIGHT.sqrt() * row.reach + DENORMAL) / row.bias.sqrt()
-                scale = LIMIT * row.root_mean_square + min(lost, row.reach) + DENORMAL
+                scale = LIMIT * row.root_mean_square + lost(row, BESIDE)
                 assert_close(got, row.std, scale, f"row {at}, std")
 
 

@@ -24,6 +24,8 @@ LIMIT = Decimal("1e-12")
 # What float64 cannot hold: numbers, and weights of values, below its normal range have no twelve digits.
 DENORMAL = Decimal("1e-320")
 LOST_WEIGHT = Decimal(2) ** -1021
+# On either side of a silence a little is left, however long it is, beside rows of any weight.
+BESIDE = 64
 LARGEST = Decimal(float(np.finfo(float).max))
 
 
@@ -59,6 +61,13 @@ def assert_close(got: float, want: Decimal | None, scale: Decimal, what: str) ->
     assert error <= scale, f"{what}: {got}, not {float(want)} ({error / scale} times the limit)"
 
 
+def lost(row: Exact, beside: int = 1) -> Decimal:
+    """What float64's range may cost a std. beside: how much lighter than a row its own side may be, where two
+    are joined."""
+    share = beside * LOST_WEIGHT.sqrt() * row.reach + DENORMAL
+    return (min(share / row.bias.sqrt(), row.reach) if row.bias else share) + DENORMAL
+
+
 def assert_row(mean: float, std: float | None, want: Exact | None, where: str) -> None:
     if want is None:
         assert np.isnan(mean), f"{where}: {mean}, not blank"
@@ -66,10 +75,7 @@ def assert_row(mean: float, std: float | None, want: Exact | None, where: str) -
         return
     assert_close(mean, want.mean, LIMIT * want.largest + LOST_WEIGHT * want.reach + DENORMAL, where)
     if std is not None:
-        lost = LOST_WEIGHT.sqrt() * want.reach + DENORMAL
-        if want.bias:
-            lost = min(lost / want.bias.sqrt(), want.reach)
-        assert_close(std, want.std, LIMIT * want.root_mean_square + lost + DENORMAL, where + ", std")
+        assert_close(std, want.std, LIMIT * want.root_mean_square + lost(want), where + ", std")
 
 
 def check(case: Case) -> None:
@@ -141,7 +147,8 @@ def check_column(case: Case, column: np.ndarray, weight: int, parts: dict[str, l
                         alpha = Decimal(case.average.decays[weight].alpha)
                         ago = rows_since(case, column, at)
                         total *= (1 - alpha) ** ago if ago else 1
-                    scale = LIMIT * exact.largest * total + LOST_WEIGHT * exact.reach * exact.total + DENORMAL
+                    tiny = (LOST_WEIGHT * exact.reach + DENORMAL) * exact.total + DENORMAL
+                    scale = LIMIT * exact.largest * total + tiny
                     assert_close(values[at], exact.mean * total, scale, f"row {at}, sum")
             elif part in ("dema", "tema"):
                 check_again(values[at], part, (row, held(case, once, at), held(case, twice, at)), at)
@@ -196,7 +203,8 @@ def check_pair_row(case: Case, sides: tuple[Exact | None, ...], got: dict[str, f
     if not row.bias:
         assert np.isnan(got.get("corr", math.nan))
         return
-    errors = [LIMIT * side.root_mean_square + lost(side) for side in (a, b)]
+    beside = BESIDE if case.average.centered else 1
+    errors = [LIMIT * side.root_mean_square + lost(side, beside) for side in (a, b)]
     scale = errors[0] * (b.root_mean_square + errors[1]) + errors[1] * a.root_mean_square
     unbiased = row.covariance / row.bias
     assert a.std is not None
@@ -209,11 +217,6 @@ def check_pair_row(case: Case, sides: tuple[Exact | None, ...], got: dict[str, f
         elif a.std * b.std > 100 * scale:  # what is far from constant, to as many digits as that leaves
             product = a.std * b.std
             assert_close(value, unbiased / product, LIMIT + 2 * scale / product, f"{where}, corr")
-
-
-def lost(row: Exact) -> Decimal:
-    """What float64's range may cost a std."""
-    return min(LOST_WEIGHT.sqrt() * row.reach / row.bias.sqrt(), row.reach) + DENORMAL
 
 
 def one(values: list[float] | np.ndarray, **options: Any) -> list[float]:

@@ -27,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import prod
 from typing import Any, Protocol
 
@@ -148,7 +149,9 @@ class Lanes:
             begin += n
 
     def spread(self, flat: Floats) -> Floats:
-        """The elements as lanes; places without an element hold 0."""
+        """The elements as lanes; places without an element hold 0, unless one number is given for all."""
+        if flat.strides == (0,):
+            return np.broadcast_to(flat[0], (BLOCK, self.count))
         out = self.scratch.floats(BLOCK, self.count)
         if not self.slices:
             out[...] = 0.0
@@ -189,7 +192,13 @@ class Lanes:
 
 def _by_place(place: Ints, lanes: Ints) -> dict[int, tuple[Ints, Ints]]:
     """By place in the block (those of −1 left out): the segments there, and their lanes."""
-    return {int(j): ((some := np.flatnonzero(place == j)), lanes[some]) for j in np.unique(place) if j >= 0}
+    order = np.argsort(place, kind="stable")
+    bounds = np.searchsorted(place[order], np.arange(BLOCK + 1)).tolist()
+    return {
+        j: (order[begin:end], lanes[order[begin:end]])
+        for j, (begin, end) in enumerate(pairwise(bounds))
+        if begin < end
+    }
 
 
 @dataclass(frozen=True)
@@ -280,15 +289,15 @@ class Scan:
         block = {name: array[level] for name, array in self.memory.block.items()}
         ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, who)
         start = self._before(lanes, who, ends, level)
+        before = cache(lambda: lanes.blocks() * BLOCK)
+        how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         for name in self.memory.total:
-            if name not in cells:
+            if name not in cells or not cells[name].flags.writeable:
                 cells[name] = lanes.scratch.floats(BLOCK, lanes.count)
         memory = {name: array[level] for name, array in self.memory.total.items()}
         opening = (
             {name: array.copy() for name, array in start.items()} if lanes.pending or self.before else start
         )
-        before = cache(lambda: lanes.blocks() * BLOCK)
-        how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         step = Step(how, None if level else least, level == 0, self.careful)
         walk(cells, start, step, _resume(lanes, who, memory), {}, keep=True)
         some, place, lane = lanes.final
@@ -350,7 +359,10 @@ def fold_blocks(
             array[who] = 0.0
             for j, (some, _) in lanes.opened.items():
                 array[who[some]] = opened[j][1][name]
-    return {name: lanes.ends(array) for name, array in ends.items()}
+    ends = {name: lanes.ends(array) for name, array in ends.items()}
+    if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
+        ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
+    return ends
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,8 @@ class Tile:
             if restarts is not None:
                 last = np.append(-1, restarts)[np.searchsorted(restarts, rows, "right")]
                 begin = np.maximum(first, last)
-            source = np.append(self.observed[column], -1)[above]
+            source = np.full(len(rows), -1)
+            source[above >= 0] = self.observed[column][above[above >= 0]]
             held = source < begin
             mine = fields[:, column]
             filled = mine[:, self._place(np.maximum(source, 0))]

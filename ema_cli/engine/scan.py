@@ -27,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import prod
 from typing import Any, Protocol
 
@@ -189,7 +190,10 @@ class Lanes:
 
 def _by_place(place: Ints, lanes: Ints) -> dict[int, tuple[Ints, Ints]]:
     """By place in the block (those of −1 left out): the segments there, and their lanes."""
-    return {int(j): ((some := np.flatnonzero(place == j)), lanes[some]) for j in np.unique(place) if j >= 0}
+    order = np.argsort(place.astype(np.int8), kind="stable")
+    bounds = np.searchsorted(place[order], np.arange(BLOCK + 1)).tolist()
+    there = enumerate(pairwise(bounds))
+    return {j: ((some := order[begin:end]), lanes[some]) for j, (begin, end) in there if begin < end}
 
 
 @dataclass(frozen=True)

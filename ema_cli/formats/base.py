@@ -147,7 +147,8 @@ class Batch:
     missing, a column each. size: bytes of input read so far, for the progress bar. restarts: (rows,) bool,
     where the run has begun a series afresh; for observers. extra: as `keys`, for the
     columns of `Projection.extra`. clock: what the columns of time and order say besides the times. file: of
-    several inputs the one it is from. cells: gives a column as an Arrow array, None where it was not read.
+    several inputs the one it is from. cells: gives so many cells of a column, from that row on, as an Arrow
+    array, None where it was not read.
     """
 
     rows: int
@@ -162,7 +163,7 @@ class Batch:
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
     file: str = ""
-    cells: Callable[[int], Any] | None = None
+    cells: Callable[[int, int, int], Any] | None = None
 
     @property
     def invalid(self) -> int:

@@ -123,9 +123,9 @@ class Elsewhere(Body):
     def _text(self, row: int) -> str:
         return self.here().clock.text(row)
 
-    def _cells(self, column: int) -> Any:
+    def _cells(self, column: int, first: int, count: int) -> Any:
         cells = self.here().cells
-        return None if cells is None else cells(column)
+        return None if cells is None else cells(column, first, count)
 
 
 class Crew:

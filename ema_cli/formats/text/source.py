@@ -374,7 +374,7 @@ class TextSource(BlocksOfLines, Source):
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times, clock), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
-        where, cells_of = partial(place, records), partial(fields.contents, records)
+        where = partial(place, records)
         return Batch(
             len(records),
             values,
@@ -386,7 +386,7 @@ class TextSource(BlocksOfLines, Source):
             self.taken(),
             extra,
             clock,
-            cells=cells_of,
+            cells=lambda column, first, count: fields.contents(records.cut(first, first + count), column),
         )
 
     def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:

@@ -129,9 +129,6 @@ class TextSource(BlocksOfLines, Source):
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
 
-    def close(self) -> None:
-        self.reader.close()
-
     # -- reading
 
     def _read_header(self) -> Header:

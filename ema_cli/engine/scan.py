@@ -192,13 +192,10 @@ class Lanes:
 
 def _by_place(place: Ints, lanes: Ints) -> dict[int, tuple[Ints, Ints]]:
     """By place in the block (those of −1 left out): the segments there, and their lanes."""
-    order = np.argsort(place, kind="stable")
+    order = np.argsort(place.astype(np.int8), kind="stable")
     bounds = np.searchsorted(place[order], np.arange(BLOCK + 1)).tolist()
-    return {
-        j: (order[begin:end], lanes[order[begin:end]])
-        for j, (begin, end) in enumerate(pairwise(bounds))
-        if begin < end
-    }
+    there = enumerate(pairwise(bounds))
+    return {j: ((some := order[begin:end]), lanes[some]) for j, (begin, end) in there if begin < end}
 
 
 @dataclass(frozen=True)

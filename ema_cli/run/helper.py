@@ -26,6 +26,7 @@ from ema_cli.io.temporary import forget_all
 from ema_cli.process import may_fork, set_process_defaults
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from ema_cli.formats.base import Batch, Clock, Divisible, Projection, Splicer
@@ -70,6 +71,26 @@ class Slot:
             return None
         return [(at, array.dtype.str, array.shape) for (at, _), array in zip(places, whole, strict=True)]
 
+    def floats(self, *shape: int) -> NDArray[np.float64] | None:
+        """Room for numbers; None where there is too little."""
+        import numpy as np
+
+        begin = -(-self.used // 64) * 64
+        end = begin + 8 * shape[0] * shape[1]
+        if end > len(self.room):
+            return None
+        self.used = end
+        return np.ndarray(shape, np.float64, self.room, begin)
+
+    def where(self, array: NDArray[Any]) -> list[Where] | None:
+        """Where an array is that is here already; None where it isn't."""
+        import numpy as np
+
+        at = _address(array) - _address(np.frombuffer(self.room, np.uint8))
+        if not (0 <= at < len(self.room) and array.flags.c_contiguous):
+            return None
+        return [(at, array.dtype.str, array.shape)]
+
     def put(self, pieces: Sequence[memoryview]) -> list[tuple[int, int]] | None:
         """Place bytes one behind the other, each at a multiple of 64; None where there is no room for all."""
         places, end = [], self.used
@@ -86,6 +107,10 @@ class Slot:
 
     def views(self, places: Sequence[tuple[int, int]]) -> list[memoryview]:
         return [self.room[begin : begin + size] for begin, size in places]
+
+
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(eq=False)
@@ -216,14 +241,17 @@ class Member:
         raw = FileIO(1, "wb", closefd=False) if target is None else FileIO(target, "r+b")
         self.out = Output(cast(BinaryIO, raw), name)
 
-    def look(self, number: int, size: int) -> None:
-        """Read the block in a slot."""
-        assert self.source is not None
-        slot = self.slots[number]
-        found = self.source.read_block(bytes(slot.room[:size]), self.wanted)
+    def look(self, number: int, size: int, begin: int | None) -> None:
+        """Read the block in a slot, or in the input's file from a place on."""
+        source, slot = self.source, self.slots[number]
+        assert source is not None
+        if begin is None or source.shared is None:
+            data, slot.used = bytes(slot.room[:size]), size
+        else:
+            data, slot.used = source.shared.read(begin, size), 0
+        found = source.read_block(data, self.wanted) if len(data) == size else None
         if found is not None:
             batches, lines = found
-            slot.used = size
             buffers: list[pickle.PickleBuffer] = []
             bare = pickle.dumps(list(map(_bare, batches)), 5, buffer_callback=buffers.append)
             places = slot.put([buffer.raw() for buffer in buffers])

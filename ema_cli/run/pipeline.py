@@ -243,7 +243,11 @@ class Work:
         """
         with admitting(self.order, batch, self.keys) as admitted:
             rows = admitted.rows
-            fields = self.update(rows.values, rows.times, admitted.keys, admitted.restarts)
+            given = rows.values, rows.times, admitted.keys, admitted.restarts
+            if batch.room is None or admitted.there is not None:
+                fields = self.update(*given)
+            else:
+                fields = self.trends.update(*given, out=batch.room)
         self.admitted = admitted
         self.notes.saw(batch, admitted.late)
         return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)

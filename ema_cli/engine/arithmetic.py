@@ -98,7 +98,9 @@ def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
     return move
 
 
-def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool) -> None:
+def join_deviations(
+    run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool
+) -> None:
     """Put deviation, bias and correlation of both sides in the place of the older one's; before the means
     move.
 

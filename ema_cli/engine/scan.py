@@ -33,7 +33,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, spread
+from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, join_deviations
 
 BLOCK, LEVELS = 16, 3
 LONG = 256  # elements in a segment, on average, from which slices are quicker than an index of each element
@@ -148,7 +148,7 @@ class Lanes:
                 yield slice(begin + n - rest, begin + n), (slice(0, rest), first + full), False
             begin += n
 
-    def spread(self, flat: Floats) -> Floats:
+    def scatter(self, flat: Floats) -> Floats:
         """The elements as lanes; places without an element hold 0, unless one number is given for all."""
         if flat.strides == (0,):
             return np.broadcast_to(flat[0], (BLOCK, self.count))
@@ -163,7 +163,7 @@ class Lanes:
             out[there] = flat[some].reshape(-1, BLOCK).T if turned else flat[some]
         return out
 
-    def collect(self, lanes: Floats, out: Floats) -> None:
+    def gather(self, lanes: Floats, out: Floats) -> None:
         """Lanes as elements."""
         if not self.slices:
             np.take(lanes.reshape(-1), self._index(), out=out, mode="clip")
@@ -257,7 +257,7 @@ class Weigher(Protocol):
         """For lanes that go on from all there was before. before: elements of the series before each lane."""
 
     def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
-        """The least share of all so far at a place, where rows are joined to it (see `spread`); None: any."""
+        """The least share of all so far at a place that rows are joined to (`join_deviations`); None: any."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class Scan:
             self._chain(elements, out)
             return None
         lanes, who = self.levels.lanes[level - self.levels.base], self.levels.who[level - self.levels.base]
-        cells = {name: lanes.spread(array) for name, array in elements.items()}
+        cells = {name: lanes.scatter(array) for name, array in elements.items()}
         block = {name: array[level] for name, array in self.memory.block.items()}
         ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, who)
         start = self._before(lanes, who, ends, level)
@@ -301,7 +301,7 @@ class Scan:
         for name, array in memory.items():
             array[who[some]] = cells[name][place, lane]
         for name, array in out.items():
-            lanes.collect(cells[name], array)
+            lanes.gather(cells[name], array)
         return Walked(lanes, cells, opening)
 
     def _before(self, lanes: Lanes, who: Ints, ends: Moments, level: int) -> Moments:
@@ -420,7 +420,7 @@ def walk(
             if "deviation" in run:
                 new = {name: array[j] for name, array in cells.items()}
                 least = None if step.least is None else step.least(j)
-                spread(run, new, how, single=step.single, least=least, careful=step.careful)
+                join_deviations(run, new, how, single=step.single, least=least, careful=step.careful)
             for name in means:
                 row = cells[name][j]
                 run[name] = blend(run[name], row, how, row if keep else run[name], step.careful)

@@ -302,7 +302,7 @@ def pass_through(job: Job, source: Source) -> Summary:
     """Pass on an input without rows as it is. Raises DataError where there are rows."""
     wanted = Projection(())
     has_records = bool(source.columns) or source.open_ended
-    batches = list(_until_rows(source.batches(wanted) if has_records else iter(()), source))
+    batches = list(_until_rows(job, source, source.batches(wanted) if has_records else iter(())))
     with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, wanted, [])
         for batch in batches:
@@ -312,10 +312,10 @@ def pass_through(job: Job, source: Source) -> Summary:
     return Summary(notes=[f"{source.name}: {what}, passed on as it is"])
 
 
-def _until_rows(batches: Iterator[Batch], source: Source) -> Iterator[Batch]:
+def _until_rows(job: Job, source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
     for batch in batches:
         if batch.rows:
-            raise nothing_to_smooth(source)
+            raise nothing_to_smooth(job, source)
         yield batch
 
 

@@ -254,7 +254,9 @@ def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
         )
 
 
-def nothing_to_smooth(source: Source) -> DataError:
-    """For a table with rows and no numeric column."""
-    problem = "no column holds numbers (the first value of each within 1,000 rows decides)"
+def nothing_to_smooth(job: Job, source: Source) -> DataError:
+    """For a table with rows and no numeric column, but perhaps one that has another part to play."""
+    named = {option: names for option, names in _roles(job).items() if any(names)}
+    others = f" besides {' and '.join(named)}" if named else ""
+    problem = f"no column{others} holds numbers (the first value of each within 1,000 rows decides)"
     return DataError(problem, Place(source.name), str(source.advice() or "name one: -c COLUMN"))

@@ -18,6 +18,8 @@ bits.
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,9 +63,10 @@ class Mix(NamedTuple):
 def mix(older: Any, newer: Any, total: Any = None) -> Mix:
     """How sides of these weights are joined. total: the sum of the weights, where that is not 1."""
     leans = np.greater_equal(newer, older)  # also where both are 0: then nothing is known of the older side
-    if not leans.any():
+    there = np.count_nonzero(leans)
+    if not there:
         return Mix(newer if total is None else newer / total, False)
-    if leans.all():
+    if there == leans.size:
         light = np.negative(older)
         return Mix(light if total is None else light / np.maximum(total, TINY), True)
     light = np.where(leans, np.negative(older), newer)
@@ -95,7 +98,9 @@ def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
     return move
 
 
-def spread(run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool) -> None:
+def join_deviations(
+    run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool
+) -> None:
     """Put deviation, bias and correlation of both sides in the place of the older one's; before the means
     move.
 
@@ -162,12 +167,18 @@ def _scaled_norm(sides: list[Any]) -> Floats:
 
 CHUNK = 8_192  # rows at once: what is needed in between then stays in the nearest cache
 _LN2 = 0.6931471805599453
-# e^u − 1 = u·(1 + u/2 + u²/6 + …): 1/2!, 1/3! … 1/14!, the last first
-_SERIES = (
-    1.1470745597729725e-11, 1.6059043836821613e-10, 2.08767569878681e-09, 2.505210838544172e-08,
-    2.755731922398589e-07, 2.7557319223985893e-06, 2.48015873015873e-05, 0.0001984126984126984,
-    0.001388888888888889, 0.008333333333333333, 0.041666666666666664, 0.16666666666666666, 0.5,
-)  # fmt: skip
+_STEPS = 256  # of a half-life, in the table
+# e^u − 1 = u·(1 + u/2 + u²/6 + …): 1/2!, 1/3! … 1/5!, the last first; |u| ≤ ln 2/512
+_SERIES = (0.008333333333333333, 0.041666666666666664, 0.16666666666666666, 0.5)
+
+
+@cache
+def _powers() -> tuple[Floats, Floats]:
+    """2^−(k/256) and 1 − 2^−(k/256) for k = 0 … 255, each right to its last bit."""
+    with localcontext(prec=40):
+        step = (Decimal(2).ln() / -_STEPS).exp()
+        powers = [step**k for k in range(_STEPS)]
+        return np.array([float(power) for power in powers]), np.array([float(1 - power) for power in powers])
 
 
 def halve(elapsed: Ints, halflife: float) -> tuple[Floats, Floats]:
@@ -180,13 +191,15 @@ def halve(elapsed: Ints, halflife: float) -> tuple[Floats, Floats]:
 
 
 def _halve(z: Floats, decay: Floats, loss: Floats) -> None:
-    """2^−z = 2^−n · e^(−f·ln 2) with n the nearest whole number and so |f·ln 2| ≤ 0.35.
+    """2^−z = 2^−n · 2^−(k/256) · e^u, with whole n and k < 256 from a table, and so |u| ≤ ln 2/512.
 
     Written out as a series because NumPy's exp2 rounds differently from one processor to the next.
     """
     z = np.minimum(z, 1100.0, out=z)
-    n = np.rint(z)
-    u = np.subtract(n, z, out=z)
+    nearest = np.rint(z * _STEPS)
+    steps = nearest.astype(np.int64)
+    nearest /= _STEPS
+    u = np.subtract(nearest, z, out=z)
     u *= _LN2
     tail = u * _SERIES[0]
     for term in _SERIES[1:]:
@@ -194,17 +207,16 @@ def _halve(z: Floats, decay: Floats, loss: Floats) -> None:
         tail *= u
     tail += 1.0
     tail *= u  # e^u − 1
-    if not n.any():  # as below, with factors of 1
-        np.add(1.0, tail, out=decay)
-        np.negative(tail, out=loss)
-        return
-    # 2^-n by way of its exponent bits, in two factors because 2^-1074 is not a normal number
-    whole = n.astype(np.int64)
-    half = whole >> 1
-    whole -= half
-    scale = ((1023 - half) << 52).view(np.float64)
-    np.multiply(tail, scale, out=decay)
-    decay += scale
-    decay *= ((1023 - whole) << 52).view(np.float64)
-    np.subtract(1.0, decay, out=loss)
-    np.negative(tail, out=loss, where=n == 0.0)
+    k = steps & _STEPS - 1
+    powers, losses = _powers()
+    power = powers.take(k, mode="clip")  # quicker than with a check
+    tail *= power
+    np.add(power, tail, out=decay)
+    np.subtract(losses.take(k, mode="clip"), tail, out=loss)
+    if len(z) and steps.max() >= _STEPS:
+        # 2^-n by way of its exponent bits, in two factors because 2^-1074 is not a normal number
+        whole = steps // _STEPS
+        half = whole >> 1
+        for n in (half, whole - half):
+            decay *= ((1023 - n) << 52).view(np.float64)
+        np.subtract(1.0, decay, out=loss, where=whole > 0)

@@ -1,9 +1,9 @@
 """A part of a series that is folded by itself: what its rows do to a state, worked out without the state.
 
 A part is *counted* by itself; the counts of all parts, added up in order, say for each part where in its
-blocks every series stands when the part begins (`Progress`). Then the blocks that lie wholly within the
+blocks every series stands when the part begins (`Standing`). Then the blocks that lie wholly within the
 part are folded, by itself again (`digest`). What is left on each level are the few elements before its
-first whole block and after its last. `absorb` takes them up in order,
+first whole block and after its last. `merge` takes them up in order,
 
     head rows, elements of levels 1, 2, … up to the last, and down again …, 2, 1, tail rows,
 
@@ -116,7 +116,7 @@ def count(average: Average, tile: Tile) -> Counts:
     return Counts(rows.segments.series, counts, cut, first, last, int(tile.slots.max(initial=-1)) + 1)
 
 
-class Progress:
+class Standing:
     """Where each series stands: observations since it began, and the time of its newest value."""
 
     def __init__(self, average: Average, state: State) -> None:
@@ -130,7 +130,7 @@ class Progress:
         elif average.timed:
             self.last = arrays["last_time"].copy()
 
-    def copy(self) -> Progress:
+    def copy(self) -> Standing:
         """One that goes on by itself."""
         other = copy(self)
         other.rows, other.last = self.rows.copy(), self.last.copy()
@@ -230,7 +230,7 @@ class Digest:
 def digest(average: Average, tile: Tile, before: Ints) -> Digest:
     """Fold the blocks that lie within a tile of any size.
 
-    before: observations of each series that has a value before the first one here (see `Progress.advance`).
+    before: observations of each series that has a value before the first one here (see `Standing.advance`).
     """
     rows = tile.make_rows()
     unseen = ~np.isin(tile.series, rows.segments.series)
@@ -341,14 +341,14 @@ def _fold_whole(engine: Engine, elements: Moments, weight: int, level: int) -> M
         lanes = Lanes(np.array([len(some["mean"])]), np.zeros(1, np.int64), Scratch())
 
         def run(careful: bool, lanes: Lanes = lanes, some: Moments = some) -> Moments:
-            cells = {name: lanes.spread(array) for name, array in some.items()}
+            cells = {name: lanes.scatter(array) for name, array in some.items()}
             return fold_blocks(lanes, cells, dict.fromkeys(names), weigher, level, careful)
 
         parts.append(safely(run, wide="deviation" in names))
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def absorb(engine: Engine, part: Digest, slots: Ints) -> None:
+def merge(engine: Engine, part: Digest, slots: Ints) -> None:
     """Move `engine` on past a part that `digest` has folded: what `update` of its rows would do.
 
     slots: for good, of the part's keys. Raises BackwardsTimeError, before anything is folded in.
@@ -360,10 +360,10 @@ def absorb(engine: Engine, part: Digest, slots: Ints) -> None:
     _move_clock(engine, part, slots)
     head = _placed(part.head, slots, columns)
     head = _move_gaps(engine, part, head, slots)
-    _absorb_rows(engine, head)
+    _merge_rows(engine, head)
     if len(part.middle.series):
-        _absorb_middle(engine, part.middle, slots)
-    _absorb_rows(engine, _placed(part.tail, slots, columns))
+        _merge_middle(engine, part.middle, slots)
+    _merge_rows(engine, _placed(part.tail, slots, columns))
 
 
 def _placed(rows: Rows, slots: Ints, columns: int) -> Rows:
@@ -395,7 +395,7 @@ def _move_gaps(engine: Engine, part: Digest, head: Rows, slots: Ints) -> Rows:
     return head
 
 
-def _absorb_rows(engine: Engine, rows: Rows) -> None:
+def _merge_rows(engine: Engine, rows: Rows) -> None:
     """Fold rows as ever; what is printed at the last one is what is held."""
     if not len(rows.values):
         return
@@ -409,10 +409,10 @@ def _absorb_rows(engine: Engine, rows: Rows) -> None:
             held[f"held_{name}"][:, series] = array[:, last]
 
 
-def _absorb_middle(engine: Engine, middle: Middle, slots: Ints) -> None:
+def _merge_middle(engine: Engine, middle: Middle, slots: Ints) -> None:
     state, columns = engine.state, engine.columns
     for run in middle.runs:
-        _absorb_run(engine, run, place(run.series, slots, columns))
+        _merge_run(engine, run, place(run.series, slots, columns))
     series = place(middle.series, slots, columns)
     state.arrays["seen"][series] += middle.rows
     if engine.average.joins_ties:
@@ -422,7 +422,7 @@ def _absorb_middle(engine: Engine, middle: Middle, slots: Ints) -> None:
     state.store({"last_time": middle.last}, series)
 
 
-def _absorb_run(engine: Engine, run: Run, series: Ints) -> None:
+def _merge_run(engine: Engine, run: Run, series: Ints) -> None:
     known = np.zeros(len(series), bool)
     for weight, (decay, elements) in enumerate(zip(engine.average.decays, run.elements, strict=True)):
         weigher = engine.weigher(decay)

@@ -92,7 +92,7 @@ class Engine:
     def _fold(self, tile: Tile, out: Moments) -> None:
         rows, cleared = self.read(tile)
         for array in out.values():
-            if rows.where is not None and len(rows.where) < array[0].size:
+            if rows.where is not None and len(rows.where) < array[0].size and not self.average.fill:
                 array[...] = np.nan
         if len(rows.values):
             self.fold_rows(rows, out)

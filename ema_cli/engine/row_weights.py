@@ -167,11 +167,10 @@ class Varying:
 
         def how(j: int, run: Moments) -> Mix:
             older, newer = run[name] * decays[j], cells[name][j]
-            run[name], total = older + newer, older + newer
+            run[name] = total = older + newer
             if name != "loss":
                 run["loss"] = run["loss"] * decays[j] + loss[j]
-            # 1 − loss has more digits than a product of numbers close to 1.
-            run["decay"] = np.where(run["loss"] <= 0.5, 1.0 - run["loss"], run["decay"] * decays[j])
+            run["decay"] = run["decay"] * decays[j]
             return mix(older, newer, total)
 
         return how
@@ -232,7 +231,7 @@ def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
         fade, loss = _by_rows(average, decay.alpha, rows)
     if not average.has_first:
         fade[rows.first], loss[rows.first] = 0.0, 1.0
-    weight = np.ones(len(fade)) if average.adjust else None
+    weight = np.broadcast_to(1.0, len(fade)) if average.adjust else None
     if average.seed_rows and rows.order is not None:
         weight = _seed(decay.seed, fade, loss, rows.order)
     if rows.weights is not None:

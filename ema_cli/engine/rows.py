@@ -231,25 +231,31 @@ class Tile:
 
         fields: (weights, columns, rows). memory: (weights, series), moved on in place.
         """
-        index = np.arange(self.rows)
-        begin = np.repeat(self.first, self.counts)
-        anew = np.zeros(self.rows, bool)
-        if self.restarts is not None:
-            restarts = self.sorted(self.restarts)
-            times = np.append(0, np.cumsum(restarts))
-            anew = times[1:] > times[begin]
-            begin = np.maximum.accumulate(np.where(restarts, index, begin))
+        restarts = None if self.restarts is None else np.flatnonzero(self.sorted(self.restarts))
+        ends = self.first + self.counts - 1
         for column in range(self.columns):
             series = self.slots * self.columns + column
-            source = np.where(self.sorted(self.missing[:, column]), -1, index)
-            source = np.maximum.accumulate(source)
+            rows = np.flatnonzero(self.sorted(self.missing[:, column]))
+            above = rows - np.arange(1, len(rows) + 1)  # of the observed rows the one before each
+            key = np.searchsorted(self.first, rows, "right") - 1
+            begin = first = self.first[key]
+            if restarts is not None:
+                last = np.append(-1, restarts)[np.searchsorted(restarts, rows, "right")]
+                begin = np.maximum(first, last)
+            source = np.full(len(rows), -1)
+            source[above >= 0] = self.observed[column][above[above >= 0]]
             held = source < begin
-            mine = fields[:, column] if self.order is None else fields[:, column, self.order]
-            filled = mine[:, np.maximum(source, 0)]
-            filled[:, held] = np.repeat(memory[:, series], self.counts, axis=1)[:, held]
-            filled[:, held & anew] = np.nan
-            fields[:, column, slice(None) if self.order is None else self.order] = filled
-            memory[:, series] = filled[:, self.first + self.counts - 1]
+            mine = fields[:, column]
+            filled = mine[:, self._place(np.maximum(source, 0))]
+            filled[:, held] = memory[:, series[key[held]]]
+            if restarts is not None:
+                filled[:, held & (last >= first)] = np.nan
+            mine[:, self._place(rows)] = filled
+            memory[:, series] = mine[:, self._place(ends)]
+
+    def _place(self, rows: Ints) -> Ints:
+        """The input rows of key-sorted ones."""
+        return rows if self.order is None else np.asarray(self.order[rows])
 
 
 def _of_cells(cells: Floats, where: Ints | None) -> Floats:

@@ -33,7 +33,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, spread
+from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, join_deviations
 
 BLOCK, LEVELS = 16, 3
 LONG = 256  # elements in a segment, on average, from which slices are quicker than an index of each element
@@ -148,8 +148,10 @@ class Lanes:
                 yield slice(begin + n - rest, begin + n), (slice(0, rest), first + full), False
             begin += n
 
-    def spread(self, flat: Floats) -> Floats:
-        """The elements as lanes; places without an element hold 0."""
+    def scatter(self, flat: Floats) -> Floats:
+        """The elements as lanes; places without an element hold 0, unless one number is given for all."""
+        if flat.strides == (0,):
+            return np.broadcast_to(flat[0], (BLOCK, self.count))
         out = self.scratch.floats(BLOCK, self.count)
         if not self.slices:
             out[...] = 0.0
@@ -161,7 +163,7 @@ class Lanes:
             out[there] = flat[some].reshape(-1, BLOCK).T if turned else flat[some]
         return out
 
-    def collect(self, lanes: Floats, out: Floats) -> None:
+    def gather(self, lanes: Floats, out: Floats) -> None:
         """Lanes as elements."""
         if not self.slices:
             np.take(lanes.reshape(-1), self._index(), out=out, mode="clip")
@@ -255,7 +257,7 @@ class Weigher(Protocol):
         """For lanes that go on from all there was before. before: elements of the series before each lane."""
 
     def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
-        """The least share of all so far at a place, where rows are joined to it (see `spread`); None: any."""
+        """The least share of all so far at a place that rows are joined to (`join_deviations`); None: any."""
 
 
 @dataclass(frozen=True)
@@ -280,26 +282,26 @@ class Scan:
             self._chain(elements, out)
             return None
         lanes, who = self.levels.lanes[level - self.levels.base], self.levels.who[level - self.levels.base]
-        cells = {name: lanes.spread(array) for name, array in elements.items()}
+        cells = {name: lanes.scatter(array) for name, array in elements.items()}
         block = {name: array[level] for name, array in self.memory.block.items()}
         ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, who)
         start = self._before(lanes, who, ends, level)
+        before = cache(lambda: lanes.blocks() * BLOCK)
+        how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         for name in self.memory.total:
-            if name not in cells:
+            if name not in cells or not cells[name].flags.writeable:
                 cells[name] = lanes.scratch.floats(BLOCK, lanes.count)
         memory = {name: array[level] for name, array in self.memory.total.items()}
         opening = (
             {name: array.copy() for name, array in start.items()} if lanes.pending or self.before else start
         )
-        before = cache(lambda: lanes.blocks() * BLOCK)
-        how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         step = Step(how, None if level else least, level == 0, self.careful)
         walk(cells, start, step, _resume(lanes, who, memory), {}, keep=True)
         some, place, lane = lanes.final
         for name, array in memory.items():
             array[who[some]] = cells[name][place, lane]
         for name, array in out.items():
-            lanes.collect(cells[name], array)
+            lanes.gather(cells[name], array)
         return Walked(lanes, cells, opening)
 
     def _before(self, lanes: Lanes, who: Ints, ends: Moments, level: int) -> Moments:
@@ -354,7 +356,10 @@ def fold_blocks(
             array[who] = 0.0
             for j, (some, _) in lanes.opened.items():
                 array[who[some]] = opened[j][1][name]
-    return {name: lanes.ends(array) for name, array in ends.items()}
+    ends = {name: lanes.ends(array) for name, array in ends.items()}
+    if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
+        ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
+    return ends
 
 
 @dataclass(frozen=True)
@@ -415,7 +420,7 @@ def walk(
             if "deviation" in run:
                 new = {name: array[j] for name, array in cells.items()}
                 least = None if step.least is None else step.least(j)
-                spread(run, new, how, single=step.single, least=least, careful=step.careful)
+                join_deviations(run, new, how, single=step.single, least=least, careful=step.careful)
             for name in means:
                 row = cells[name][j]
                 run[name] = blend(run[name], row, how, row if keep else run[name], step.careful)

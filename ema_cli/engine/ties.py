@@ -15,7 +15,7 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, join_deviations, mix
 from ema_cli.engine.rows import Rows, Segments
 from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
 from ema_cli.engine.state import Arrays, State
@@ -100,7 +100,9 @@ class Groups:
                 older, newer = run["weight"] * decay, self.weights * newer
                 how = mix(older, newer, older + newer)
             if "deviation" in run:
-                spread(run, self.values, how, careful=True, single=True, least=LEAST_SHARE * anything)
+                join_deviations(
+                    run, self.values, how, careful=True, single=True, least=LEAST_SHARE * anything
+                )
             for name, array in self.values.items():
                 run[name] = blend(run[name], array, how, run[name], careful=True)
         return run

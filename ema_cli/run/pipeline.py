@@ -28,7 +28,7 @@ from ema_cli.run.both_ways import BothWays
 from ema_cli.run.deferred import Deferred, refuse_pipes
 from ema_cli.run.newest_first import NewestFirst
 from ema_cli.run.observer import SILENT, Observer
-from ema_cli.run.order import Admitted, LateError, admitting, spread
+from ema_cli.run.order import Admitted, LateError, admitting, scatter
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
@@ -250,7 +250,7 @@ class Work:
                 fields = self.trends.update(*given, out=batch.room)
         self.admitted = admitted
         self.notes.saw(batch, admitted.late)
-        return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)
+        return fields if admitted.there is None else scatter(fields, admitted.there, batch.rows)
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""

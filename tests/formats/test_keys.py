@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -118,3 +119,19 @@ def test_damaged_arrays_are_refused() -> None:
     with pytest.raises(KeyError):
         table.restore({name: array for name, array in whole.items() if name != "0.bytes"})
     assert table.texts()[0].to_pylist() == [b"aa", b"b"]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64])
+@given(data=st.data())
+def test_whole_numbers_are_keys_as_their_texts_are(kind: type[np.integer[Any]], data: st.DataObject) -> None:
+    """Whatever their width, where they lie, and in which order they come up."""
+    limits = np.iinfo(kind)
+    width = min(data.draw(st.sampled_from([3, 300, 200_000])), int(limits.max) - int(limits.min))
+    least = data.draw(st.integers(int(limits.min), int(limits.max) - width))
+    runs = data.draw(st.lists(st.lists(st.integers(least, least + width), min_size=1, max_size=60)))
+    numbers, texts = KeyTable(), KeyTable()
+    for run in runs:
+        some = np.repeat(np.array(run, kind), data.draw(st.integers(1, 9)))
+        by_number, by_text = numbers.encode([pa.array(some)]), texts.encode([pa.array(some.astype(str))])
+        assert (by_number.slots[by_number.codes] == by_text.slots[by_text.codes]).all()
+        assert sorted(set(by_number.codes.tolist())) == list(range(len(by_number.slots)))

@@ -123,7 +123,8 @@ class Elsewhere(Body):
         """The batch as it was read, without knowing on which line it stands."""
         clock = read.clock.saying(self._text)
         batch = replace(read, body=read.body or self, clock=clock, size=self.block.size)
-        batch.place, batch.cells = self._place, self._cells
+        batch.place = self._place
+        batch.cells = None if read.cells is None else self._cells
         return batch
 
     def _place(self, row: int, column: int | None = None) -> Place:

@@ -17,9 +17,9 @@
 
 Where nothing is before the first row, it decays to 0 what is not there and enters with its full weight.
 
-`Steady` is a second way to the same numbers, for the modes in which all rows decay alike: a table instead of
-a pair a row. It halves the time of `smooth` and more (a million rows, against the same by `Varying`: plain 0.43,
-adjusted 0.46, with std 0.41), and its weights are right to the last bit.
+`Steady` is a second way to the same numbers, for the modes in which all rows decay alike: a table instead
+of a pair a row. It halves the time of `smooth` and more (a million rows, against the same by `Varying`:
+plain 0.43, adjusted 0.46, with std 0.41), and its weights are right to the last bit.
 Formulas: pandas' `ewm`; by time polars' `ewm_mean_by` and pandas' `times=`; sma TA-Lib's EMA. See
 docs/semantics.md.
 """

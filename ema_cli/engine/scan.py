@@ -36,8 +36,9 @@ import numpy as np
 from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, join_deviations
 
 BLOCK, LEVELS = 16, 3
-# Elements in a segment, on average, from which slices are quicker than an index of each element. Slices take 0.6
-# of the time of `smooth` for one series, the index a quarter of it for 1,000 keys; in between they are alike.
+# Elements in a segment, on average, from which slices are quicker than an index of each element. Slices
+# take 0.6 of the time of `smooth` for one series, the index a quarter of it for 1,000 keys; in between they
+# are alike.
 LONG = 256
 
 

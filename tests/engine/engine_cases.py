@@ -19,7 +19,7 @@ from ema_cli.average import Average, make_average
 from ema_cli.engine.engine import KeyedRows
 from ema_cli.trends import Trends
 
-# More examples, for a night's run: EMA_EXAMPLES=20 python -m pytest tests/test_laws_engine.py
+# More examples, for a night's run: EMA_EXAMPLES=20 python -m pytest tests/laws/test_laws_engine.py
 EFFORT = int(os.environ.get("EMA_EXAMPLES", "1"))
 ALPHAS = ("0", "1e-6", "1e-3", "0.1", "0.3", "0.5", "0.500001", "0.9", "0.999999", "1")
 HALFLIVES = ("1ns", "7ns", "1us", "40us", "3s", "2d")

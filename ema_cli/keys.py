@@ -204,14 +204,25 @@ def _uniques(
         there = np.bincount(ranks) > 0
         slots = np.flatnonzero(there)
         return (ranks if len(slots) == len(there) else (np.cumsum(there) - 1)[ranks]), slots
-    has_codes = pa.types.is_dictionary(column.type)
-    codes, things = _distinct(column.indices if has_codes else column)
-    if has_codes:  # of which not all need to be there, in any order
+    if not pa.types.is_dictionary(column.type):
+        codes, things = _distinct(column)
+    elif _counts_up(column):
+        codes, things = column.indices.to_numpy(), column.dictionary
+    else:  # not all need to be there, in any order
+        codes, things = _distinct(column.indices)
         things = pc.take(column.dictionary, things)
     slots = numbering.rank((things if pairs else _texts_of(things)).to_pylist())
     if whole is not None:
         numbering.numbers.learn(things.to_pylist(), slots)
     return codes, slots
+
+
+def _counts_up(column: Any) -> bool:
+    """Whether a dictionary has what is there, in the order in which it comes, as a fresh one does."""
+    if column.null_count or not len(column):
+        return False
+    newest = np.maximum.accumulate(column.indices.to_numpy())
+    return bool(newest[0] == 0 and newest[-1] == len(column.dictionary) - 1 and (np.diff(newest) <= 1).all())
 
 
 def _whole_numbers(column: Any) -> NDArray[np.integer[Any]] | None:

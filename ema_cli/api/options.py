@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from ema_cli.average import Average, make_average
+from ema_cli.average import Average, Missing, make_average
 from ema_cli.decay import duration_text, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import SETS
@@ -54,7 +54,7 @@ class Options(TypedDict, total=False):
     tau: Duration | Sequence[Duration] | None
     adjust: bool | None
     init: str | float | None
-    missing: Literal["skip", "decay", "error"] | None
+    missing: Missing | None
     fill: bool | None
     invalid: Literal["error", "missing"] | None
     min_periods: int | None

@@ -235,7 +235,7 @@ def digest(average: Average, tile: Tile, before: Ints) -> Digest:
     rows = tile.make_rows()
     unseen = ~np.isin(tile.series, rows.segments.series)
     behind = np.zeros(len(tile.series), np.int64)
-    if average.missing == "decay" and not average.timed:
+    if average.counts_gaps:
         gaps, behind = tile.gaps(behind)
         rows = replace(rows, gaps=gaps)
     began = ended = None

@@ -51,7 +51,7 @@ def fields_of(average: Average, pairs: bool = False) -> list[Field]:
     fields = [Field("seen", 0, "series")]
     fields += [Field(f"block_{name}", 0.0, "level") for name in block]
     fields += [Field(f"total_{name}", 0.0, "levels") for name in total]
-    if average.missing == "decay" and not average.timed:
+    if average.counts_gaps:
         fields.append(Field("gap", 0, "series"))
     if average.timed:
         fields += [Field("clock", 0, "key"), Field("started", 0, "key"), Field("last_time", 0, "series")]

@@ -25,6 +25,7 @@ from ema_cli.io.names import COMPRESSED
 from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
+from ema_cli.process import is_one_of_many, usable_processors
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 20
@@ -384,7 +385,9 @@ def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield out
         return
     if kind == "gzip":
-        file = cast(BinaryIO, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6))
+        from ema_cli.io.deflate import GzipFile  # its threads take long to load
+
+        file = cast(BinaryIO, GzipFile(out, 1 if is_one_of_many() else usable_processors()))
     elif kind == "bzip2":
         file = cast(BinaryIO, bz2.BZ2File(out, "wb"))
     elif kind == "xz":

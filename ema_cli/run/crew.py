@@ -35,7 +35,7 @@ from ema_cli.formats.base import Batch, Body, Divisible, Floats, Layout, Project
 from ema_cli.io.output import Output, Texts
 from ema_cli.io.signals import PROMPT, uninterrupted
 from ema_cli.io.temporary import at_interrupt
-from ema_cli.process import helpers_for
+from ema_cli.process import helpers_for, is_one_of_many
 
 if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.io.streams import SharedFile
@@ -179,19 +179,19 @@ class Crew:
         most = helpers_for(max(size, self.size or 0), self.processes)
         if len(self.helpers) >= most:
             return
-        from ema_cli.run.helper import may_start, start
+        from ema_cli.run.helper import start
 
         if not self.helpers:
             self.stack.enter_context(at_interrupt(self._kill))
             self.room = memoryview(bytearray(LEAST_BLOCK))
         try:
-            while may_start() and len(self.helpers) < most:
+            while not is_one_of_many() and len(self.helpers) < most:
                 with uninterrupted():
                     self.helpers.append(start())
                 self.helpers[-1].tell("begin", self._about())
         except OSError:  # there is no memory or process for it
             self.processes = 1
-        if not may_start():
+        if is_one_of_many():
             self.processes = 1
 
     def _about(self) -> bytes:

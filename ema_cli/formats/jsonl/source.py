@@ -111,7 +111,7 @@ class JsonSource(BlocksOfLines, Source):
     def schema(self, wanted: Projection) -> Any:
         return json_schema(self._kept(wanted), wanted)
 
-    def joint(self, wanted: Projection) -> Batch | None:
+    def separator(self, wanted: Projection) -> Batch | None:
         """The line ending that the last object lacks."""
         if not self.unfinished:
             return None
@@ -229,8 +229,8 @@ class JsonSource(BlocksOfLines, Source):
         looks = self._by_default and self._looked < LOOKED_AT
         return super().ready and not (self._unseen or looks)
 
-    def apart(self) -> JsonSource:
-        twin = super().apart()
+    def detached(self) -> JsonSource:
+        twin = super().detached()
         twin.taken = int
         return twin
 

@@ -117,7 +117,7 @@ class TextSource(BlocksOfLines, Source):
     def schema(self, wanted: Projection) -> pa.Schema:
         return text_schema(self.columns, wanted)
 
-    def joint(self, wanted: Projection) -> Batch | None:
+    def separator(self, wanted: Projection) -> Batch | None:
         """The line ending that the last record lacks."""
         if not self.unfinished:
             return None
@@ -326,8 +326,8 @@ class TextSource(BlocksOfLines, Source):
 
     # -- for several processes: see `Divisible`
 
-    def apart(self) -> TextSource:
-        twin = super().apart()
+    def detached(self) -> TextSource:
+        twin = super().detached()
         twin.opening, twin.taken, twin.numbers = b"", int, None
         return twin
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import OptionError
@@ -15,6 +15,9 @@ from ema_cli.like import resolve_like
 from ema_cli.state_options import options_of
 
 Missing = Literal["skip", "decay", "error"]
+# Yes-or-no options: those that ask for further columns (`bands` does too, but is a number), and all of them.
+STATISTICS = ("residual", "std", "var", "sum", "cov", "corr", "double", "triple", "diff")
+FLAGS = (*STATISTICS, "fill", "bias", "centered")
 # Nanoseconds in a unit of times that are numbers.
 TIME_STEPS = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9
@@ -63,8 +66,13 @@ class Average:
 
     @property
     def steady(self) -> bool:
-        """All rows decay alike."""
-        return not (self.timed or self.missing == "decay" or self.seed_rows or self.weighted or self.centered)
+        """All rows decay alike, so that how a row weighs depends on how many rows were before it alone."""
+        return not (self.timed or self.counts_gaps or self.seed_rows or self.weighted or self.centered)
+
+    @property
+    def counts_gaps(self) -> bool:
+        """How a row weighs depends on how many missing rows are before it."""
+        return self.missing == "decay" and not self.timed
 
     @property
     def joins_ties(self) -> bool:
@@ -83,6 +91,7 @@ class Average:
 
     @property
     def needs_std(self) -> bool:
+        """Something that is made of the standard deviation is asked for."""
         return self.std or self.var or self.bands is not None
 
     @property
@@ -119,7 +128,7 @@ class Average:
 
     @property
     def parts(self) -> list[str]:
-        """What there is of each column for each weight, in output order."""
+        """What there is of each column for each weight, in output order; `Trends` computes it by name."""
         asked = {
             "residual": self.residual, "std": self.std, "lower": self.bands, "upper": self.bands,
             "var": self.var, "sum": self.sum, "dema": self.double, "tema": self.triple,
@@ -175,8 +184,7 @@ class Average:
 
     def plain(self, **changes: Any) -> Average:
         """The averages alone, with nothing else of what is asked for; and with these changes."""
-        asked = ("std", "var", "residual", "sum", "cov", "corr", "double", "triple", "diff")
-        return replace(self, **(dict.fromkeys(asked, False) | {"bands": None, "name": None} | changes))
+        return replace(self, **(dict.fromkeys(STATISTICS, False) | {"bands": None, "name": None} | changes))
 
 
 def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: bool = False) -> Average:
@@ -200,29 +208,20 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: b
         decays=tuple(_seeded(make_decay(family, value), init, options.get("like")) for value in given),
         adjust=adjust,
         init=init,
-        missing=_choice("missing", options.get("missing"), ("skip", "decay", "error")),  # type: ignore[arg-type]
-        fill=_flag("fill", options),
+        missing=_choice("missing", options.get("missing"), get_args(Missing)),  # type: ignore[arg-type]
         min_periods=_min_periods(options.get("min_periods")),
-        std=_flag("std", options),
         bands=_bands(options.get("bands")),
-        residual=_flag("residual", options),
         timed=timed,
         reset_gap=_reset_gap(options.get("reset_gap"), timed),
         like=options.get("like"),
         time_step=TIME_STEPS.get(str(options.get("time_unit")), TIME_STEPS["s"]),
-        var=_flag("var", options),
         weighted=weighted,
-        bias=_flag("bias", options),
         name=_pattern(options.get("name")),
         **{name: _flag(name, options) for name in FLAGS},
     )
     _check_weights(average, family)
     _check_together(average)
     return average
-
-
-# Further columns, and ways of averaging, that are asked for or not.
-FLAGS = ("sum", "cov", "corr", "double", "triple", "diff", "centered")
 
 
 def _family(options: Mapping[str, Any]) -> tuple[str, list[Any]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, mix, spread
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, join_deviations, mix
 from ema_cli.engine.engine import Engine, KeyedRows
 from ema_cli.trends import Trends
 
@@ -79,7 +79,7 @@ def join(before: Moments, after: Moments) -> Moments:
         if "deviation" in run:
             least = LEAST_SHARE * (further > 0.0)
             how = mix(further, own, further + own)
-            spread(run, before, how, single=False, least=least, careful=True)
+            join_deviations(run, before, how, single=False, least=least, careful=True)
         # A silence may leave so little that two observations have a std, and no more.
         further = np.where(further > LEAST_SHARE, further, 0.0)
         how = mix(further, own, further + own)

@@ -23,6 +23,8 @@ _HALF = 32
 _LOWER = (1 << _HALF) - 1
 # Rows to a text of a dictionary, from which it is quicker to look at those alone.
 FEW = 4
+# Whole numbers between the least and the greatest key of which there is a table.
+WIDEST = 2 * TILE
 
 
 class _Numbering:
@@ -30,6 +32,7 @@ class _Numbering:
 
     def __init__(self, things: Iterable[Hashable] = ()) -> None:
         self.ranks: dict[Hashable, int] = {thing: rank for rank, thing in enumerate(things)}
+        self.numbers = _NumberRanks()
 
     def rank(self, things: Sequence[Hashable]) -> Ints:
         """The rank of each, new ones numbered as they come. `things` must not repeat."""
@@ -40,6 +43,33 @@ class _Numbering:
                 if found[at] is None:
                     found[at] = ranks[thing] = len(ranks)
         return np.array(found, np.int64)
+
+
+class _NumberRanks:
+    """Ranks of whole numbers known so far that lie close together: a table is quicker than a hash."""
+
+    def __init__(self) -> None:
+        self.least, self.ranks = 0, np.empty(0, np.int32)  # −1: not known
+
+    def find(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int32] | None:
+        """The rank of each, if all are known."""
+        least, most = int(numbers.min()), int(numbers.max())
+        if not self.least <= least <= most < self.least + len(self.ranks):
+            return None
+        ranks = self.ranks[least - self.least :][_above(numbers, least)]
+        return None if (ranks < 0).any() else ranks
+
+    def learn(self, numbers: Sequence[int], ranks: Ints) -> None:
+        least, most = min(numbers), max(numbers)
+        if len(self.ranks):
+            least, most = min(least, self.least), max(most, self.least + len(self.ranks) - 1)
+        if most - least >= WIDEST:
+            return
+        if len(self.ranks) <= most - least:
+            wider = np.full(most - least + 1, -1, np.int32)
+            wider[self.least - least :][: len(self.ranks)] = self.ranks
+            self.least, self.ranks = least, wider
+        self.ranks[np.array(numbers) - self.least] = ranks
 
 
 class KeyTable:
@@ -169,23 +199,54 @@ def _uniques(
 
     pairs: the things are numbers themselves, not texts.
     """
-    has_codes = pa.types.is_dictionary(column.type)
-    codes, things = _distinct(column.indices if has_codes else column)
-    if has_codes:  # of which not all need to be there, in any order
+    whole = _whole_numbers(column)
+    if whole is not None and (ranks := numbering.numbers.find(whole)) is not None:
+        there = np.bincount(ranks) > 0
+        slots = np.flatnonzero(there)
+        return (ranks if len(slots) == len(there) else (np.cumsum(there) - 1)[ranks]), slots
+    if not pa.types.is_dictionary(column.type):
+        codes, things = _distinct(column)
+    elif _counts_up(column):
+        codes, things = column.indices.to_numpy(), column.dictionary
+    else:  # not all need to be there, in any order
+        codes, things = _distinct(column.indices)
         things = pc.take(column.dictionary, things)
-    things = things if pairs else _texts_of(things)
-    return codes, numbering.rank(things.to_pylist())
+    slots = numbering.rank((things if pairs else _texts_of(things)).to_pylist())
+    if whole is not None:
+        numbering.numbers.learn(things.to_pylist(), slots)
+    return codes, slots
+
+
+def _counts_up(column: Any) -> bool:
+    """Whether a dictionary has what is there, in the order in which it comes, as a fresh one does."""
+    if column.null_count or not len(column):
+        return False
+    newest = np.maximum.accumulate(column.indices.to_numpy())
+    return bool(newest[0] == 0 and newest[-1] == len(column.dictionary) - 1 and (np.diff(newest) <= 1).all())
+
+
+def _whole_numbers(column: Any) -> NDArray[np.integer[Any]] | None:
+    """The column's numbers, if there are some and all are whole."""
+    if not pa.types.is_integer(column.type) or column.null_count or not len(column):
+        return None
+    numbers: NDArray[np.integer[Any]] = column.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _above(numbers: NDArray[np.integer[Any]], least: int) -> NDArray[np.integer[Any]]:
+    """How far numbers that lie close together are above the least of them."""
+    if numbers.dtype.kind == "u":
+        return np.asarray(numbers - numbers.dtype.type(least))  # 2⁶⁴ − 1 is no int64
+    return np.asarray(numbers.astype(np.int64, copy=False) - least)  # 127 − (−128) is no int8
 
 
 def _distinct(column: Any) -> tuple[NDArray[np.integer[Any]], Any]:
     """Each row's code, and the distinct things that codes count, in the order in which they come."""
-    if pa.types.is_integer(column.type) and not column.null_count and len(column):
-        numbers = column.to_numpy(zero_copy_only=False)
+    numbers = _whole_numbers(column)
+    if numbers is not None:
         least, most = int(numbers.min()), int(numbers.max())
         if most - least < 2 * len(numbers):  # a table of all numbers between them is quicker than a hash
-            return _distinct_numbers(
-                (numbers - numbers.dtype.type(least)).astype(np.int64), least, column.type
-            )
+            return _distinct_numbers(_above(numbers, least).astype(np.int64), least, column.type)
     encoded = pc.dictionary_encode(column)
     return encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary
 

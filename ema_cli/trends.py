@@ -189,34 +189,35 @@ class Group:
 
     def lay_out(self, tile: Tile, moments: Moments, out: Floats) -> None:
         """All new fields into `out`: (columns, new columns of each, rows). moments: what `update` gave."""
-        parts = self._parts(tile, moments)
-        for k, part in enumerate(parts):
-            out[:, k : k + len(parts) * len(part) : len(parts)] = part.swapaxes(0, 1)
+        parts, names = self._parts(tile, moments), self.average.parts
+        for k, name in enumerate(names):
+            out[:, k : k + len(names) * len(parts[name]) : len(names)] = parts[name].swapaxes(0, 1)
         if self.average.diff:
             out[:, -1] = moments["mean"][0] - moments["mean"][1]
 
-    def _parts(self, tile: Tile, moments: Moments) -> list[Floats]:
+    def _parts(self, tile: Tile, moments: Moments) -> dict[str, Floats]:
         """What `Average.parts` names, each (weights, columns, rows)."""
         average, mean = self.average, moments["mean"]
-        parts = [mean]
+        parts = {"ema": mean} | deviations(average, moments)
         if average.residual:
-            parts.append(tile.values.T - mean)
-        parts += deviations(average, moments)
+            parts["residual"] = tile.values.T - mean
         with np.errstate(over="ignore"):  # a sum may lie beyond float64 where its trend does not
             if average.sum:
                 adjusted = moments if self.sums is None else self.sums.update(tile)
-                parts.append(adjusted["mean"] * adjusted["weight"] * moments.get("left", 1.0))
+                parts["sum"] = adjusted["mean"] * adjusted["weight"] * moments.get("left", 1.0)
             if average.stages:
-                parts += self._again(tile, mean)
+                parts |= self._again(tile, mean)
         return parts
 
-    def _again(self, tile: Tile, mean: Floats) -> list[Floats]:
-        """2y − ema(y), and 3y − 3·ema(y) + ema(ema(y))."""
+    def _again(self, tile: Tile, mean: Floats) -> dict[str, Floats]:
+        """2y − ema(y), and 3y − 3·ema(y) + ema(ema(y)) where asked for."""
         averages = [self._chain(tile, chain, mean[k]) for k, chain in enumerate(self.stages)]
         once, twice = (np.stack([pair[k] for pair in averages]) for k in (0, -1))
-        double, triple = self.average.double, self.average.triple
         # As differences, so that a constant stays what it is.
-        return [mean + (mean - once)] * double + [mean + 2 * (mean - once) - (once - twice)] * triple
+        parts = {"dema": mean + (mean - once)}
+        if self.average.triple:
+            parts["tema"] = mean + 2 * (mean - once) - (once - twice)
+        return parts
 
     def _chain(self, tile: Tile, chain: list[Engine], mean: Floats) -> list[Floats]:
         """The averages of averages by one weight, (columns, rows) each."""
@@ -246,22 +247,24 @@ class Pairs:
 
     def lay_out(self, moments: Moments, out: Floats) -> None:
         """All new fields into `out`: (new columns, rows)."""
-        parts = correlations(self.average, moments)
-        rows = out.reshape(len(self.places), len(self.average.decays), len(parts), out.shape[-1])
-        for k, part in enumerate(parts):
-            rows[:, :, k] = part.swapaxes(0, 1)
+        parts, names = correlations(self.average, moments), self.average.pair_parts
+        rows = out.reshape(len(self.places), len(self.average.decays), len(names), out.shape[-1])
+        for k, name in enumerate(names):
+            rows[:, :, k] = parts[name].swapaxes(0, 1)
 
 
-def deviations(average: Average, moments: Moments) -> list[Floats]:
-    """Standard deviation, bands and variance, those that are asked for."""
+def deviations(average: Average, moments: Moments) -> dict[str, Floats]:
+    """Standard deviation, bands and variance, as far as asked for, by their names in `Average.parts`."""
     if not average.needs_std:
-        return []
+        return {}
     mean, std = moments["mean"], standard_deviation(average, moments)
-    parts = [std] * average.std
+    parts = {"std": std}
     with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
         if average.bands is not None:
-            parts += [mean - average.bands * std, mean + average.bands * std]
-        return parts + [std * std] * average.var
+            parts |= {"lower": mean - average.bands * std, "upper": mean + average.bands * std}
+        if average.var:
+            parts["var"] = std * std
+    return parts
 
 
 def standard_deviation(average: Average, moments: Moments) -> Floats:
@@ -274,15 +277,15 @@ def standard_deviation(average: Average, moments: Moments) -> Floats:
         return np.asarray(np.divide(moments["deviation"], root, out=root))
 
 
-def correlations(average: Average, moments: Moments) -> list[Floats]:
-    """Covariance and correlation of pairs, those that are asked for; a constant has no correlation."""
-    parts = []
+def correlations(average: Average, moments: Moments) -> dict[str, Floats]:
+    """Covariance and correlation of pairs, as far as asked for; a constant has no correlation."""
+    parts = {}
     x, y, rho = moments["deviation"], moments["deviation_y"], np.clip(moments["correlation"], -1.0, 1.0)
     if average.cov:
         # By its root twice, for a product may lie within float64 where one factor by the whole does not.
         share = 1.0 if average.bias else np.sqrt(np.where(moments["bias"] > 0.0, moments["bias"], np.nan))
         with np.errstate(over="ignore"):
-            parts.append(rho * (x / share) * (y / share))
+            parts["cov"] = rho * (x / share) * (y / share)
     if average.corr:
-        parts.append(np.where((x > 0.0) & (y > 0.0), rho, np.nan))
+        parts["corr"] = np.where((x > 0.0) & (y > 0.0), rho, np.nan)
     return parts

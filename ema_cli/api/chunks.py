@@ -26,7 +26,7 @@ from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Clock, Floats, Ints, Projection
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.keys import KeyTable
-from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, admitting, spread
+from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, admitting, scatter
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
@@ -129,7 +129,7 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
         assert both is not None
         place = out[:, begin : begin + chunk.tile]
         fields = both.fields(admitted.rows.values, admitted.rows.times, admitted.keys, sums)
-        place[:] = (fields if admitted.there is None else spread(fields, admitted.there, place.shape[1])).T
+        place[:] = (fields if admitted.there is None else scatter(fields, admitted.there, place.shape[1])).T
     return chunk.table.results(out.T, trends.average)
 
 
@@ -138,7 +138,7 @@ def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floa
     with admitting(order, rows, keys) as admitted:
         own, room = admitted.rows, out if admitted.there is None else None
         fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=room)
-    return fields if admitted.there is None else spread(fields, admitted.there, rows.count)
+    return fields if admitted.there is None else scatter(fields, admitted.there, rows.count)
 
 
 def _ahead(rows: Rows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from ema_cli.average import Average, make_average
+from ema_cli.average import Average, Missing, make_average
 from ema_cli.decay import duration_text, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import SETS
@@ -23,6 +23,8 @@ Weight = float | str
 
 TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
 LATE = ("error", "skip", "restart")
+# The keywords beside these, for a name that is misspelt.
+OF_ROWS = ("times", "by", "order", "weights", "axis")
 
 
 class Options(TypedDict, total=False):
@@ -52,7 +54,7 @@ class Options(TypedDict, total=False):
     tau: Duration | Sequence[Duration] | None
     adjust: bool | None
     init: str | float | None
-    missing: Literal["skip", "decay", "error"] | None
+    missing: Missing | None
     fill: bool | None
     invalid: Literal["error", "missing"] | None
     min_periods: int | None
@@ -98,7 +100,7 @@ def read_options(
     """
     for name in options:
         if name not in Options.__annotations__:
-            close = get_close_matches(name, Options.__annotations__, n=1, cutoff=0.7)
+            close = get_close_matches(name, [*Options.__annotations__, *OF_ROWS], n=1, cutoff=0.7)
             raise TypeError(f"no option {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
     plain = {name: _plain(value) for name, value in options.items()}
     if timed is None:

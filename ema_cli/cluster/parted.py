@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.digest import Counts, Digest, Progress, absorb, count
+from ema_cli.engine.digest import Counts, Digest, Standing, count, merge
 from ema_cli.engine.digest import digest as fold_part
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.engine.rows import Tile
@@ -110,7 +110,7 @@ class Spot:
 class Position:
     """How far all series are before a part: progress of each engine, and the keys so far."""
 
-    progress: list[Progress]
+    progress: list[Standing]
     keys: KeyTable
 
     def copy(self) -> Position:
@@ -151,7 +151,7 @@ class Carried:
 
 def begin(trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
     """Before the first part: what earlier runs have left in these, or nothing."""
-    progress = [Progress(engine.average, engine.state) for engine in trends.independent]
+    progress = [Standing(engine.average, engine.state) for engine in trends.independent]
     return Position(progress, keys), carried_of(trends)
 
 
@@ -189,7 +189,7 @@ def carry(trends: Trends, digests: Sequence[Digest] | Loaded, spot: Spot) -> Non
             _fold(trends, digests, spot.slots)
             return
         for engine, part in zip(trends.engines, digests, strict=bool(digests)):
-            absorb(engine, part, spot.slots)
+            merge(engine, part, spot.slots)
     except BackwardsTimeError:
         raise DataError(BACKWARDS) from None
 

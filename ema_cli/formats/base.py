@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ema_cli.errors import Advice, Place
 from ema_cli.notation import PLAIN, Notation
 from ema_cli.times.form import ISO, TimeForm
+
+if TYPE_CHECKING:
+    from ema_cli.io.streams import SharedFile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -147,7 +150,8 @@ class Batch:
     missing, a column each. size: bytes of input read so far, for the progress bar. restarts: (rows,) bool,
     where the run has begun a series afresh; for observers. extra: as `keys`, for the
     columns of `Projection.extra`. clock: what the columns of time and order say besides the times. file: of
-    several inputs the one it is from. cells: gives a column as an Arrow array, None where it was not read.
+    several inputs the one it is from. cells: gives so many cells of a column, from that row on, as an Arrow
+    array, None where it was not read. room: (new columns, rows), where the new fields may be put.
     """
 
     rows: int
@@ -162,7 +166,8 @@ class Batch:
     extra: list[Any] = field(default_factory=list)
     clock: Clock = Clock()
     file: str = ""
-    cells: Callable[[int], Any] | None = None
+    cells: Callable[[int, int, int], Any] | None = None
+    room: Floats | None = None
 
     @property
     def invalid(self) -> int:
@@ -174,9 +179,9 @@ class Batch:
         times = None if self.times is None else self.times[:rows]
         keys, extra = [key[:rows] for key in self.keys], [column[:rows] for column in self.extra]
         values, clock, body = self.values[:rows], self.clock.picked(slice(rows)), self.body.head(rows)
-        return replace(
-            self, rows=rows, values=values, times=times, keys=keys, body=body, extra=extra, clock=clock
-        )
+        some = replace(self, rows=rows, values=values, times=times, keys=keys, body=body, extra=extra)
+        some.clock, some.room = clock, None
+        return some
 
 
 class Locator(Protocol):
@@ -304,11 +309,14 @@ class Divisible(Protocol):
     A block is whole records, as far as can be told without reading them. Whatever turns out to be otherwise,
     or wrong, is put back, and then read as ever with `next_batches`; so there is one way to go wrong.
     The last one may lack its line ending, and so is never taken.
-    ended: there is nothing more to take. ready: to take does not wait. line: where the next one begins; who
-    reads a block elsewhere moves it on. size: bytes of text that have been read. taken: how many of the input
-    that was given, packed as it may be. most: bytes that a block had better have at most.
+    shared: the file that all blocks are in, where others can read it too. at: where the next one begins in
+    it. ended: there is nothing more to take. ready: to take does not wait. line: on which the next one
+    begins; who reads a block elsewhere moves it on. size: bytes of text that have been read. taken: how many
+    of the input that was given, packed as it may be. most: bytes that a block had better have at most.
     """
 
+    name: str
+    shared: SharedFile | None
     ended: bool
     size: int
     most: int
@@ -318,15 +326,20 @@ class Divisible(Protocol):
     @property
     def ready(self) -> bool: ...
 
+    @property
+    def at(self) -> int: ...
+
     def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
         """The rows of the next block, read here; None at the end."""
 
     def take(self, room: memoryview, least: int) -> int:
         """Put the next block at the beginning of this room, and give its bytes; 0 where what has come is less
-        than so many bytes, or no whole record; then it has not been taken."""
+        than so many bytes, or no whole record; then it has not been taken. Of a file that others can read
+        nothing is put there, or read."""
 
-    def put_back(self, data: bytes) -> None:
-        """These have not been taken after all, for they are no whole records."""
+    def put_back(self, data: bytes, begin: int) -> None:
+        """These have not been taken after all, for they are no whole records. begin: where in the shared file
+        they begin, where there is one; then `data` does not matter."""
 
     def apart(self) -> Divisible:
         """One that is only there to read blocks, and can be pickled."""

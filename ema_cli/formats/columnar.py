@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -231,7 +232,7 @@ class ColumnarSource(Source):
                 self.size_after(first),
                 [arrow_text.texts(columns[k], rows(0, k)) for k in wanted.extra],
                 clock,
-                cells=columns.get,
+                cells=partial(_cells, columns),
             )
 
     def _check_values(self, wanted: Projection) -> None:
@@ -300,6 +301,11 @@ def trouble(name: str, what: str) -> Iterator[None]:
         if "crypt" in words.lower():
             raise FileTrouble(name, "is encrypted, so it can't be read", "decrypt it first") from error
         raise FileTrouble(name, f"is no sound {what} ({words[:200]})") from error
+
+
+def _cells(columns: Mapping[int, Any], column: int, first: int, count: int) -> Any:
+    """So many cells of a column from a row on, None where it was not read."""
+    return None if (cells := columns.get(column)) is None else cells[first : first + count]
 
 
 def _values(

@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import stat
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from ema_cli.io.names import COMPRESSED
 from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
+from ema_cli.process import is_one_of_many, usable_processors
 
 # What is read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 20
@@ -120,6 +122,63 @@ class InputFile(io.FileIO):
             raise OSError(errno.EIO, "became shorter while it was read")
 
 
+class SharedFile:
+    """A regular file that is open here; this process, and others it is sent to, read it at any place."""
+
+    def __init__(self, file: InputFile) -> None:
+        # Linux has a path for what is open, whatever has become of its name.
+        self.path = f"/proc/{os.getpid()}/fd/{file.fileno()}" if sys.platform == "linux" else file.name
+        self.identity = _identity(file.fileno())
+        self.file: io.FileIO | None = None
+
+    @classmethod
+    def of(cls, reader: object) -> SharedFile | None:
+        """What is read, if that is such a file."""
+        while isinstance(reader, Pushback):
+            reader = reader.raw
+        if not (isinstance(reader, InputFile) and reader.ready):
+            return None
+        shared = cls(reader)
+        return shared if isinstance(shared.path, str) and shared.size else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "file": None}
+
+    def _opened(self) -> io.FileIO:
+        if self.file is None:
+            self.file = io.FileIO(self.path)
+            if _identity(self.file.fileno()) != self.identity:
+                self.close()
+                raise FileNotFoundError(errno.ENOENT, "is another file now")
+        return self.file
+
+    @property
+    def size(self) -> int:
+        """Its bytes now; 0 where it can't be opened."""
+        try:
+            return os.fstat(self._opened().fileno()).st_size
+        except OSError:
+            return 0
+
+    def read(self, begin: int, size: int) -> bytes:
+        """So many bytes from a place on; fewer where it has no more, or can't be read."""
+        try:
+            self._opened().seek(begin)
+            return self._opened().read(size)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+def _identity(file: int) -> tuple[int, int]:
+    status = os.fstat(file)
+    return status.st_dev, status.st_ino
+
+
 class Pushback(io.RawIOBase):
     """A raw input whose first bytes may be looked at before they are read; `count` of them have been."""
 
@@ -152,6 +211,15 @@ class Pushback(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        """Where in a file what is read next begins."""
+        return cast(BinaryIO, self.raw).tell() - len(self.peeked)
+
+    def seek(self, offset: int, _whence: int = 0, /) -> int:
+        self.count += offset - self.tell()
+        self.peeked = b""
+        return cast(BinaryIO, self.raw).seek(offset)
 
     @property
     def ready(self) -> bool:
@@ -317,7 +385,9 @@ def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield out
         return
     if kind == "gzip":
-        file = cast(BinaryIO, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6))
+        from ema_cli.io.deflate import GzipFile  # its threads take long to load
+
+        file = cast(BinaryIO, GzipFile(out, 1 if is_one_of_many() else usable_processors()))
     elif kind == "bzip2":
         file = cast(BinaryIO, bz2.BZ2File(out, "wb"))
     elif kind == "xz":

@@ -64,7 +64,7 @@ def picked_keys(keys: KeyedRows, there: Ints) -> KeyedRows:
     return KeyedRows(inverse.astype(keys.codes.dtype), keys.slots[codes])
 
 
-def spread(fields: Floats, there: Ints, rows: int) -> Floats:
+def scatter(fields: Floats, there: Ints, rows: int) -> Floats:
     """The new fields of all rows: blank for those that are not among these."""
     out = np.full((fields.shape[1], rows), np.nan).T
     out[there] = fields

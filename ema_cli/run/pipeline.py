@@ -28,7 +28,7 @@ from ema_cli.run.both_ways import BothWays
 from ema_cli.run.deferred import Deferred, refuse_pipes
 from ema_cli.run.newest_first import NewestFirst
 from ema_cli.run.observer import SILENT, Observer
-from ema_cli.run.order import Admitted, LateError, admitting, spread
+from ema_cli.run.order import Admitted, LateError, admitting, scatter
 from ema_cli.run.overlap import Writer, overlapped
 from ema_cli.run.row_notes import RowNotes
 from ema_cli.run.saved_state import Save, SavedState, open_saved_state, order_of
@@ -222,7 +222,7 @@ class Work:
 
     def fields(self, batch: Batch) -> Floats:
         """The new fields of a batch's rows; of those above it only, where a row is at fault."""
-        missing = int(np.count_nonzero(np.isnan(batch.values[:, : len(self.chosen.smoothed)])))
+        missing = missing_cells(batch.values[:, : len(self.chosen.smoothed)])
         wrong = refused(self.job.average, batch.values)
         if wrong.any():
             batch = batch.head(int(np.flatnonzero(wrong.any(axis=1))[0]))
@@ -243,10 +243,14 @@ class Work:
         """
         with admitting(self.order, batch, self.keys) as admitted:
             rows = admitted.rows
-            fields = self.update(rows.values, rows.times, admitted.keys, admitted.restarts)
+            given = rows.values, rows.times, admitted.keys, admitted.restarts
+            if batch.room is None or admitted.there is not None:
+                fields = self.update(*given)
+            else:
+                fields = self.trends.update(*given, out=batch.room)
         self.admitted = admitted
         self.notes.saw(batch, admitted.late)
-        return fields if admitted.there is None else spread(fields, admitted.there, batch.rows)
+        return fields if admitted.there is None else scatter(fields, admitted.there, batch.rows)
 
     def fault(self, batch: Batch, row: int) -> DataError:
         """What is wrong with the row that `fields` stopped at."""
@@ -260,6 +264,11 @@ class Work:
         empty = np.isnan(batch.values[row, column])
         what = "a missing value" if empty else "a weight of 0, which makes the row a missing one"
         return DataError(what, where, "--missing skip (or decay) to go on without it")
+
+
+def missing_cells(values: Floats) -> int:
+    """How many are NaN; where none is, the largest number says so, which is quicker to find."""
+    return int(np.count_nonzero(np.isnan(values))) if np.isnan(values.max(initial=0.0)) else 0
 
 
 def refused(average: Average, values: Floats) -> Bools:
@@ -298,7 +307,7 @@ def pass_through(job: Job, source: Source) -> Summary:
     """Pass on an input without rows as it is. Raises DataError where there are rows."""
     wanted = Projection(())
     has_records = bool(source.columns) or source.open_ended
-    batches = list(_until_rows(source.batches(wanted) if has_records else iter(()), source))
+    batches = list(_until_rows(job, source, source.batches(wanted) if has_records else iter(())))
     with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, wanted, [])
         for batch in batches:
@@ -308,10 +317,10 @@ def pass_through(job: Job, source: Source) -> Summary:
     return Summary(notes=[f"{source.name}: {what}, passed on as it is"])
 
 
-def _until_rows(batches: Iterator[Batch], source: Source) -> Iterator[Batch]:
+def _until_rows(job: Job, source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
     for batch in batches:
         if batch.rows:
-            raise nothing_to_smooth(source)
+            raise nothing_to_smooth(job, source)
         yield batch
 
 

@@ -85,7 +85,9 @@ class SavedState:
         if self.about is None:
             return
         defaults = defaults_of(Average) | defaults_of(Job)
-        if differ := differences(self.about["options"], _signature(self.job, chosen), defaults):
+        differ = differences(self.about["options"], _signature(self.job, chosen), defaults)
+        differ = [each for each in differ if each.name != "weighted"]  # which `weights` says
+        if differ:
             problem = f"{self.job.state}: made with other options: {'; '.join(map(str, differ))}"
             raise StateError(problem, f"the same options again; or {AFRESH}")
 

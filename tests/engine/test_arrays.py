@@ -244,6 +244,8 @@ def test_bad_options_are_value_errors_in_pythons_words(options: Any, message: st
 def test_an_option_there_is_not() -> None:
     with pytest.raises(TypeError, match="no option 'alhpa'; did you mean 'alpha'"):
         smooth(X, alhpa=0.1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="no option 'weigths'; did you mean 'weights'"):
+        smooth(X, alpha=0.1, weigths=X)  # type: ignore[call-overload]
 
 
 def test_none_is_not_given() -> None:

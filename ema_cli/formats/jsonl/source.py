@@ -126,9 +126,6 @@ class JsonSource(BlocksOfLines, Source):
         keys, extra = empty[: len(wanted.keys)], empty[len(wanted.keys) :]
         return Batch(0, values, times, keys, body, place, extra=extra)
 
-    def close(self) -> None:
-        self.reader.close()
-
     def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
         """What another format gets: members may be anything, so only those that were asked for."""
         asked = {*wanted.keys, *wanted.clocks, *wanted.values}

@@ -129,9 +129,6 @@ class TextSource(BlocksOfLines, Source):
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
         return Batch(0, values, times, keys, body, place, extra=[np.empty(0, object) for _ in wanted.extra])
 
-    def close(self) -> None:
-        self.reader.close()
-
     # -- reading
 
     def _read_header(self) -> Header:
@@ -374,7 +371,7 @@ class TextSource(BlocksOfLines, Source):
         keys = [fields.contents(records, key) for key in wanted.keys]
         body = TextBody(records, begin, self.dialect, self.columns, wanted, (values, times, clock), self.name)
         extra = [fields.contents(records, column) for column in wanted.extra]
-        where, cells_of = partial(place, records), partial(fields.contents, records)
+        where = partial(place, records)
         return Batch(
             len(records),
             values,
@@ -386,7 +383,7 @@ class TextSource(BlocksOfLines, Source):
             self.taken(),
             extra,
             clock,
-            cells=cells_of,
+            cells=lambda column, first, count: fields.contents(records.cut(first, first + count), column),
         )
 
     def _clock(self, records: Records, values: Floats, wanted: Projection) -> tuple[Ints | None, Clock]:

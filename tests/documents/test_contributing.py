@@ -28,12 +28,19 @@ def test_files_that_are_named_are_there(page: str) -> None:
         assert exists(name), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/reliability.md", ".github/workflows/test.yml", ".ci/run"])
+WORKFLOWS = [".github/workflows/test.yml", ".github/workflows/release.yml"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/reliability.md", *WORKFLOWS, ".ci/run"])
 def test_make_targets_that_are_named_are_there(page: str) -> None:
     path = ROOT / page
     if not path.exists():
         pytest.skip("not in an sdist")
-    for words in re.findall(r"(?:^\s+|`|run: )make ((?:[a-z][a-z-]* ?)+)", path.read_text(), re.MULTILINE):
+    text = path.read_text()
+    begin = r"^\s+" if page.endswith(".md") else r"^\s*"  # prose has a line that begins with the word
+    calls = re.findall(rf"(?:{begin}|`|run: )make ((?:[a-z][a-z-]* ?)+)", text, re.MULTILINE)
+    matrix = re.findall(r"\btarget: \[([a-z, -]+)\]", text)  # where a workflow calls ${{ matrix.target }}
+    for words in (*calls, *(targets.replace(",", " ") for targets in matrix)):
         assert set(words.split()) <= TARGETS | {"sets"}, f"{page}: make {words}"
 
 

@@ -350,6 +350,8 @@ def test_title_and_size_are_as_asked_for(shop: Workshop) -> None:
     need("png")
     shop.run(*CO2, "--plot", "x.png", "--title", "mine", "--size", "1200x500")
     assert struct.unpack(">II", shop.read("x.png")[16:24]) == (1200, 500)
+    shop.run(*CO2, "--plot", "x.png", "--size", "490x246")  # which are no whole pixels once they are inches
+    assert struct.unpack(">II", shop.read("x.png")[16:24]) == (490, 246)
     done = shop.run(*CO2, "--plot", "-", "--title", "Carbon dioxide", "--size", "60x20")
     lines = done.err.splitlines()
     assert lines[0] == "Carbon dioxide"

@@ -137,15 +137,15 @@ def cut_anew(tiles: Iterator[tuple[Floats, KeyedRows | None]]) -> Iterator[tuple
     """The same rows in tiles of `TILE`, counted from the first, so that sums over them do not depend on how
     the rows came."""
     waiting: list[tuple[Floats, Ints | None]] = []
-    room = TILE
+    left = TILE
     for values, keys in tiles:
         slots = None if keys is None else keys.slots[keys.codes]
-        for begin, end in pairwise([0, *range(room, len(values), TILE), len(values)]):
+        for begin, end in pairwise([0, *range(left, len(values), TILE), len(values)]):
             waiting.append((values[begin:end], None if slots is None else slots[begin:end]))
-            room -= end - begin
-            if not room:
+            left -= end - begin
+            if not left:
                 yield _one_tile(waiting)
-                waiting, room = [], TILE
+                waiting, left = [], TILE
     if waiting:
         yield _one_tile(waiting)
 
@@ -197,7 +197,7 @@ class _Predictions:
         self.error = np.hypot(self.error, scale * np.sqrt(((misses / scale[:, np.newaxis]) ** 2).sum(axis=1)))
 
     def _grow(self, keys: int) -> None:
-        room = self.last.shape[1]
-        if keys > room:
-            more = np.full((self.last.shape[0], max(keys, 2 * room) - room), np.nan)
+        capacity = self.last.shape[1]
+        if keys > capacity:
+            more = np.full((self.last.shape[0], max(keys, 2 * capacity) - capacity), np.nan)
             self.last = np.concatenate((self.last, more), axis=1)

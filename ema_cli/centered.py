@@ -20,7 +20,7 @@ from ema_cli.trends import Trends
 
 
 class Centered:
-    """Both sides of `columns` columns. First all tiles go through `ahead`, then from the last to the first
+    """Both sides of `columns` columns. First all tiles go through `forward`, then from the last to the first
     through `fields`."""
 
     def __init__(self, average: Average, columns: int) -> None:
@@ -32,11 +32,11 @@ class Centered:
 
     @property
     def width(self) -> int:
-        """Numbers that `ahead` gives for each row."""
+        """Numbers that `forward` gives for each row."""
         engines = self.trends.engines
         return sum(len(e.moments) * len(e.average.decays) * e.columns for e in engines)
 
-    def ahead(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
+    def forward(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
         """What all rows up to each row come to, (numbers, rows). values, times, keys: as for `Trends.update`.
 
         Raises BackwardsTimeError, before anything is folded in.
@@ -45,28 +45,28 @@ class Centered:
         flat = [array for one in moments for array in one.values()]  # (weights, columns, rows) each
         return np.concatenate([array.reshape(array.shape[0] * array.shape[1], len(values)) for array in flat])
 
-    def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, ahead: Floats) -> Floats:
+    def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, forward: Floats) -> Floats:
         """The new fields of a tile, (rows, new columns), when all tiles after it have had theirs.
 
-        ahead: what `ahead` gave for it.
+        forward: what `forward` gave for it.
         """
         turned = None if times is None else -times[::-1]
         keyed = None if keys is None else KeyedRows(keys.codes[::-1], keys.slots)
         tiles = self.trends.engine_tiles(values[::-1], turned, keyed)
         joined = []
-        for engine, (_, tile), before in zip(self.back, tiles, self._split(ahead), strict=True):
+        for engine, (_, tile), before in zip(self.back, tiles, self._split(forward), strict=True):
             after = {name: array[:, :, ::-1] for name, array in engine.update(tile).items()}
             joined.append(join(before, after))
         return self.trends.lay_out(next(self.trends.tiles(values, times, keys)), joined)
 
-    def _split(self, ahead: Floats) -> Iterator[Moments]:
-        """What `ahead` gave, engine by engine."""
+    def _split(self, forward: Floats) -> Iterator[Moments]:
+        """What `forward` gave, engine by engine."""
         begin = 0
         for engine in self.trends.engines:
-            shape = len(engine.average.decays), engine.columns, ahead.shape[1]
+            shape = len(engine.average.decays), engine.columns, forward.shape[1]
             moments = {}
             for name in engine.moments:
-                moments[name] = ahead[begin : begin + shape[0] * shape[1]].reshape(shape)
+                moments[name] = forward[begin : begin + shape[0] * shape[1]].reshape(shape)
                 begin += shape[0] * shape[1]
             yield moments
 

@@ -107,13 +107,13 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
     """
     out = np.empty((trends.average.width(chunk.table.values.shape[1]), len(chunk)))
     both = Centered(trends.average, trends.columns) if trends.average.centered else None
-    ahead: list[tuple[int, Admitted, Floats]] = []
+    forward: list[tuple[int, Admitted, Floats]] = []
     for begin in range(0, len(chunk), chunk.tile):
         rows = chunk.rows(begin, begin + chunk.tile)
         place = out[:, begin : begin + chunk.tile]
         try:
             if both is not None:
-                ahead.append((begin, *_ahead(rows, both, keys, order)))
+                forward.append((begin, *_forward(rows, both, keys, order)))
                 continue
             fields = _fold(rows, trends, keys, order, place)
         except LateError as error:
@@ -125,7 +125,7 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
             ) from None
         if not np.may_share_memory(fields, out):
             place[:] = fields.T
-    for begin, admitted, sums in reversed(ahead):
+    for begin, admitted, sums in reversed(forward):
         assert both is not None
         place = out[:, begin : begin + chunk.tile]
         fields = both.fields(admitted.rows.values, admitted.rows.times, admitted.keys, sums)
@@ -136,15 +136,15 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
 def _fold(rows: KeptRows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
     """The new fields of a tile, blank for rows left out. Raises LateError, and then nothing was folded in."""
     with admitting(order, rows, keys) as admitted:
-        own, room = admitted.rows, out if admitted.there is None else None
-        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=room)
+        own, into = admitted.rows, out if admitted.there is None else None
+        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=into)
     return fields if admitted.there is None else scatter(fields, admitted.there, rows.count)
 
 
-def _ahead(rows: KeptRows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
+def _forward(rows: KeptRows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
     """The rows of a tile that are there, and what all up to each come to. Raises LateError."""
     with admitting(order, rows, keys) as admitted:
-        sums = both.ahead(admitted.rows.values, admitted.rows.times, admitted.keys)
+        sums = both.forward(admitted.rows.values, admitted.rows.times, admitted.keys)
     return admitted, sums
 
 

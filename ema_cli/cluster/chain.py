@@ -17,7 +17,7 @@ from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
 from ema_cli.run.order import KeptRows
 from ema_cli.run.pipeline import refused, run_part
-from ema_cli.run.saved_state import SavedState, keep_nothing
+from ema_cli.run.saved_state import SavedState, save_nothing
 from ema_cli.run.selection import Selection, select
 
 
@@ -76,4 +76,4 @@ def load(part: Job, choice: Chosen) -> Loaded:
 def finish(part: Job, choice: Chosen | None, carried: Carried | None, texts: Sequence[Any]) -> Summary:
     """Smooth a part from the state before it into its output. Raises EmaError for what is wrong with it."""
     memory = SavedState(part) if choice is None else choice.memory(part, carried, texts)
-    return run_part(part, memory, keep_nothing)
+    return run_part(part, memory, save_nothing)

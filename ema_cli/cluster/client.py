@@ -97,8 +97,8 @@ def _chained(client: Client, memory: SavedState, parts: Sequence[Job]) -> Iterat
         yield outcome
         if outcome.problem is not None:
             return
-    with memory.saving() as keep:
-        keep(choice.chosen, chain.trends, chain.keys)
+    with memory.saving() as save:
+        save(choice.chosen, chain.trends, chain.keys)
 
 
 def _each(

@@ -29,7 +29,7 @@ from ema_cli.io.atomic import system_words
 from ema_cli.io.damage import DAMAGE
 from ema_cli.io.output import Output
 
-# The longest comment that a zip has room for.
+# The longest comment that fits into a zip.
 MOST_COMMENT = (1 << 16) - 1
 # The earliest time that a zip can say: no clock in the output, the same content gives the same bytes.
 _NO_CLOCK = (1980, 1, 1, 0, 0, 0)
@@ -134,15 +134,15 @@ class ArchiveReader:
             raise self.damaged(member, "no member begins there, or it overlaps the next")
         return Member(self, info, begin)
 
-    def fill(self, at: int, room: memoryview, member: str) -> None:
-        """Read bytes of the file from `at` on until `room` is full. Raises FileTrouble."""
+    def fill(self, at: int, buffer: memoryview, member: str) -> None:
+        """Read bytes of the file from `at` on until `buffer` is full. Raises FileTrouble."""
         try:
             self._file.seek(at)
-            while room:
-                got = self._file.readinto(room)
+            while buffer:
+                got = self._file.readinto(buffer)
                 if not got:
                     raise self.damaged(member, "it is cut short")
-                room = room[got:]
+                buffer = buffer[got:]
         except OSError as error:
             raise FileTrouble(self.name, system_words(error)) from error
 
@@ -163,9 +163,9 @@ class ArchiveReader:
         # Format 1.0 has two bytes for the length of the text that follows, 2.0 has four.
         wide = len(head) == 10 and head[6] == 2 and opened.size >= 12
         if wide:
-            head += opened.take(2)
+            head += opened.read(2)
         length = int.from_bytes(head[8:], "little")
-        head += opened.take(min(length, opened.size - opened.at, _CHUNK))
+        head += opened.read(min(length, opened.size - opened.at, _CHUNK))
         try:
             header = _parsed(bytes(head))
         except DAMAGE as error:
@@ -233,38 +233,38 @@ class Member:
     def name(self) -> str:
         return self._info.filename
 
-    def take(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """The next `count` bytes. Raises DamagedArchive where there are fewer."""
         content = bytearray(count)
         self.readinto(memoryview(content))
         return bytes(content)
 
-    def readinto(self, room: memoryview) -> None:
-        """Fill `room` with the next bytes. Raises DamagedArchive where there are fewer."""
-        if self.at + len(room) > self.size:
+    def readinto(self, buffer: memoryview) -> None:
+        """Fill `buffer` with the next bytes. Raises DamagedArchive where there are fewer."""
+        if self.at + len(buffer) > self.size:
             raise self._archive.damaged(self.name, "it is cut short")
         if self._inflate is None:
-            self._archive.fill(self._begin + self.at, room, self.name)
+            self._archive.fill(self._begin + self.at, buffer, self.name)
         else:
-            self._unpack(room)
-        self.at += len(room)
+            self._unpack(buffer)
+        self.at += len(buffer)
         if self._crc is not None:
-            self._crc = zlib.crc32(room, self._crc)
+            self._crc = zlib.crc32(buffer, self._crc)
             if self.at == self.size and self._crc != self._info.CRC:
                 raise self._archive.damaged(self.name, "its checksum (CRC-32) is wrong")
 
-    def _unpack(self, room: memoryview) -> None:
+    def _unpack(self, buffer: memoryview) -> None:
         assert self._inflate is not None  # readinto asked
         done = 0
-        while done < len(room):
+        while done < len(buffer):
             packed = self._inflate.unconsumed_tail
             if not packed:
                 packed = bytes(self._packed())
             try:
-                part = self._inflate.decompress(packed, len(room) - done)
+                part = self._inflate.decompress(packed, len(buffer) - done)
             except zlib.error as error:
                 raise self._archive.damaged(self.name, error) from error
-            room[done : done + len(part)] = part
+            buffer[done : done + len(part)] = part
             done += len(part)
             if not part and (self._inflate.eof or not packed):
                 raise self._archive.damaged(self.name, "it is cut short")
@@ -283,7 +283,7 @@ class Member:
             self.at, self._crc = at, None  # not all of it passes by: nothing to compare
             return True
         while self.at < at:
-            self.take(min(_CHUNK, at - self.at))
+            self.read(min(_CHUNK, at - self.at))
         return self.at == at
 
 

@@ -101,12 +101,12 @@ class Texts:
         self.size += len(data)
         return len(data)
 
-    def take(self) -> Texts:
+    def pop_all(self) -> Texts:
         """What there is, leaving nothing."""
-        taken = Texts()
-        taken.pieces, taken.size = self.pieces, self.size
+        popped = Texts()
+        popped.pieces, popped.size = self.pieces, self.size
         self.pieces, self.size = [], 0
-        return taken
+        return popped
 
     def write_to(self, out: BinaryIO, at: int | None) -> None:
         """Write all of it, from that place on where one is named."""

@@ -47,12 +47,12 @@ def is_ready(reader: Reader) -> bool:
     return bool(getattr(reader, "ready", False))
 
 
-def read_into(reader: Reader, room: memoryview) -> int:
-    """Read as `Reader.read` does, to the beginning of this room; says how many bytes."""
+def read_into(reader: Reader, buffer: memoryview) -> int:
+    """Read as `Reader.read` does, into the beginning of the buffer, and give how many bytes."""
     if isinstance(reader, Pushback):
-        return reader.readinto(room)
-    data = reader.read(len(room))
-    room[: len(data)] = data
+        return reader.readinto(buffer)
+    data = reader.read(len(buffer))
+    buffer[: len(data)] = data
     return len(data)
 
 

@@ -394,7 +394,7 @@ class Crew:
         piece = Piece(self.numbers)
         if not (self._lay_out(piece, batch, fields) or self._ship(piece, batch, fields)):
             self.splicer.append(*batch.body.texts(self.splicer.layout), fields)
-            piece.texts = self.made.take()
+            piece.texts = self.made.pop_all()
             piece.size = piece.texts.size
         self.pieces.append(piece)
         self._flush()

@@ -26,7 +26,7 @@ from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Clock, Floats, Ints, Projection
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.keys import KeyTable
-from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, admitting, scatter
+from ema_cli.run.order import Admitted, KeptRows, LateError, RowOrder, admitting, scatter
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
@@ -69,7 +69,7 @@ class Chunk:
         """Whether rows can stand in a wrong order."""
         return self.times is not None or self.clock.order is not None
 
-    def rows(self, begin: int, end: int) -> Rows:
+    def rows(self, begin: int, end: int) -> KeptRows:
         """Those from one to another."""
         some = slice(begin, end)
         times = None if self.times is None else self.times[some]
@@ -77,7 +77,7 @@ class Chunk:
         values = self.table.values[some]
         if self.weights is not None:  # as `Trends` takes them
             values = np.column_stack((values, self.weights[some]))
-        return Rows(values, times, self.clock.picked(some), keys)
+        return KeptRows(values, times, self.clock.picked(some), keys)
 
     def tiles(self, settings: Settings) -> Iterator[tuple[Floats, KeyedRows | None]]:
         """Values and keys, from the first row on."""
@@ -133,7 +133,7 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
     return chunk.table.results(out.T, trends.average)
 
 
-def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
+def _fold(rows: KeptRows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
     """The new fields of a tile, blank for rows left out. Raises LateError, and then nothing was folded in."""
     with admitting(order, rows, keys) as admitted:
         own, room = admitted.rows, out if admitted.there is None else None
@@ -141,7 +141,7 @@ def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floa
     return fields if admitted.there is None else scatter(fields, admitted.there, rows.count)
 
 
-def _ahead(rows: Rows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
+def _ahead(rows: KeptRows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
     """The rows of a tile that are there, and what all up to each come to. Raises LateError."""
     with admitting(order, rows, keys) as admitted:
         sums = both.ahead(admitted.rows.values, admitted.rows.times, admitted.keys)

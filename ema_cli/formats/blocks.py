@@ -130,7 +130,7 @@ class BlocksOfLines:
         self.rest = b""
         reader.seek(place)
 
-    def apart(self) -> Self:
+    def detached(self) -> Self:
         self.shared = self.shared or SharedFile.of(self.reader)
         twin = copy(self)
         twin.reader, twin.rest, twin.waiting = NothingToRead(), b"", []

@@ -27,7 +27,7 @@ from ema_cli.plotting.chart import (
     Cell,
     Chart,
     Column,
-    Line,
+    Curve,
     Panel,
     limits,
     short,
@@ -228,7 +228,7 @@ def _draw_panel(axes: Any, panel: Panel, chart: Chart) -> None:
         _draw_line(axes, line, chart)
 
 
-def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
+def _draw_line(axes: Any, line: Curve, chart: Chart) -> None:
     x = _x(line.x, chart.axis)
     if line.part == VALUE:
         style: dict[str, Any] = {"color": GREY, "lw": 0.8, "zorder": 2}
@@ -253,7 +253,7 @@ def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
         axes.plot(x[alone], line.y[alone], ".", ms=2.5, color=colour, zorder=order, alpha=style.get("alpha"))
 
 
-def _said(line: Line, chart: Chart) -> str:
+def _said(line: Curve, chart: Chart) -> str:
     """What a legend calls a line; nothing for the values of runs, which have their trends' colours."""
     if not chart.runs:
         return line.name

@@ -197,7 +197,7 @@ class Crew:
     def _about(self) -> bytes:
         splicer = copy(self.splicer)
         splicer.out = cast(BinaryIO, None)
-        apart = None if self.divisible is None else self.divisible.apart()
+        apart = None if self.divisible is None else self.divisible.detached()
         return pickle.dumps((apart, self.wanted, splicer, self.target, self.out.name), 5)
 
     def _free(self) -> Helper | None:
@@ -378,7 +378,7 @@ class Crew:
         source.line += block.lines
         self._grow(source.size)
         for batch in block.batches:
-            batch.room = self._room_for(block, batch.rows)
+            batch.out = self._room_for(block, batch.rows)
             yield batch
         block.over = True
         self._release(block)

@@ -34,7 +34,7 @@ class LateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Rows:
+class KeptRows:
     """Rows of a batch that are there, for none of them is left out: `Batch` says what is what."""
 
     values: Floats
@@ -47,15 +47,15 @@ class Rows:
         return len(self.values)
 
     @classmethod
-    def of(cls, batch: Batch | Rows, there: Ints | None) -> Rows:
+    def of(cls, batch: Batch | KeptRows, there: Ints | None) -> KeptRows:
         """Those of a batch; None: all."""
         rows = cls(batch.values, batch.times, batch.clock, batch.keys)
         return rows if there is None else rows.picked(there)
 
-    def picked(self, there: Ints) -> Rows:
+    def picked(self, there: Ints) -> KeptRows:
         times = None if self.times is None else self.times[there]
         keys = [pc.take(key, there) for key in self.keys]
-        return Rows(self.values[there], times, self.clock.picked(there), keys)
+        return KeptRows(self.values[there], times, self.clock.picked(there), keys)
 
 
 def picked_keys(keys: KeyedRows, there: Ints) -> KeyedRows:
@@ -72,7 +72,7 @@ def scatter(fields: Floats, there: Ints, rows: int) -> Floats:
 
 
 @dataclass(frozen=True)
-class Groups:
+class RowsBySeries:
     """Rows of a batch sorted by series, in their order. rows: which row stands where; first: where each
     series begins, slots: which series that is."""
 
@@ -92,17 +92,19 @@ class Groups:
         return out
 
 
-def group(keys: KeyedRows | None, rows: int) -> Groups:
+def rows_by_series(keys: KeyedRows | None, rows: int) -> RowsBySeries:
     """The rows of a batch by their keys; all of one series where there are none."""
     if keys is None:
-        return Groups(np.arange(rows), np.zeros(1, np.int64), np.zeros(1, np.int64))
+        return RowsBySeries(np.arange(rows), np.zeros(1, np.int64), np.zeros(1, np.int64))
     order = np.argsort(keys.codes, kind="stable")
     codes = keys.codes[order]
     first = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
-    return Groups(order, first, keys.slots[codes[first]])
+    return RowsBySeries(order, first, keys.slots[codes[first]])
 
 
-def late(values: NDArray[Any], groups: Groups, last: NDArray[Any], started: Bools, *, afresh: bool) -> Bools:
+def late(
+    values: NDArray[Any], groups: RowsBySeries, last: NDArray[Any], started: Bools, *, afresh: bool
+) -> Bools:
     """Which of sorted values are less than the greatest of their series before; with `afresh` than the one
     before, for with a late one the series begins again.
 
@@ -117,7 +119,7 @@ def late(values: NDArray[Any], groups: Groups, last: NDArray[Any], started: Bool
     return values < groups.before(_greatest(values, groups, carried), by_slot)
 
 
-def _greatest(values: NDArray[Any], groups: Groups, carried: NDArray[Any]) -> NDArray[Any]:
+def _greatest(values: NDArray[Any], groups: RowsBySeries, carried: NDArray[Any]) -> NDArray[Any]:
     """The greatest value so far of each series, what is carried included."""
     values = values.copy()
     values[groups.first] = np.maximum(values[groups.first], carried)
@@ -128,7 +130,7 @@ def _greatest(values: NDArray[Any], groups: Groups, carried: NDArray[Any]) -> ND
     return highest
 
 
-def second_readings(times: Ints, later: Ints, groups: Groups, known: Known) -> Bools:
+def second_readings(times: Ints, later: Ints, groups: RowsBySeries, known: Known) -> Bools:
     """Which of sorted times are meant by the second reading of their wall clock.
 
     times: nanoseconds by the first reading. later: how much later the second one is, 0 where there is none.
@@ -203,7 +205,7 @@ class Admitted:
     (rows,) bool, whose series begin afresh, if any do.
     """
 
-    rows: Rows
+    rows: KeptRows
     keys: KeyedRows | None
     there: Ints | None
     late: Ints | None
@@ -230,7 +232,7 @@ class RowOrder:
         self.late, self.zoned = late, zoned
         self.known = Known.nothing(of_times)
 
-    def admit(self, batch: Batch | Rows, keys: KeyTable) -> Admitted:
+    def admit(self, batch: Batch | KeptRows, keys: KeyTable) -> Admitted:
         """The rows of a batch that are to be folded. Nothing but their keys is remembered before they are
         accepted.
 
@@ -239,7 +241,7 @@ class RowOrder:
         """
         left_out = batch.clock.left_out
         there = None if left_out is None else np.flatnonzero(~left_out)
-        rows = Rows.of(batch, there)
+        rows = KeptRows.of(batch, there)
         keyed = keys.encode(rows.keys) if rows.keys and rows.count else None
         try:
             looked = self.look(rows.times, rows.clock, keyed, rows.count)
@@ -265,7 +267,7 @@ class RowOrder:
         judged = clock.order is not None or self.late != "error"
         if not rows or not (judged or self.zoned):
             return Looked(times, None, lambda: None)
-        groups = group(keys, rows)
+        groups = rows_by_series(keys, rows)
         known = self.known
         known.grow(int(groups.slots.max()) + 1)
         meant, readings = times, None
@@ -286,7 +288,7 @@ class RowOrder:
 
         return Looked(meant, late_rows, accept)
 
-    def _meant(self, times: Ints, later: Ints | None, groups: Groups) -> tuple[Ints, NDArray[np.int8]]:
+    def _meant(self, times: Ints, later: Ints | None, groups: RowsBySeries) -> tuple[Ints, NDArray[np.int8]]:
         """The times that are meant, and which reading each sorted row is."""
         readings = np.zeros(len(times), np.int8)
         if later is None:
@@ -299,7 +301,7 @@ class RowOrder:
         out[groups.rows[second]] += by_series[second]
         return out, readings
 
-    def _late(self, values: NDArray[Any], groups: Groups) -> Bools | None:
+    def _late(self, values: NDArray[Any], groups: RowsBySeries) -> Bools | None:
         """Which rows go back, in the order they came."""
         known = self.known
         found = late(values, groups, known.last, known.started, afresh=self.late == "restart")
@@ -311,7 +313,7 @@ class RowOrder:
             raise LateError(int(out.argmax()))
         return out
 
-    def _remember(self, values: NDArray[Any], groups: Groups) -> None:
+    def _remember(self, values: NDArray[Any], groups: RowsBySeries) -> None:
         known, slots = self.known, groups.slots
         newest = values[groups.last]
         if self.late == "skip":
@@ -337,7 +339,7 @@ class RowOrder:
 
 
 @contextmanager
-def admitting(order: RowOrder, rows: Batch | Rows, keys: KeyTable) -> Iterator[Admitted]:
+def admitting(order: RowOrder, rows: Batch | KeptRows, keys: KeyTable) -> Iterator[Admitted]:
     """The rows that are in the averages; they are remembered once the block has folded them in.
 
     Raises LateError, also where a time goes backwards, which the engine finds; then nothing is remembered.

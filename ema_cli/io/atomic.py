@@ -137,7 +137,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the renames in a folder to the disk; that some file systems can not is ignored."""
+    """Sync the renames in a folder to the disk; that some file systems refuse is no harm."""
     if _unsynced is not None:
         _unsynced.add(folder)
         return

@@ -71,6 +71,7 @@ class SafetensorsFile(Checkpoint):
     def __init__(self, name: str) -> None:
         """Raises FileTrouble where the file can't be read or is no sound safetensors file."""
         super().__init__(name)
+        self._path = Path(name)
         header, begin, size = _read_header(name)
         self.metadata = _metadata(header, name)
         self._offsets: dict[str, int] = {}
@@ -107,7 +108,7 @@ class SafetensorsFile(Checkpoint):
         if not left:
             return values  # a file may have a million empty tensors
         try:
-            with Path(self.name).open("rb", buffering=0) as file:
+            with self._path.open("rb", buffering=0) as file:
                 file.seek(self._offsets[info.name] + start * info.dtype.itemsize)
                 while left:
                     got = file.readinto(left)

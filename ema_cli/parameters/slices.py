@@ -95,18 +95,11 @@ class _Arithmetic:
             for tile in _tiles(part.stop - part.start, self._tile):
                 for number, raw in group:
                     values = self._widened(raw[tile], number, part.info, self._values)
-                    for average, new, gains in zip(averages, fresh, self._gains, strict=True):
-                        self._add(average[tile], values, 1.0 if new and number == 0 else gains[number])
-
-    def _add(self, average: Float64s, values: Float64s, gain: float) -> None:
-        """As `fold_in` of `ParameterEMA`, without a new array."""
-        if gain == 1.0:
-            average[...] = values
-        elif gain != 0.0:
-            step = self._step[: len(values)]
-            np.subtract(values, average, step)
-            np.multiply(step, gain, step)
-            np.add(average, step, average)
+                    for k, (average, gains) in enumerate(zip(averages, self._gains, strict=True)):
+                        gain = 1.0 if fresh[k] and number == 0 else gains[number]
+                        # Nobody needs the values after the last: the less memory, the nearer it is.
+                        step = self._step[: len(values)] if average is not averages[-1] else values
+                        _add(average[tile], values, gain, step)
 
     def _combine(self, part: _Part, totals: Sequence[Float64s]) -> None:
         """Weights that may be negative: the newest's values, and what the others differ from them.
@@ -155,6 +148,16 @@ class _Arithmetic:
                 hint=f"another checkpoint in its place; or the tensor: {left_out_by(info.name)}",
             )
         return values
+
+
+def _add(average: Float64s, values: Float64s, gain: float, step: Float64s) -> None:
+    """As `fold_in` of `ParameterEMA`, but in an array that is there, which may be that of the values."""
+    if gain == 1.0:
+        average[...] = values
+    elif gain != 0.0:
+        np.subtract(values, average, step)
+        np.multiply(step, gain, step)
+        np.add(average, step, average)
 
 
 def _tiles(size: int, tile: int) -> Iterator[slice]:

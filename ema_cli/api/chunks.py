@@ -26,7 +26,7 @@ from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Clock, Floats, Ints, Projection
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.keys import KeyTable
-from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, admitting, spread
+from ema_cli.run.order import Admitted, KeptRows, LateError, RowOrder, admitting, scatter
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
@@ -69,7 +69,7 @@ class Chunk:
         """Whether rows can stand in a wrong order."""
         return self.times is not None or self.clock.order is not None
 
-    def rows(self, begin: int, end: int) -> Rows:
+    def rows(self, begin: int, end: int) -> KeptRows:
         """Those from one to another."""
         some = slice(begin, end)
         times = None if self.times is None else self.times[some]
@@ -77,7 +77,7 @@ class Chunk:
         values = self.table.values[some]
         if self.weights is not None:  # as `Trends` takes them
             values = np.column_stack((values, self.weights[some]))
-        return Rows(values, times, self.clock.picked(some), keys)
+        return KeptRows(values, times, self.clock.picked(some), keys)
 
     def tiles(self, settings: Settings) -> Iterator[tuple[Floats, KeyedRows | None]]:
         """Values and keys, from the first row on."""
@@ -107,13 +107,13 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
     """
     out = np.empty((trends.average.width(chunk.table.values.shape[1]), len(chunk)))
     both = Centered(trends.average, trends.columns) if trends.average.centered else None
-    ahead: list[tuple[int, Admitted, Floats]] = []
+    forward: list[tuple[int, Admitted, Floats]] = []
     for begin in range(0, len(chunk), chunk.tile):
         rows = chunk.rows(begin, begin + chunk.tile)
         place = out[:, begin : begin + chunk.tile]
         try:
             if both is not None:
-                ahead.append((begin, *_ahead(rows, both, keys, order)))
+                forward.append((begin, *_forward(rows, both, keys, order)))
                 continue
             fields = _fold(rows, trends, keys, order, place)
         except LateError as error:
@@ -125,26 +125,26 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
             ) from None
         if not np.may_share_memory(fields, out):
             place[:] = fields.T
-    for begin, admitted, sums in reversed(ahead):
+    for begin, admitted, sums in reversed(forward):
         assert both is not None
         place = out[:, begin : begin + chunk.tile]
         fields = both.fields(admitted.rows.values, admitted.rows.times, admitted.keys, sums)
-        place[:] = (fields if admitted.there is None else spread(fields, admitted.there, place.shape[1])).T
+        place[:] = (fields if admitted.there is None else scatter(fields, admitted.there, place.shape[1])).T
     return chunk.table.results(out.T, trends.average)
 
 
-def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
+def _fold(rows: KeptRows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
     """The new fields of a tile, blank for rows left out. Raises LateError, and then nothing was folded in."""
     with admitting(order, rows, keys) as admitted:
-        own, room = admitted.rows, out if admitted.there is None else None
-        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=room)
-    return fields if admitted.there is None else spread(fields, admitted.there, rows.count)
+        own, into = admitted.rows, out if admitted.there is None else None
+        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=into)
+    return fields if admitted.there is None else scatter(fields, admitted.there, rows.count)
 
 
-def _ahead(rows: Rows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
+def _forward(rows: KeptRows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
     """The rows of a tile that are there, and what all up to each come to. Raises LateError."""
     with admitting(order, rows, keys) as admitted:
-        sums = both.ahead(admitted.rows.values, admitted.rows.times, admitted.keys)
+        sums = both.forward(admitted.rows.values, admitted.rows.times, admitted.keys)
     return admitted, sums
 
 

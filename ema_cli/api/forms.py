@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ema_cli.api.of_numpy import Array, array_of
+from ema_cli.api.of_numpy import NumpyArray, array_of
 from ema_cli.api.tables import Form
 from ema_cli.errors import OptionError
 
@@ -56,7 +56,7 @@ def form_of(x: Any, axis: Any = None) -> Form:
 
         form = of_arrow.table_of(x)
     if form is None:
-        return Array(array_of(x), _axis_number(axis))
+        return NumpyArray(array_of(x), _axis_number(axis))
     if axis not in (None, 0, "index", "rows"):
         raise OptionError(f"axis={axis!r}: rows run down a {type(x).__name__}", "smooth(x.T, …).T")
     return form

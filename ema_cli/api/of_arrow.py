@@ -19,7 +19,7 @@ CAST = ".cast(pyarrow.float64())"
 
 
 @dataclass(frozen=True)
-class Array(Form):
+class ArrowArray(Form):
     """An Array or a ChunkedArray."""
 
     x: Any
@@ -35,7 +35,7 @@ class Array(Form):
 
 
 @dataclass(frozen=True)
-class Columns(Form):
+class ArrowTable(Form):
     """A Table or a RecordBatch."""
 
     x: Any
@@ -77,18 +77,18 @@ class Columns(Form):
         return type(self.x).from_arrays(arrays, schema=pa.schema(fields_of, metadata=noted.metadata))
 
 
-def form_of(x: Any) -> Array | Columns | None:
+def form_of(x: Any) -> ArrowArray | ArrowTable | None:
     """An array or table as what it is; None for other things of Arrow's."""
     if isinstance(x, pa.Table | pa.RecordBatch):
-        return Columns(x)
-    return Array(x) if isinstance(x, pa.Array | pa.ChunkedArray) else None
+        return ArrowTable(x)
+    return ArrowArray(x) if isinstance(x, pa.Array | pa.ChunkedArray) else None
 
 
-def table_of(x: Any) -> Columns | Array:
+def table_of(x: Any) -> ArrowArray | ArrowTable:
     """What offers itself to Arrow, such as a relation of DuckDB."""
     if hasattr(x, "__arrow_c_stream__"):
-        return Columns(pa.table(x))
-    return Array(pa.array(x))
+        return ArrowTable(pa.table(x))
+    return ArrowArray(pa.array(x))
 
 
 def _floats(column: Any, label: Any) -> Floats:

@@ -17,7 +17,7 @@ from ema_cli.formats.base import Floats
 
 
 @dataclass(frozen=True)
-class Array(Form):
+class NumpyArray(Form):
     """An array; rows run along `axis`, None where that is clear: along the first of at most two."""
 
     array: Any

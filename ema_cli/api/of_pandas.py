@@ -16,7 +16,7 @@ from ema_cli.formats.base import Floats
 
 
 @dataclass(frozen=True)
-class Series(Form):
+class PandasSeries(Form):
     x: pd.Series
 
     @property
@@ -51,7 +51,7 @@ class ExtensionArray(Form):
 
 
 @dataclass(frozen=True)
-class Frame(Form):
+class PandasFrame(Form):
     x: pd.DataFrame
 
     @property
@@ -95,12 +95,12 @@ class Frame(Form):
         return are_objects and first_is_number(self.x.iloc[:, k].array)
 
 
-def form_of(x: Any) -> Series | Frame | ExtensionArray | None:
+def form_of(x: Any) -> PandasSeries | PandasFrame | ExtensionArray | None:
     """A Series, DataFrame or extension array as what it is; None for other things of pandas'."""
     if isinstance(x, pd.DataFrame):
-        return Frame(x)
+        return PandasFrame(x)
     if isinstance(x, pd.Series):
-        return Series(x)
+        return PandasSeries(x)
     return ExtensionArray(x) if isinstance(x, pd.api.extensions.ExtensionArray) else None
 
 

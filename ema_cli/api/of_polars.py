@@ -17,7 +17,7 @@ CAST = ".cast(pl.Float64)"
 
 
 @dataclass(frozen=True)
-class Series(Form):
+class PolarsSeries(Form):
     x: pl.Series
 
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
@@ -31,7 +31,7 @@ class Series(Form):
 
 
 @dataclass(frozen=True)
-class Frame(Form):
+class PolarsFrame(Form):
     x: pl.DataFrame
 
     @property
@@ -51,11 +51,11 @@ class Frame(Form):
         return Table(values, lambda fields, new: _frame(fields, labels if new is None else new.names), labels)
 
 
-def form_of(x: Any) -> Series | Frame | None:
+def form_of(x: Any) -> PolarsSeries | PolarsFrame | None:
     """A Series or DataFrame as what it is; None for other things of polars'."""
     if isinstance(x, pl.DataFrame):
-        return Frame(x)
-    return Series(x) if isinstance(x, pl.Series) else None
+        return PolarsFrame(x)
+    return PolarsSeries(x) if isinstance(x, pl.Series) else None
 
 
 def _floats(column: pl.Series, label: Any) -> Floats:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ema_cli.api.of_numpy import Array
+from ema_cli.api.of_numpy import NumpyArray
 from ema_cli.api.tables import Form, New, Table, no_numbers
 from ema_cli.errors import DataError
 from ema_cli.formats.base import Floats
@@ -29,7 +29,7 @@ class Tensor(Form):
     def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
         if self.x.dtype == torch.bool or self.x.dtype.is_complex:
             raise no_numbers(self.x.dtype, None)
-        table = Array(to_numpy(self.x), self.axis).table()
+        table = NumpyArray(to_numpy(self.x), self.axis).table()
 
         def wrap(fields: Floats, new: New | None) -> Any:
             result = torch.from_numpy(np.array(table.wrap(fields, new)))

@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed import Client, LocalCluster, WorkerPlugin
 
-from ema_cli.cluster.chain import Choice, choose
+from ema_cli.cluster.chain import Chosen, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
 from ema_cli.cluster.remote import anywhere, expand, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
@@ -85,20 +85,20 @@ def refuse_order(job: Job) -> None:
 def _chained(client: Client, memory: SavedState, parts: Sequence[Job]) -> Iterator[Outcome]:
     """What became of each part, in order; a bad one is the last. After all of them the state is saved."""
     choice = _choose(client, memory, parts)
-    first = choice.part if isinstance(choice, Choice) else choice
+    first = choice.part if isinstance(choice, Chosen) else choice
     for outcome in _each(client, finish_staged, parts[:first], None):
         yield outcome
         if outcome.problem is not None:
             return
-    if not isinstance(choice, Choice):
+    if not isinstance(choice, Chosen):
         return
     chain = Chain(client, memory, choice, parts[first:])
     for outcome in chain.outcomes():
         yield outcome
         if outcome.problem is not None:
             return
-    with memory.saving() as keep:
-        keep(choice.chosen, chain.trends, chain.keys)
+    with memory.saving() as save:
+        save(choice.chosen, chain.trends, chain.keys)
 
 
 def _each(
@@ -114,17 +114,17 @@ def _each(
             yield unexpected(part, error)
 
 
-def _choose(client: Client, memory: SavedState, parts: Sequence[Job]) -> Choice | int:
+def _choose(client: Client, memory: SavedState, parts: Sequence[Job]) -> Chosen | int:
     """What is to be smoothed, as a worker finds it; checked against the state."""
     found = client.submit(_choose_staged, parts, memory.columns, memory.places, pure=False)
-    choice: Choice | int = found.result()
-    if not isinstance(choice, Choice):
+    choice: Chosen | int = found.result()
+    if not isinstance(choice, Chosen):
         return choice
     memory.check(choice.chosen)
     return replace(choice, alphas=memory.alphas)
 
 
-def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list[int] | None) -> Choice | int:
+def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list[int] | None) -> Chosen | int:
     """What the first part that tells settles for all; else how many parts there are to be done without it.
 
     An error ends the search: the part will say for itself what is wrong.

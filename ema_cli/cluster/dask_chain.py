@@ -13,8 +13,8 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
 
-from ema_cli.cluster.chain import Choice, finish, load
-from ema_cli.cluster.parted import Loaded, Series, Spot, begin, carried_of, carry, cut_out, digest, measure
+from ema_cli.cluster.chain import Chosen, finish, load
+from ema_cli.cluster.parted import Loaded, Smoothing, Spot, begin, carried_of, carry, cut_out, digest, measure
 from ema_cli.cluster.remote import staged
 from ema_cli.engine.digest import Digest
 from ema_cli.errors import EmaError
@@ -34,9 +34,9 @@ class Chain:
     trends, keys: where the parts that have been carried over have brought the state; at the end, all.
     """
 
-    def __init__(self, client: Client, memory: SavedState, choice: Choice, parts: Sequence[Job]) -> None:
+    def __init__(self, client: Client, memory: SavedState, choice: Chosen, parts: Sequence[Job]) -> None:
         self.client, self.choice, self.parts = client, choice, parts
-        self.series = choice.series(memory.job)
+        self.smoothing = choice.smoothing(memory.job)
         self.trends, self.keys = memory.carry_on(choice.chosen)
         self.position, _ = begin(self.trends, self.keys)
         self.token = os.urandom(4).hex()
@@ -73,7 +73,7 @@ class Chain:
             self.next_look = self.begun + self.most
         for k in range(self.begun, min(self.finished + self.most, len(self.parts))):
             self.loads[k] = self._ask(load_staged, "load", k, self.parts[k], self.choice)
-            self.arrivals.add(self._ask(_size, "measure", k, self.series, self.loads[k]))
+            self.arrivals.add(self._ask(_size, "measure", k, self.smoothing, self.loads[k]))
             self.begun = k + 1
 
     def _ask(self, what: Callable[..., Any], step: str, k: int, *given: Any) -> Future:
@@ -104,7 +104,7 @@ class Chain:
         while (size := self.sizes.pop(self.placed, None)) is not None:
             k, (counts, texts) = self.placed, size
             self.spots[k] = self.position.advance(counts, texts), texts
-            self.arrivals.add(self._ask(digest, "digest", k, self.series, self.loads[k], self.spots[k][0]))
+            self.arrivals.add(self._ask(digest, "digest", k, self.smoothing, self.loads[k], self.spots[k][0]))
             self.placed += 1
 
     def _carry_over(self) -> None:
@@ -141,12 +141,12 @@ def _error_of(future: Future) -> BaseException | None:
     return error or RuntimeError("the cluster has dropped it")
 
 
-def _size(series: Series, loaded: Loaded) -> tuple[Any, Any]:
+def _size(smoothing: Smoothing, loaded: Loaded) -> tuple[Any, Any]:
     """The counts and the keys: all that is to be known of a part to say where the next one begins."""
-    return measure(series, loaded), loaded.texts
+    return measure(smoothing, loaded), loaded.texts
 
 
-def load_staged(part: Job, choice: Choice) -> Loaded:
+def load_staged(part: Job, choice: Chosen) -> Loaded:
     """`chain.load` wherever the part lies."""
     try:
         with staged(part) as here:
@@ -155,7 +155,7 @@ def load_staged(part: Job, choice: Choice) -> Loaded:
         raise EmaError(error.problem, error.hint) from None
 
 
-def finish_staged(part: Job, choice: Choice | None, before: Any = None, texts: Sequence[Any] = ()) -> Outcome:
+def finish_staged(part: Job, choice: Chosen | None, before: Any = None, texts: Sequence[Any] = ()) -> Outcome:
     """`chain.finish` wherever the part lies; what goes wrong is the outcome."""
     return outcome_staged(part, lambda here: finish(here, choice, before, texts))
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.digest import Counts, Digest, Progress, absorb, count
+from ema_cli.engine.digest import Counts, Digest, Standing, count, merge
 from ema_cli.engine.digest import digest as fold_part
 from ema_cli.engine.engine import BackwardsTimeError, KeyedRows
 from ema_cli.engine.rows import Tile
@@ -33,7 +33,7 @@ BACKWARDS = "the time goes backwards"
 
 
 @dataclass(frozen=True)
-class Series:
+class Smoothing:
     """What all parts are smoothed by. alphas: one a column where the average was to find them."""
 
     average: Average
@@ -64,10 +64,10 @@ class Loaded:
             return None
         return KeyedRows(self.codes, np.arange(len(self.texts[0])))
 
-    def tiles(self, series: Series) -> Iterator[tuple[Average, Tile]]:
+    def tiles(self, smoothing: Smoothing) -> Iterator[tuple[Average, Tile]]:
         """All rows, once for each engine that there is."""
         if len(self.values):
-            trends = series.trends()
+            trends = smoothing.trends()
             for engine, tile in trends.engine_tiles(self.values, self.times, self.keys):
                 yield engine.average, tile
 
@@ -110,7 +110,7 @@ class Spot:
 class Position:
     """How far all series are before a part: progress of each engine, and the keys so far."""
 
-    progress: list[Progress]
+    progress: list[Standing]
     keys: KeyTable
 
     def copy(self) -> Position:
@@ -142,16 +142,16 @@ class Carried:
     arrays: dict[str, Any]
     keys: int
 
-    def trends(self, series: Series) -> Trends:
+    def trends(self, smoothing: Smoothing) -> Trends:
         """Averages that go on from here."""
-        trends = series.trends()
+        trends = smoothing.trends()
         trends.restore(self.arrays, self.keys)
         return trends
 
 
 def begin(trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
     """Before the first part: what earlier runs have left in these, or nothing."""
-    progress = [Progress(engine.average, engine.state) for engine in trends.independent]
+    progress = [Standing(engine.average, engine.state) for engine in trends.independent]
     return Position(progress, keys), carried_of(trends)
 
 
@@ -159,26 +159,26 @@ def carried_of(trends: Trends) -> Carried:
     return Carried(trends.state(), trends.engines[0].state.keys)
 
 
-def measure(series: Series, loaded: Loaded) -> list[Counts]:
+def measure(smoothing: Smoothing, loaded: Loaded) -> list[Counts]:
     """What the part adds to the position of its series. Raises DataError where a time goes backwards."""
     if loaded.times is not None and len(loaded.times):
-        _, tile = next(loaded.tiles(series))
+        _, tile = next(loaded.tiles(smoothing))
         times = tile.sorted(loaded.times)
         steps = np.diff(times)
         steps[tile.first[1:] - 1] = 0
         if (steps < 0).any():
             raise DataError(BACKWARDS)
-    return [count(average, tile) for average, tile in loaded.tiles(series)]
+    return [count(average, tile) for average, tile in loaded.tiles(smoothing)]
 
 
-def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Digest] | Loaded:
+def digest(smoothing: Smoothing, loaded: Loaded, spot: Spot) -> list[Digest] | Loaded:
     """The part folded by itself, a digest for each engine; its rows where averages are averaged again, which
     are known row by row alone."""
-    if series.average.stages:
+    if smoothing.average.stages:
         return loaded
     return [
         fold_part(average, tile, before)
-        for (average, tile), before in zip(loaded.tiles(series), spot.before, strict=True)
+        for (average, tile), before in zip(loaded.tiles(smoothing), spot.before, strict=True)
     ]
 
 
@@ -189,7 +189,7 @@ def carry(trends: Trends, digests: Sequence[Digest] | Loaded, spot: Spot) -> Non
             _fold(trends, digests, spot.slots)
             return
         for engine, part in zip(trends.engines, digests, strict=bool(digests)):
-            absorb(engine, part, spot.slots)
+            merge(engine, part, spot.slots)
     except BackwardsTimeError:
         raise DataError(BACKWARDS) from None
 

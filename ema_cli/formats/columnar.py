@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
-from ema_cli.formats.settle import InexactError, exactly
 from ema_cli.formats.text_column import NotANumberError, holds_text, other_cells_hint, read_numbers
+from ema_cli.formats.unify import InexactError, exactly
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import PLAIN
 
@@ -98,25 +99,25 @@ class Further:
 class ColumnarSource(Source):
     """Rows of a columnar format, which says how to read columns and how far it is.
 
-    arrow_schema: of all columns of the input. settled: the same, or in wider types where the input is one of
+    arrow_schema: of all columns of the input. unified: the same, or in wider types where the input is one of
     several parts.
     """
 
     arrow_schema: Any
-    settled: Any = None
+    unified: Any = None
     _further: Sequence[Further] = ()
     _texts: Sequence[int] = ()
 
     def types(self) -> Any:
         return self.arrow_schema
 
-    def settle(self, schema: Any) -> None:
-        self.settled = schema
+    def cast_to(self, schema: Any) -> None:
+        self.unified = schema
 
     @property
     def given(self) -> Any:
         """The schema of the columns that are handed over."""
-        return self.arrow_schema if self.settled is None else self.settled
+        return self.arrow_schema if self.unified is None else self.unified
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
         """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
@@ -211,7 +212,7 @@ class ColumnarSource(Source):
         for part in self.read(tops):
             rows = RowLocator(self.name, self.label, first)
             whole = {
-                k: self._as_settled(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
+                k: self._as_unified(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
             }
             columns = {k: self._member(whole, k) for k in read}
             count = part.num_rows
@@ -231,7 +232,7 @@ class ColumnarSource(Source):
                 self.size_after(first),
                 [arrow_text.texts(columns[k], rows(0, k)) for k in wanted.extra],
                 clock,
-                cells=columns.get,
+                cells=partial(_cells, columns),
             )
 
     def _check_values(self, wanted: Projection) -> None:
@@ -252,7 +253,7 @@ class ColumnarSource(Source):
         further = self._further[column - own]
         return pc.struct_field(whole[further.top], list(further.path))
 
-    def _as_settled(self, column: Any, k: int, rows: RowLocator) -> Any:
+    def _as_unified(self, column: Any, k: int, rows: RowLocator) -> Any:
         """A column in the type that it has in all parts."""
         kind = self.given.field(k).type
         if column.type.equals(kind):
@@ -300,6 +301,11 @@ def trouble(name: str, what: str) -> Iterator[None]:
         if "crypt" in words.lower():
             raise FileTrouble(name, "is encrypted, so it can't be read", "decrypt it first") from error
         raise FileTrouble(name, f"is no sound {what} ({words[:200]})") from error
+
+
+def _cells(columns: Mapping[int, Any], column: int, first: int, count: int) -> Any:
+    """So many cells of a column from a row on, None where it was not read."""
+    return None if (cells := columns.get(column)) is None else cells[first : first + count]
 
 
 def _values(

@@ -17,7 +17,7 @@ from ema_cli.process import usable_processors
 from ema_cli.run.observer import Observer
 from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
 from ema_cli.run.pipeline import run_part
-from ema_cli.run.saved_state import keep_nothing, open_saved_state
+from ema_cli.run.saved_state import open_saved_state, save_nothing
 
 
 @dataclass
@@ -159,13 +159,13 @@ def _chained(job: Job, parts: Sequence[Job], watcher: Observer) -> Iterator[Outc
     with (
         suppress(_BrokenChainError),
         open_saved_state(job) as memory,
-        memory.saving() as keep,
+        memory.saving() as save,
         syncing_once(folder),
     ):
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             outcome = outcome_of(
-                part, partial(run_part, part, memory, keep if last else keep_nothing, watcher), watcher
+                part, partial(run_part, part, memory, save if last else save_nothing, watcher), watcher
             )
             yield outcome
             if outcome.problem is not None:

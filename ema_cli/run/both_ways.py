@@ -41,16 +41,16 @@ class BothWays(Deferred):
         self.average, self.newest_first = Centered(average, columns), newest_first
         self.spool = RowSpool()
 
-    def ahead(
+    def forward(
         self, values: Floats, times: Ints | None, keys: KeyedRows | None, _restarts: Bools | None
     ) -> Floats:
         """What all rows up to each one come to, (rows, numbers); in the place of `Trends.update`."""
-        return self.average.ahead(values, times, keys).T
+        return self.average.forward(values, times, keys).T
 
-    def add(self, batch: Batch, there: Ints | None, all_rows: int, ahead: Floats) -> None:
+    def add(self, batch: Batch, there: Ints | None, all_rows: int, forward: Floats) -> None:
         """Take in rows and what they come to, (rows, numbers). there: which of so many rows they are."""
         numbers = self.rows + (np.arange(all_rows) if there is None else there)
-        self.spool.add(batch, {"number": numbers} | {f"ahead{k}": side for k, side in enumerate(ahead.T)})
+        self.spool.add(batch, {"number": numbers} | {f"forward{k}": side for k, side in enumerate(forward.T)})
         self.rows += all_rows
 
     def fold(self, watcher: Observer) -> None:
@@ -69,13 +69,13 @@ class BothWays(Deferred):
         if seen is not None:
             seen.rewind()
             for _, stored in self.spool.batches():
-                watcher.saw(stored.batch(nowhere, str, 0), seen.take(stored.count))
+                watcher.saw(stored.batch(nowhere, str, 0), seen.read(stored.count))
             seen.close()
 
     def _fields(self, stored: Stored, keys: KeyTable) -> Floats:
-        ahead = np.stack([stored.more[f"ahead{k}"] for k in range(self.average.width)])
+        forward = np.stack([stored.more[f"forward{k}"] for k in range(self.average.width)])
         keyed = keys.encode(stored.keys) if stored.keys else None
-        return self.average.fields(stored.values, stored.times, keyed, ahead)
+        return self.average.fields(stored.values, stored.times, keyed, forward)
 
     def _put(self, numbers: Ints, known: int, fields: Floats) -> int:
         """Put the fields of rows with these numbers; from which number on all are then known."""

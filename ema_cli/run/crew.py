@@ -29,15 +29,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from ema_cli.errors import EmaError, Place
+from ema_cli.errors import EmaError, FileTrouble, Place
 from ema_cli.formats.arrow_types import offsets_and_bytes
 from ema_cli.formats.base import Batch, Body, Divisible, Floats, Layout, Projection, Sink, Source, Splicer
 from ema_cli.io.output import Output, Texts
 from ema_cli.io.signals import PROMPT, uninterrupted
 from ema_cli.io.temporary import at_interrupt
-from ema_cli.process import helpers_for
+from ema_cli.process import helpers_for, is_one_of_many
 
 if TYPE_CHECKING:  # only large inputs need them
+    from ema_cli.io.streams import SharedFile
     from ema_cli.run.helper import Helper, Slot
 
 STDOUT = 1
@@ -55,13 +56,17 @@ PATIENCE = 3
 class Block:
     """A block that was taken from the input.
 
-    size: bytes of the input read so far. settled: it was read; batches: what was, None where it has to be put
+    length: its bytes. data: these, if they have been read; file, begin: else where they are. size: bytes of
+    the input read so far. settled: it was read; batches: what was, None where it has to be put
     back. line: the one that it begins on, of `lines`. unwritten: texts of it that are not written yet; over:
     there will be no more.
     """
 
+    length: int
     data: bytes | memoryview
     size: int
+    file: SharedFile | None = None
+    begin: int = 0
     slot: Slot | None = None
     helper: Helper | None = None
     settled: bool = False
@@ -70,6 +75,9 @@ class Block:
     line: int = 1
     unwritten: int = 0
     over: bool = False
+
+    def text(self) -> bytes:
+        return bytes(self.data) if self.file is None else self.file.read(self.begin, self.length)
 
 
 @dataclass(eq=False)
@@ -97,8 +105,9 @@ class Elsewhere(Body):
     number: int
 
     def here(self) -> Batch:
-        found = self.source.read_block(bytes(self.block.data), self.wanted, self.block.line)
-        assert found is not None  # as it was before
+        found = self.source.read_block(self.block.text(), self.wanted, self.block.line)
+        if found is None or len(found[0]) <= self.number:
+            raise FileTrouble(self.source.name, "was changed while it was read")
         return found[0][self.number]
 
     def texts(self, layout: Layout) -> tuple[Any, memoryview]:
@@ -114,7 +123,8 @@ class Elsewhere(Body):
         """The batch as it was read, without knowing on which line it stands."""
         clock = read.clock.saying(self._text)
         batch = replace(read, body=read.body or self, clock=clock, size=self.block.size)
-        batch.place, batch.cells = self._place, self._cells
+        batch.place = self._place
+        batch.cells = None if read.cells is None else self._cells
         return batch
 
     def _place(self, row: int, column: int | None = None) -> Place:
@@ -123,9 +133,9 @@ class Elsewhere(Body):
     def _text(self, row: int) -> str:
         return self.here().clock.text(row)
 
-    def _cells(self, column: int) -> Any:
+    def _cells(self, column: int, first: int, count: int) -> Any:
         cells = self.here().cells
-        return None if cells is None else cells(column)
+        return None if cells is None else cells(column, first, count)
 
 
 class Crew:
@@ -154,7 +164,7 @@ class Crew:
         self.queue: deque[Block] = deque()
         self.pieces: deque[Piece] = deque()
         self.asked: dict[int, Piece] = {}
-        self.numbers = self.put_back = 0
+        self.numbers = self.put_back = self.width = 0
         # The first block of all is read here, and the last one of each input stays, for whoever looks whether
         # inputs are series of their own looks at them later.
         self.begun, self.last = False, cast("Block | None", None)
@@ -169,25 +179,25 @@ class Crew:
         most = helpers_for(max(size, self.size or 0), self.processes)
         if len(self.helpers) >= most:
             return
-        from ema_cli.run.helper import may_start, start
+        from ema_cli.run.helper import start
 
         if not self.helpers:
             self.stack.enter_context(at_interrupt(self._kill))
             self.room = memoryview(bytearray(LEAST_BLOCK))
         try:
-            while may_start() and len(self.helpers) < most:
+            while not is_one_of_many() and len(self.helpers) < most:
                 with uninterrupted():
                     self.helpers.append(start())
                 self.helpers[-1].tell("begin", self._about())
         except OSError:  # there is no memory or process for it
             self.processes = 1
-        if not may_start():
+        if is_one_of_many():
             self.processes = 1
 
     def _about(self) -> bytes:
         splicer = copy(self.splicer)
         splicer.out = cast(BinaryIO, None)
-        apart = None if self.divisible is None else self.divisible.apart()
+        apart = None if self.divisible is None else self.divisible.detached()
         return pickle.dumps((apart, self.wanted, splicer, self.target, self.out.name), 5)
 
     def _free(self) -> Helper | None:
@@ -231,7 +241,7 @@ class Crew:
             self._release(block)
             return
         assert block.slot is not None
-        block.slot.used = max([len(block.data), *(at + size for at, size in places)])
+        block.slot.used = max((at + size for at, size in places), default=len(block.data))
         self._settle(block, pickle.loads(bare, buffers=block.slot.views(places)), lines)
 
     def _laid_out(self, _: Helper, number: int, size: int) -> None:
@@ -294,7 +304,7 @@ class Crew:
                 batches = source.next_batches(self.wanted)
                 if batches is None:
                     if self.last is not None:
-                        self.last.data = bytes(self.last.data)
+                        self.last.data, self.last.file = self.last.text(), None
                     return
                 self._grow(source.size)
                 yield from batches
@@ -304,13 +314,23 @@ class Crew:
         """Give blocks that are there to helpers that have room."""
         while self._shares(source) and (helper := self._free()) is not None:
             slot = helper.free[-1]
-            size = source.take(slot.room[: self.bytes], LEAST_BYTES)
-            if not size:
+            block = self._taken(source, slot.room[: self.bytes])
+            if block is None:
                 return
-            block = Block(slot.room[:size], source.taken(), helper.free.pop(), helper)
+            block.slot, block.helper = helper.free.pop(), helper
             helper.under_way[slot.number] = block
-            helper.tell("look", slot.number, size)
-            self.queue.append(block)
+            helper.tell("look", slot.number, block.length, None if block.file is None else block.begin)
+
+    def _taken(self, source: Divisible, room: memoryview) -> Block | None:
+        """The next block, whose bytes are in this room or in a file; None where there is none."""
+        file = source.shared
+        begin = 0 if file is None else source.at
+        size = source.take(room, LEAST_BYTES)
+        if not size:
+            return None
+        block = Block(size, room[:size] if file is None else b"", source.taken(), file, begin)
+        self.queue.append(block)
+        return block
 
     def _shares(self, source: Divisible) -> bool:
         """Whether there may be a block to be handed out."""
@@ -321,13 +341,12 @@ class Crew:
         own = sum(block.helper is None for block in self.queue)
         if not self._shares(source) or own + self._waiting() >= WAITING:
             return False
-        size = source.take(self.room, LEAST_BYTES)
-        if not size:
+        block = self._taken(source, self.room)
+        if block is None:
             return False
-        block = Block(bytes(self.room[:size]), source.taken(), settled=True)
-        if (found := source.read_block(cast(bytes, block.data), self.wanted)) is not None:
+        block.settled, block.data = True, bytes(block.data)
+        if (found := source.read_block(block.text(), self.wanted)) is not None:
             self._settle(block, *found)
-        self.queue.append(block)
         return True
 
     def _settle(self, block: Block, read: Sequence[Batch], lines: int) -> None:
@@ -336,7 +355,7 @@ class Crew:
         block.batches = [self._elsewhere(block, k, one) for k, one in enumerate(read)]
         rows = max(1, sum(batch.rows for batch in read))
         most = LEAST_BLOCK if self.divisible is None else self.divisible.most
-        self.bytes = min(max(len(block.data) * GOOD_ROWS // rows, LEAST_BLOCK), most)
+        self.bytes = min(max(block.length * GOOD_ROWS // rows, LEAST_BLOCK), most)
 
     def _elsewhere(self, block: Block, number: int, read: Batch) -> Batch:
         assert self.divisible is not None
@@ -346,7 +365,7 @@ class Crew:
         """The rows of the first block in the queue; of all that are left, where it has to be put back."""
         block = self.queue[0]
         if block.batches is None:
-            source.put_back(b"".join(bytes(each.data) for each in self.queue))
+            source.put_back(b"".join(bytes(each.data) for each in self.queue), block.begin)
             self.put_back += 1
             for each in self.queue:
                 each.over = True
@@ -358,18 +377,24 @@ class Crew:
         block.line = source.line
         source.line += block.lines
         self._grow(source.size)
-        yield from block.batches
+        for batch in block.batches:
+            batch.out = self._room_for(block, batch.rows)
+            yield batch
         block.over = True
         self._release(block)
 
     # -- writing
 
+    def _room_for(self, block: Block, rows: int) -> Floats | None:
+        """Where a helper finds new fields, so that nobody has to copy them there; None where that isn't."""
+        return None if block.slot is None or not self.width else block.slot.floats(self.width, rows)
+
     def write(self, batch: Batch, fields: Floats) -> None:
-        self.numbers += 1
+        self.numbers, self.width = self.numbers + 1, fields.shape[1]
         piece = Piece(self.numbers)
         if not (self._lay_out(piece, batch, fields) or self._ship(piece, batch, fields)):
             self.splicer.append(*batch.body.texts(self.splicer.layout), fields)
-            piece.texts = self.made.take()
+            piece.texts = self.made.pop_all()
             piece.size = piece.texts.size
         self.pieces.append(piece)
         self._flush()
@@ -385,7 +410,8 @@ class Crew:
         body = batch.body
         if not isinstance(body, Elsewhere) or body.block.slot is None:
             return False
-        where = body.block.slot.place([fields.T])
+        slot = body.block.slot
+        where = slot.where(fields.T) or slot.place([fields.T])
         if where is not None:
             self._ask(piece, body.block, "lay_out", body.number, piece.number, *where)
         return where is not None
@@ -400,7 +426,7 @@ class Crew:
         where = slot.place([*offsets_and_bytes(own), np.frombuffer(tail, np.uint8), fields.T])
         if where is None:
             return False
-        block = Block(b"", 0, helper.free.pop(), helper, settled=True, batches=[], over=True)
+        block = Block(0, b"", 0, slot=helper.free.pop(), helper=helper, settled=True, batches=[], over=True)
         helper.under_way[slot.number] = block
         self._ask(piece, block, "append", piece.number, where[:2], *where[2:])
         return True

@@ -21,11 +21,13 @@ from multiprocessing.heap import Arena
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
+from ema_cli.errors import DataError
 from ema_cli.io.signals import SIGNALS, unblock_interrupts, uninterrupted
 from ema_cli.io.temporary import forget_all
 from ema_cli.process import may_fork, set_process_defaults
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from ema_cli.formats.base import Batch, Clock, Divisible, Projection, Splicer
@@ -70,6 +72,26 @@ class Slot:
             return None
         return [(at, array.dtype.str, array.shape) for (at, _), array in zip(places, whole, strict=True)]
 
+    def floats(self, *shape: int) -> NDArray[np.float64] | None:
+        """Room for numbers; None where there is too little."""
+        import numpy as np
+
+        begin = -(-self.used // 64) * 64
+        end = begin + 8 * shape[0] * shape[1]
+        if end > len(self.room):
+            return None
+        self.used = end
+        return np.ndarray(shape, np.float64, self.room, begin)
+
+    def where(self, array: NDArray[Any]) -> list[Where] | None:
+        """Where an array is that is here already; None where it isn't."""
+        import numpy as np
+
+        at = _address(array) - _address(np.frombuffer(self.room, np.uint8))
+        if not (0 <= at < len(self.room) and array.flags.c_contiguous):
+            return None
+        return [(at, array.dtype.str, array.shape)]
+
     def put(self, pieces: Sequence[memoryview]) -> list[tuple[int, int]] | None:
         """Place bytes one behind the other, each at a multiple of 64; None where there is no room for all."""
         places, end = [], self.used
@@ -88,6 +110,10 @@ class Slot:
         return [self.room[begin : begin + size] for begin, size in places]
 
 
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
 @dataclass(eq=False)
 class Helper:
     """A process of its own.
@@ -104,11 +130,6 @@ class Helper:
     def tell(self, *task: Any) -> None:
         with suppress(OSError):  # it is gone, as whoever listens to it finds
             self.connection.send(task)
-
-
-def may_start() -> bool:
-    """Whether this process may have helpers: not where it is one of many itself, on a batch or a cluster."""
-    return not multiprocessing.current_process().daemon
 
 
 # Those that were started before anybody knew that they would be needed. Unused ones end with this process.
@@ -205,7 +226,7 @@ class Member:
 
     def __init__(self, slots: Sequence[Slot], tell: Callable[[Any], None]) -> None:
         self.slots, self.tell = slots, tell
-        self.read: dict[int, list[Batch]] = {}
+        self.read: dict[int, list[tuple[Any, memoryview]]] = {}
         self.ready: dict[int, Texts] = {}
 
     def begin(self, what: bytes) -> None:
@@ -216,28 +237,39 @@ class Member:
         raw = FileIO(1, "wb", closefd=False) if target is None else FileIO(target, "r+b")
         self.out = Output(cast(BinaryIO, raw), name)
 
-    def look(self, number: int, size: int) -> None:
-        """Read the block in a slot."""
-        assert self.source is not None
-        slot = self.slots[number]
-        found = self.source.read_block(bytes(slot.room[:size]), self.wanted)
-        if found is not None:
+    def look(self, number: int, size: int, begin: int | None) -> None:
+        """Read the block in a slot, or in the input's file from a place on."""
+        source, slot = self.source, self.slots[number]
+        assert source is not None
+        if begin is None or source.shared is None:
+            data, slot.used = bytes(slot.room[:size]), size
+        else:
+            data, slot.used = source.shared.read(begin, size), 0
+        found = source.read_block(data, self.wanted) if len(data) == size else None
+        own = None if found is None else self._texts(found[0])
+        if found is not None and own is not None:
             batches, lines = found
-            slot.used = size
             buffers: list[pickle.PickleBuffer] = []
             bare = pickle.dumps(list(map(_bare, batches)), 5, buffer_callback=buffers.append)
             places = slot.put([buffer.raw() for buffer in buffers])
             if places is not None:
-                self.read[number] = batches
+                self.read[number] = own
                 self.tell(("looked", number, bare, places, lines))
                 return
         self.tell(("looked", number, None, [], 0))
 
+    def _texts(self, batches: Sequence[Batch]) -> list[tuple[Any, memoryview]] | None:
+        """What of these is written, which takes less room than all that was read; None where it can't be."""
+        try:
+            return [batch.body.texts(self.splicer.layout) for batch in batches]
+        except DataError:
+            return None
+
     def lay_out(self, number: int, batch: int, piece: int, where: Where) -> None:
         """Make text of a batch that was read here, with its new fields."""
-        batches = self.read[number]
-        own, tail = batches[batch].body.texts(self.splicer.layout)
-        if batch == len(batches) - 1:
+        texts = self.read[number]
+        own, tail = texts[batch]
+        if batch == len(texts) - 1:
             del self.read[number]
         self._append(number, piece, own, tail, where)
 
@@ -282,4 +314,9 @@ def _bare(batch: Batch) -> Batch:
     coded = [key.dictionary_encode() for key in batch.keys]
     few = [FEW * len(code.dictionary) <= batch.rows for code in coded]
     keys = [code if known else key for key, code, known in zip(batch.keys, coded, few, strict=True)]
-    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=None, clock=clock, keys=keys)
+    cells = None if batch.cells is None else nothing_here
+    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=cells, clock=clock, keys=keys)
+
+
+def nothing_here(_column: int, _first: int, _count: int) -> None:
+    """Stands for cells that only the process that read them has."""

@@ -199,7 +199,7 @@ class FieldSpool:
     def rewind(self) -> None:
         self._file.seek(0)
 
-    def take(self, rows: int) -> Floats:
+    def read(self, rows: int) -> Floats:
         """Those of the next rows; fewer where there are no more."""
         size, parts = rows * self.width * 8, []
         while size and (part := self._file.read(size)):

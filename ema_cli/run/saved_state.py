@@ -34,7 +34,7 @@ ABOUT = "state.json"
 Save = Callable[[Selection, Trends, KeyTable], None]
 
 
-def keep_nothing(*_: object) -> None:
+def save_nothing(*_: object) -> None:
     """Between the parts of a chain the state is not saved: a rerun begins with the first part."""
 
 
@@ -85,7 +85,9 @@ class SavedState:
         if self.about is None:
             return
         defaults = defaults_of(Average) | defaults_of(Job)
-        if differ := differences(self.about["options"], _signature(self.job, chosen), defaults):
+        differ = differences(self.about["options"], _signature(self.job, chosen), defaults)
+        differ = [each for each in differ if each.name != "weighted"]  # which `weights` says
+        if differ:
             problem = f"{self.job.state}: made with other options: {'; '.join(map(str, differ))}"
             raise StateError(problem, f"the same options again; or {AFRESH}")
 
@@ -133,7 +135,7 @@ class SavedState:
         """
         with ExitStack() as stack:
 
-            def keep(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
+            def save(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
                 if self.job.state is None:
                     return
                 raw = stack.enter_context(atomic_write(self.job.state, shared_mode(self.job.inputs)))
@@ -141,7 +143,7 @@ class SavedState:
                 with wording(self.job.state):
                     os.fsync(raw.fileno())
 
-            yield keep
+            yield save
 
     def _contents(
         self, chosen: Selection, trends: Trends, keys: KeyTable

@@ -117,40 +117,40 @@ def select(
     columns = source.columns
     if not columns:
         return None
-    places = _places(job, source)
+    roles = _role_columns(job, source)
     values: Sequence[int] | None = before
     if job.columns:
         values = sorted({_place(source, name, "-c") for name in job.columns})
     if job.time_format is not None or job.time_zone is not None:
         order_is_time = True
-    sample, order_is_time = _sampled(source, places, values, order_is_time)
-    values = sorted(values or [k for k in sample.numeric if k != places.order])
+    sample, order_is_time = _sampled(source, roles, values, order_is_time)
+    values = sorted(values or [k for k in sample.numeric if k != roles.order])
     if not values:
         return None
-    wanted = _projection(job, places, values, order_is_time)
+    wanted = _projection(job, roles, values, order_is_time)
     smoothed = [source.label(k) for k in values]
     new = job.average.all_names(smoothed)
     others = columns if wanted.keep is None else [source.label(k) for k in wanted.keep]
     _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
-    used = sorted({*wanted.values, *places.keys, *wanted.clocks, *wanted.extra})
-    roles = {
-        name: None if (place := getattr(places, name)) is None else source.label(place)
+    used = sorted({*wanted.values, *roles.keys, *wanted.clocks, *wanted.extra})
+    labels = {
+        name: None if (place := getattr(roles, name)) is None else source.label(place)
         for name in ("time", "time_of_day", "order", "x", "weights")
     }
     return Selection(
         wanted,
         smoothed,
-        keys=[*([FILE] * job.by_file), *(source.label(k) for k in places.keys)],
+        keys=[*([FILE] * job.by_file), *(source.label(k) for k in roles.keys)],
         new=new,
-        further=tuple((source.label(k), k in places.keys) for k in used if k >= len(columns)),
+        further=tuple((source.label(k), k in roles.keys) for k in used if k >= len(columns)),
         left_out=tuple((readable(source.label(k)), advice) for k, advice in sample.lookalikes.items()),
         columns=columns,
-        **roles,
+        **labels,
     )
 
 
 @dataclass(frozen=True)
-class Places:
+class RoleColumns:
     """Where the columns are that are no values; None for those that there are not."""
 
     keys: tuple[int, ...]
@@ -161,13 +161,13 @@ class Places:
     weights: int | None
 
 
-def _places(job: Job, source: Source) -> Places:
-    roles = [
+def _role_columns(job: Job, source: Source) -> RoleColumns:
+    others = [
         None if name is None else _place(source, name, option)
         for option, names in _roles(job).items()
         for name in names
     ]
-    return Places(tuple(_place(source, name, "--by") for name in job.by), *roles)
+    return RoleColumns(tuple(_place(source, name, "--by") for name in job.by), *others)
 
 
 def _roles(job: Job) -> dict[str, tuple[str | None, ...]]:
@@ -182,33 +182,35 @@ def _roles(job: Job) -> dict[str, tuple[str | None, ...]]:
     }
 
 
-def _projection(job: Job, places: Places, values: Sequence[int], order_is_time: bool | None) -> Projection:
+def _projection(
+    job: Job, roles: RoleColumns, values: Sequence[int], order_is_time: bool | None
+) -> Projection:
     """What is to be read: the values, and the weights of rows as the last of them."""
     form = TimeForm(job.time_unit, job.time_format, job.time_zone)
-    times = [k for k in (places.time, places.time_of_day) if k is not None]
+    times = [k for k in (roles.time, roles.time_of_day) if k is not None]
     return Projection(
-        values=(*values, *([] if places.weights is None else [places.weights])),
-        keys=places.keys,
-        time=places.time,
+        values=(*values, *([] if roles.weights is None else [roles.weights])),
+        keys=roles.keys,
+        time=roles.time,
         time_form=form,
         invalid=job.invalid,
-        keep=tuple(sorted({*places.keys, *times})) if job.only else None,
-        extra=() if places.x is None else (places.x,),
+        keep=tuple(sorted({*roles.keys, *times})) if job.only else None,
+        extra=() if roles.x is None else (roles.x,),
         notation=job.notation,
-        time_of_day=places.time_of_day,
-        order=places.order,
+        time_of_day=roles.time_of_day,
+        order=roles.order,
         order_form=form if order_is_time else None,
         file=FILE if job.only and job.by_file else None,
     )
 
 
 def _sampled(
-    source: Source, places: Places, values: Sequence[int] | None, is_time: bool | None
+    source: Source, roles: RoleColumns, values: Sequence[int] | None, is_time: bool | None
 ) -> tuple[Sample, bool | None]:
     """What the first rows have to tell, where that is not known: which of the other columns are numeric, and
     whether the order is of times (`is_time`, if known)."""
-    column = places.order
-    apart = {*places.keys, places.time, places.time_of_day, places.x, places.weights, column}
+    column = roles.order
+    apart = {*roles.keys, roles.time, roles.time_of_day, roles.x, roles.weights, column}
     candidates = set() if values is not None else {*range(len(source.columns))} - apart
     if column is not None and is_time is None:
         candidates.add(column)
@@ -252,7 +254,9 @@ def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
         )
 
 
-def nothing_to_smooth(source: Source) -> DataError:
-    """For a table with rows and no numeric column."""
-    problem = "no column holds numbers (the first value of each within 1,000 rows decides)"
+def nothing_to_smooth(job: Job, source: Source) -> DataError:
+    """For a table with rows and no numeric column, but perhaps one that has another part to play."""
+    named = {option: names for option, names in _roles(job).items() if any(names)}
+    others = f" besides {' and '.join(named)}" if named else ""
+    problem = f"no column{others} holds numbers (the first value of each within 1,000 rows decides)"
     return DataError(problem, Place(source.name), str(source.advice() or "name one: -c COLUMN"))

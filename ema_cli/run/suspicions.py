@@ -91,8 +91,7 @@ class Suspicions:
 def _some(batch: Batch, column: int, first: int = 0) -> Any:
     """Cells of a column, as far as they are looked at; None where they can't be had."""
     assert batch.cells is not None
-    cells = batch.cells(column)
-    return None if cells is None else cells[first : first + ROWS]
+    return batch.cells(column, first, ROWS)
 
 
 def _dates(cells: Any) -> NDArray[np.int64] | None:
@@ -101,8 +100,12 @@ def _dates(cells: Any) -> NDArray[np.int64] | None:
         return None
     formats = [None, *formats_of(text_of(cells, 0))]
     for form in formats if _is_text(cells) else formats[:1]:
-        times = read_times([cells], TimeForm(format=form), "missing")
-        if times.unread is None:
+        # Most columns are told by their first cell.
+        for some in (cells[:1], cells):
+            times = read_times([some], TimeForm(format=form), "missing")
+            if times.unread is not None:
+                break
+        else:
             return times.nanoseconds
     return None
 

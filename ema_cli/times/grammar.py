@@ -281,7 +281,11 @@ def _read_shapes(
 @cache
 def _hashes(salt: int) -> NDArray[np.uint16]:
     """For each place in a cell a number for each byte, the same one for all digits."""
-    tables = np.random.default_rng(salt).integers(1, 1 << 16, (LONGEST, 256), np.uint16)
+    # Mixed by hand (Steele, Lea and Flood's SplitMix64), for `numpy.random` takes long to load.
+    mixed = np.arange(LONGEST * 256, dtype=np.uint64) + np.uint64(1 + salt * LONGEST * 256)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    tables = (mixed >> np.uint64(48)).astype(np.uint16).reshape(LONGEST, 256)
     tables[:, 49:58] = tables[:, 48:49]
     return tables
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,9 @@ def test_codes_of_a_dictionary_are_ranked_as_their_texts_are() -> None:
     codes = pa.array([3, 1, 1, 2] * 10, pa.int32())
     column = pa.DictionaryArray.from_arrays(codes, texts)
     twice = pa.DictionaryArray.from_arrays(codes, pa.array([b"", b"b", b"a", b"b"], pa.binary()))
-    for each in (column, twice, column.take(pa.array([1, 3, 0] * 10))):
+    fresh = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, 2, 3, 1]), texts)
+    fresh_twice = pa.DictionaryArray.from_arrays(fresh.indices, twice.dictionary)
+    for each in (column, twice, column.take(pa.array([1, 3, 0] * 10)), fresh, fresh_twice, fresh[1:]):
         coded, plain = KeyTable(), KeyTable()
         found, expected = coded.encode([each]), plain.encode([each.cast(pa.binary())])
         assert found.slots[found.codes].tolist() == expected.slots[expected.codes].tolist()
@@ -118,3 +121,19 @@ def test_damaged_arrays_are_refused() -> None:
     with pytest.raises(KeyError):
         table.restore({name: array for name, array in whole.items() if name != "0.bytes"})
     assert table.texts()[0].to_pylist() == [b"aa", b"b"]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64])
+@given(data=st.data())
+def test_whole_numbers_are_keys_as_their_texts_are(kind: type[np.integer[Any]], data: st.DataObject) -> None:
+    """Whatever their width, where they lie, and in which order they come up."""
+    limits = np.iinfo(kind)
+    width = min(data.draw(st.sampled_from([3, 300, 200_000])), int(limits.max) - int(limits.min))
+    least = data.draw(st.integers(int(limits.min), int(limits.max) - width))
+    runs = data.draw(st.lists(st.lists(st.integers(least, least + width), min_size=1, max_size=60)))
+    numbers, texts = KeyTable(), KeyTable()
+    for run in runs:
+        some = np.repeat(np.array(run, kind), data.draw(st.integers(1, 9)))
+        by_number, by_text = numbers.encode([pa.array(some)]), texts.encode([pa.array(some.astype(str))])
+        assert (by_number.slots[by_number.codes] == by_text.slots[by_text.codes]).all()
+        assert sorted(set(by_number.codes.tolist())) == list(range(len(by_number.slots)))

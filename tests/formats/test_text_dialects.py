@@ -291,6 +291,17 @@ def test_options_that_make_no_sense(options: list[str], said: str, shop: Worksho
     assert said in result.err
 
 
+@pytest.mark.parametrize("blank", [b"", b"\t", b" \t\n", b"\n \t \r", b"\r\n\t\r\n ", b"# no\n  "])
+@pytest.mark.parametrize("options", [["--skip-lines", "1"], ["--skip-lines", "1", "--no-header"]])
+def test_what_holds_no_record_passes(options: list[str], blank: bytes, shop: Workshop) -> None:
+    """Lines of spaces are no records of a table that spaces separate, the last one without an end too."""
+    result = shop.run(
+        "-d", "spaces", "--comment", "#", "--alpha", "0.5", *options, stdin=b"Station\n" + blank
+    )
+    assert (result.code, result.out) == (0, b"Station\n" + blank)
+    assert result.err == "ema-smooth: stdin: empty, passed on as it is\n"
+
+
 def test_a_wider_record_behind_the_first_thousand_is_an_error(shop: Workshop) -> None:
     shop.write("m.csv", "a,b\n" + "1,2,\n" * 1000 + "1,2,,\n")
     result = shop.run("m.csv", "--alpha", "0.5", "--ragged", "pad", code=1)

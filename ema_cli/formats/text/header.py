@@ -15,6 +15,8 @@ BOM = b"\xef\xbb\xbf"
 # Excel's own way to name the delimiter, in the first line.
 _SEP_LINE = re.compile(rb'"?sep=([^"\r\n0-9A-Za-z])"?(?:\r?\n|\Z)', re.IGNORECASE)
 
+_SPACES_LINE = re.compile(rb"[ \t]+\r?(?:\n|\Z)")
+
 
 @dataclass(frozen=True)
 class Header:
@@ -91,7 +93,9 @@ def lines_before(data: bytes, dialect: Dialect, final: bool) -> bytes:
     at = 0
     while True:
         at += len(blank_lines(data, at))
-        if dialect.spaces and (spaces := re.compile(rb"[ \t]+\r?\n").match(data, at)) is not None:
+        if dialect.spaces and (spaces := _SPACES_LINE.match(data, at)) is not None:
+            if not (final or spaces.group().endswith(b"\n")):
+                return data[:at]
             at = spaces.end()
             continue
         if not (dialect.comments and data.startswith(dialect.comments, at)):

@@ -14,14 +14,13 @@ but what it alone can do. `Amdahl` is the bound for a serial part that nothing g
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from run import FOLDER, PYTHON, Case, cases, fresh, helper, measure
+from run import FOLDER, PYTHON, Case, cases, fresh, helper, measure, parser_of_cases
 
 ROOT = Path(__file__).parent.parent
 # ema-smooth with helpers that are waited for, in which the process that folds takes no block for itself; says
@@ -122,11 +121,7 @@ def ratios(case: Case, cores: int, rounds: int, old: Path | None) -> dict[str, t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--case", help="only cases whose name holds this")
+    parser = parser_of_cases(__doc__)
     parser.add_argument("--old", type=Path, help="a checkout of another commit")
     given = parser.parse_args()
     all_cores = len(os.sched_getaffinity(0))
@@ -136,7 +131,7 @@ def main() -> None:
         if "polars" in case.commands
         and Path(case.source).suffix in (".csv", ".jsonl")
         and case.name != "100 rows"
-        and (given.case is None or given.case in case.name)
+        and given.case in case.name
     ]
     print(f"{all_cores} cores, Python {sys.version.split()[0]}\n")
     print("| case | cores | command | wall s | CPU s | wall ÷ polars' |")

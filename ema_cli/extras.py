@@ -10,7 +10,7 @@ import sys
 EXTRAS = {
     "weights": ("ml_dtypes>=0.4",),
     "plot": ("matplotlib>=3.9",),
-    "dask": ("dask[dataframe]>=2025.1", "distributed>=2025.1", "fsspec>=2024.6"),
+    "dask": ("dask[dataframe]>=2025.7", "distributed>=2025.7", "fsspec>=2024.6"),
 }
 
 

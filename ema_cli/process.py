@@ -78,6 +78,12 @@ def helpers_for(size: int, processes: int) -> int:
     return min(most, size // (FORK_PAYS if may_fork() else SPAWN_PAYS))
 
 
+def is_one_of_many() -> bool:
+    """Whether this process is itself one of those that share the work, of a batch or on a cluster."""
+    library = sys.modules.get("multiprocessing")  # which such a process has
+    return library is not None and bool(library.current_process().daemon)
+
+
 def usable_processors() -> int:
     """How many processors this process may use, which may be fewer than the machine has."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13

@@ -142,6 +142,19 @@ def test_help_fits_the_terminal(shop: Workshop, module: str, width: int) -> None
         assert max(map(len, lines)) <= max(min(width, 100), 80)
 
 
+def test_a_small_run_loads_nothing_that_it_does_without(shop: Workshop) -> None:
+    """Each of these takes as long as a tenth of it."""
+    shop.write("in.csv", "day,v\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n")
+    command = shop.command("in.csv", "-c", "v", "--alpha", "0.1", "--state", "s", "-o", "out.csv")
+    done = subprocess.run(
+        [command[0], "-X", "importtime", *command[1:]],
+        cwd=shop.folder, env=shop.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in loaded
+    assert not {"numpy.random", "numpy.ma", "pyarrow.compute", "multiprocessing", "pandas.core"} & loaded
+
+
 @pytest.mark.parametrize("name", ["o.xlsx", "o.feather2", "o.xlsx.gz", "o.h5"])
 def test_a_suffix_of_another_format_is_refused(shop: Workshop, name: str) -> None:
     shop.write("in.csv", "v\n1\n")

@@ -32,8 +32,8 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
-from ema_cli.formats.settle import InexactError, exactly
 from ema_cli.formats.text_column import NotANumberError, holds_text, read_numbers
+from ema_cli.formats.unify import InexactError, exactly
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import PLAIN
 
@@ -101,25 +101,25 @@ class Further:
 class ColumnarSource(Source):
     """Rows of a columnar format, which says how to read columns and how far it is.
 
-    arrow_schema: of all columns of the input. settled: the same, or in wider types where the input is one of
+    arrow_schema: of all columns of the input. unified: the same, or in wider types where the input is one of
     several parts.
     """
 
     arrow_schema: Any
-    settled: Any = None
+    unified: Any = None
     _further: Sequence[Further] = ()
     _texts: Sequence[int] = ()
 
     def types(self) -> Any:
         return self.arrow_schema
 
-    def settle(self, schema: Any) -> None:
-        self.settled = schema
+    def cast_to(self, schema: Any) -> None:
+        self.unified = schema
 
     @property
     def given(self) -> Any:
         """The schema of the columns that are handed over."""
-        return self.arrow_schema if self.settled is None else self.settled
+        return self.arrow_schema if self.unified is None else self.unified
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
         """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
@@ -222,7 +222,7 @@ class ColumnarSource(Source):
         for part in self.read(tops):
             rows = RowLocator(self.name, self.label, first)
             whole = {
-                k: self._as_settled(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
+                k: self._as_unified(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
             }
             columns = {k: self._member(whole, k) for k in read}
             count = part.num_rows
@@ -263,7 +263,7 @@ class ColumnarSource(Source):
         further = self._further[column - own]
         return pc.struct_field(whole[further.top], list(further.path))
 
-    def _as_settled(self, column: Any, k: int, rows: RowLocator) -> Any:
+    def _as_unified(self, column: Any, k: int, rows: RowLocator) -> Any:
         """A column in the type that it has in all parts."""
         kind = self.given.field(k).type
         if column.type.equals(kind):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
-from ema_cli.formats.settle import settled
+from ema_cli.formats.unify import unified_schema
 
 
 class Parts(Source):
@@ -31,22 +31,22 @@ class Parts(Source):
             self.first = opener(self.names[1])
             del self.names[0]
         self.opened = {0: self.first}
-        self.settled: Any | None = None
+        self.unified: Any | None = None
         self.further_ones: list[tuple[str, bool, int]] = []
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
         self.open_ended, self.delimiter = self.first.open_ended, self.first.delimiter
         self._unseen, self._notes = self.first.unseen(), list[str]()
         try:
-            self.settled = self._settled()
+            self.unified = self._unified_schema()
         except BaseException:
             self.close()
             raise
-        if self.settled is not None:
+        if self.unified is not None:
             for part in self.opened.values():
-                part.settle(self.settled)
+                part.cast_to(self.unified)
 
-    def _settled(self) -> Any | None:
+    def _unified_schema(self) -> Any | None:
         """The types of the columns in all parts, where they have types: all are looked at before a row is."""
         schemas = [(self.first.name, self.first.types())]
         if schemas[0][1] is None:
@@ -57,7 +57,7 @@ class Parts(Source):
                 schemas.append((part.name, part.types()))
             if Path(self.names[k]).is_file():  # and so can be opened again: there may be very many
                 self.opened.pop(k).close()
-        return settled(schemas)
+        return unified_schema(schemas)
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         found, k = self.first.sample(candidates, most), 1
@@ -108,8 +108,8 @@ class Parts(Source):
             part = self._part(k)
             if not part.columns:
                 continue
-            if earlier is not None and (joint := earlier.joint(wanted)) is not None:
-                yield self._named(replace(joint, size=size), earlier)
+            if earlier is not None and (separator := earlier.separator(wanted)) is not None:
+                yield self._named(replace(separator, size=size), earlier)
             earlier = part
             if part is not self.first:
                 self._acquaint(part)
@@ -132,8 +132,8 @@ class Parts(Source):
         if k not in self.opened:
             part = self.opened[k] = self.opener(self.names[k])
             self._check_same(part)
-            if self.settled is not None:
-                part.settle(self.settled)
+            if self.unified is not None:
+                part.cast_to(self.unified)
             if self.open_ended:
                 self._acquaint(part)
         return self.opened[k]

@@ -43,7 +43,7 @@ class KeyedBody(Body):
 
     def texts(self, layout: Layout) -> tuple[Any, memoryview]:
         own, tail = self.inner.texts(layout)
-        return layout.more(own, self.kept, alone=self.alone), tail
+        return layout.append_fields(own, self.kept, alone=self.alone), tail
 
     def arrow(self) -> Any:
         batch = self.inner.arrow()
@@ -100,7 +100,7 @@ class KeyedSource(Source):
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         own, kept = self._own(wanted), self._kept(wanted)
         text, ending = self.inner.header(own, layout)
-        return (layout.more_names(text, kept, alone=own.keep == ()) if kept else text), ending
+        return (layout.append_names(text, kept, alone=own.keep == ()) if kept else text), ending
 
     def schema(self, wanted: Projection) -> Any:
         return _with(self.inner.schema(self._own(wanted)), self._kept(wanted))
@@ -128,11 +128,11 @@ class KeyedSource(Source):
     def types(self) -> Any | None:
         return self.inner.types()
 
-    def settle(self, schema: Any) -> None:
-        self.inner.settle(schema)
+    def cast_to(self, schema: Any) -> None:
+        self.inner.cast_to(schema)
 
-    def joint(self, wanted: Projection) -> Batch | None:
-        return self.inner.joint(self._own(wanted))
+    def separator(self, wanted: Projection) -> Batch | None:
+        return self.inner.separator(self._own(wanted))
 
     def close(self) -> None:
         self.inner.close()

@@ -63,7 +63,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """One line. series: of which key or run, from 0. x, y: (n,) float64, y NaN where the line is broken."""
 
     field: Field
@@ -106,7 +106,7 @@ class Panel:
     """One pair of axes. kind: VALUE for values and trends, or what else it shows."""
 
     kind: str
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Curve] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
 
     def range(self, *, log: bool = False) -> tuple[float, float] | None:
@@ -140,7 +140,7 @@ class Trace:
     afresh: Floats | None
     weights: Floats | None
 
-    def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Line]:
+    def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Curve]:
         """These fields as lines, each with the rows that it needs alone."""
         for place in places:
             needed = self.reduced.needed([place])
@@ -149,7 +149,7 @@ class Trace:
             if self.reduced.lonely[place]:
                 # Most values stand alone: blanks are the distance between them, not a gap.
                 there &= ~np.isnan(y)
-            yield Line(fields[place], self.series, x[there], y[there])
+            yield Curve(fields[place], self.series, x[there], y[there])
 
     def band(self, fields: Sequence[Field], place: int) -> Band:
         """The band whose lower side is at this place."""

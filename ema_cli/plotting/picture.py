@@ -27,7 +27,7 @@ from ema_cli.plotting.chart import (
     Cell,
     Chart,
     Column,
-    Line,
+    Curve,
     Panel,
     limits,
     short,
@@ -100,9 +100,9 @@ def draw_figure(chart: Chart) -> Figure:
     """The chart as a matplotlib figure: a strip for each column, a cell for each key in it."""
     drawn = chart.cells()
     heights = [_height(cells) for _, cells in drawn]
-    size = (WIDTH, sum(heights) + 0.3 + 0.25 * len(chart.notes))
-    if chart.look.size is not None:
-        size = (chart.look.size[0] / DPI, chart.look.size[1] / DPI)
+    pixels = chart.look.size or (WIDTH * DPI, round((sum(heights) + 0.3 + 0.25 * len(chart.notes)) * DPI))
+    # matplotlib 3.9 cuts off what is less than a pixel, and 245 / 120 · 120 is less than 245.
+    size = ((pixels[0] + 1e-6) / DPI, (pixels[1] + 1e-6) / DPI)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     title = "\n".join([short(chart.title, 110), *(f"shown: {note}" for note in chart.notes)]).strip()
@@ -228,7 +228,7 @@ def _draw_panel(axes: Any, panel: Panel, chart: Chart) -> None:
         _draw_line(axes, line, chart)
 
 
-def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
+def _draw_line(axes: Any, line: Curve, chart: Chart) -> None:
     x = _x(line.x, chart.axis)
     if line.part == VALUE:
         style: dict[str, Any] = {"color": GREY, "lw": 0.8, "zorder": 2}
@@ -253,7 +253,7 @@ def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
         axes.plot(x[alone], line.y[alone], ".", ms=2.5, color=colour, zorder=order, alpha=style.get("alpha"))
 
 
-def _said(line: Line, chart: Chart) -> str:
+def _said(line: Curve, chart: Chart) -> str:
     """What a legend calls a line; nothing for the values of runs, which have their trends' colours."""
     if not chart.runs:
         return line.name

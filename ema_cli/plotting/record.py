@@ -51,7 +51,7 @@ PAGE = Limits(keys=500, columns=200, cells=20_000, rows=200_000, least=64)
 
 
 @dataclass(frozen=True)
-class Places:
+class RowPlaces:
     """Where rows stand, (rows,) each. times: nanoseconds; steps: on an axis of its own, NaN where unknown;
     afresh: 1 where the series begins again; weights: what each row counts for."""
 
@@ -60,10 +60,10 @@ class Places:
     afresh: Floats | None = None
     weights: Floats | None = None
 
-    def of(self, rows: Any) -> Places:
+    def of(self, rows: Any) -> RowPlaces:
         """Those of some rows."""
         parts = (self.times, self.steps, self.afresh, self.weights)
-        return Places(*(None if part is None else part[rows] for part in parts))
+        return RowPlaces(*(None if part is None else part[rows] for part in parts))
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Track:
     _along: float = 0.0
     _last: float = field(default=float("nan"))
 
-    def add(self, places: Places, series: Sequence[Floats]) -> None:
+    def add(self, places: RowPlaces, series: Sequence[Floats]) -> None:
         """More rows. series: (rows, width) for each reducer, in their order."""
         times, steps, rows = places.times, places.steps, len(series[0])
         if times is not None and not self.rows:
@@ -214,16 +214,16 @@ class Record:
             out.append(f"all rows but {self.steps.unread:,} that have no {self.x}")
         return out
 
-    def _places(self, batch: Batch) -> Places:
+    def _places(self, batch: Batch) -> RowPlaces:
         steps = None if self.steps is None else self.steps.read(batch)
         times = None if batch.times is None else batch.times.copy()  # for reducers keep them
         weights = batch.values[:, -1] if self.average.weighted else None
         if not self.restarts:
-            return Places(times, steps, None, weights)
+            return RowPlaces(times, steps, None, weights)
         if steps is None and times is not None:
             steps = times.astype(float)  # which may go back
         afresh = np.zeros(batch.rows) if batch.restarts is None else batch.restarts.astype(float)
-        return Places(times, steps, afresh, weights)
+        return RowPlaces(times, steps, afresh, weights)
 
     def _rows_of_keys(self, batch: Batch) -> Iterator[tuple[int, Any]]:
         """Which rows of a batch belong to which of the keys drawn."""

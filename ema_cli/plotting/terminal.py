@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.formats.base import Floats
-from ema_cli.plotting.chart import VALUE, Axis, Cell, Chart, Line, Panel, short
+from ema_cli.plotting.chart import VALUE, Axis, Cell, Chart, Curve, Panel, short
 from ema_cli.run.progress import width_of
 
 # Which bit of a braille character each of its dots is, row by row.
@@ -98,7 +98,7 @@ class _Drawing:
             words = ["  ".join(words)]
         return ["", *([title] if title else []), *words]
 
-    def called(self, line: Line) -> str:
+    def called(self, line: Curve) -> str:
         if not self.chart.runs:
             return line.name
         several = len(self.chart.average.decays) > 1
@@ -130,19 +130,19 @@ class _Drawing:
             return ["".join(map(_painted, *row)) for row in zip(text.tolist(), paint.tolist(), strict=True)]
         return ["".join(row) for row in text.tolist()]
 
-    def mark(self, line: Line) -> str:
+    def mark(self, line: Curve) -> str:
         return MARKS[self.number(line) % len(MARKS)]
 
-    def paint(self, line: Line) -> int:
+    def paint(self, line: Curve) -> int:
         return FAINT if line.part == VALUE else COLOURS[self.number(line) % len(COLOURS)]
 
-    def number(self, line: Line) -> int:
+    def number(self, line: Curve) -> int:
         """By what lines are told apart: runs, else weights."""
         return line.series if self.chart.runs else line.weight
 
 
 def _scaled(
-    line: Line, limits: tuple[tuple[float, float], tuple[float, float]], *, log: bool
+    line: Curve, limits: tuple[tuple[float, float], tuple[float, float]], *, log: bool
 ) -> tuple[Floats, Floats, tuple[tuple[float, float], tuple[float, float]]]:
     """A line and its limits as they stand on the axis upwards."""
     if not log:

@@ -35,7 +35,7 @@ from ema_cli.formats.base import Batch, Body, Divisible, Floats, Layout, Project
 from ema_cli.io.output import Output, Texts
 from ema_cli.io.signals import PROMPT, uninterrupted
 from ema_cli.io.temporary import at_interrupt
-from ema_cli.process import helpers_for
+from ema_cli.process import helpers_for, is_one_of_many
 
 if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.io.streams import SharedFile
@@ -123,7 +123,8 @@ class Elsewhere(Body):
         """The batch as it was read, without knowing on which line it stands."""
         clock = read.clock.saying(self._text)
         batch = replace(read, body=read.body or self, clock=clock, size=self.block.size)
-        batch.place, batch.cells = self._place, self._cells
+        batch.place = self._place
+        batch.cells = None if read.cells is None else self._cells
         return batch
 
     def _place(self, row: int, column: int | None = None) -> Place:
@@ -178,25 +179,25 @@ class Crew:
         most = helpers_for(max(size, self.size or 0), self.processes)
         if len(self.helpers) >= most:
             return
-        from ema_cli.run.helper import may_start, start
+        from ema_cli.run.helper import start
 
         if not self.helpers:
             self.stack.enter_context(at_interrupt(self._kill))
             self.room = memoryview(bytearray(LEAST_BLOCK))
         try:
-            while may_start() and len(self.helpers) < most:
+            while not is_one_of_many() and len(self.helpers) < most:
                 with uninterrupted():
                     self.helpers.append(start())
                 self.helpers[-1].tell("begin", self._about())
         except OSError:  # there is no memory or process for it
             self.processes = 1
-        if not may_start():
+        if is_one_of_many():
             self.processes = 1
 
     def _about(self) -> bytes:
         splicer = copy(self.splicer)
         splicer.out = cast(BinaryIO, None)
-        apart = None if self.divisible is None else self.divisible.apart()
+        apart = None if self.divisible is None else self.divisible.detached()
         return pickle.dumps((apart, self.wanted, splicer, self.target, self.out.name), 5)
 
     def _free(self) -> Helper | None:
@@ -377,7 +378,7 @@ class Crew:
         source.line += block.lines
         self._grow(source.size)
         for batch in block.batches:
-            batch.room = self._room_for(block, batch.rows)
+            batch.out = self._room_for(block, batch.rows)
             yield batch
         block.over = True
         self._release(block)
@@ -393,7 +394,7 @@ class Crew:
         piece = Piece(self.numbers)
         if not (self._lay_out(piece, batch, fields) or self._ship(piece, batch, fields)):
             self.splicer.append(*batch.body.texts(self.splicer.layout), fields)
-            piece.texts = self.made.take()
+            piece.texts = self.made.pop_all()
             piece.size = piece.texts.size
         self.pieces.append(piece)
         self._flush()

@@ -21,6 +21,7 @@ from multiprocessing.heap import Arena
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
+from ema_cli.errors import DataError
 from ema_cli.io.signals import SIGNALS, unblock_interrupts, uninterrupted
 from ema_cli.io.temporary import forget_all
 from ema_cli.process import may_fork, set_process_defaults
@@ -131,11 +132,6 @@ class Helper:
             self.connection.send(task)
 
 
-def may_start() -> bool:
-    """Whether this process may have helpers: not where it is one of many itself, on a batch or a cluster."""
-    return not multiprocessing.current_process().daemon
-
-
 # Those that were started before anybody knew that they would be needed. Unused ones end with this process.
 _early: list[Helper] = []
 
@@ -230,7 +226,7 @@ class Member:
 
     def __init__(self, slots: Sequence[Slot], tell: Callable[[Any], None]) -> None:
         self.slots, self.tell = slots, tell
-        self.read: dict[int, list[Batch]] = {}
+        self.read: dict[int, list[tuple[Any, memoryview]]] = {}
         self.ready: dict[int, Texts] = {}
 
     def begin(self, what: bytes) -> None:
@@ -250,22 +246,30 @@ class Member:
         else:
             data, slot.used = source.shared.read(begin, size), 0
         found = source.read_block(data, self.wanted) if len(data) == size else None
-        if found is not None:
+        own = None if found is None else self._texts(found[0])
+        if found is not None and own is not None:
             batches, lines = found
             buffers: list[pickle.PickleBuffer] = []
             bare = pickle.dumps(list(map(_bare, batches)), 5, buffer_callback=buffers.append)
             places = slot.put([buffer.raw() for buffer in buffers])
             if places is not None:
-                self.read[number] = batches
+                self.read[number] = own
                 self.tell(("looked", number, bare, places, lines))
                 return
         self.tell(("looked", number, None, [], 0))
 
+    def _texts(self, batches: Sequence[Batch]) -> list[tuple[Any, memoryview]] | None:
+        """What of these is written, which takes less room than all that was read; None where it can't be."""
+        try:
+            return [batch.body.texts(self.splicer.layout) for batch in batches]
+        except DataError:
+            return None
+
     def lay_out(self, number: int, batch: int, piece: int, where: Where) -> None:
         """Make text of a batch that was read here, with its new fields."""
-        batches = self.read[number]
-        own, tail = batches[batch].body.texts(self.splicer.layout)
-        if batch == len(batches) - 1:
+        texts = self.read[number]
+        own, tail = texts[batch]
+        if batch == len(texts) - 1:
             del self.read[number]
         self._append(number, piece, own, tail, where)
 
@@ -310,4 +314,9 @@ def _bare(batch: Batch) -> Batch:
     coded = [key.dictionary_encode() for key in batch.keys]
     few = [FEW * len(code.dictionary) <= batch.rows for code in coded]
     keys = [code if known else key for key, code, known in zip(batch.keys, coded, few, strict=True)]
-    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=None, clock=clock, keys=keys)
+    cells = None if batch.cells is None else nothing_here
+    return replace(batch, body=cast(Any, None), place=cast(Any, None), cells=cells, clock=clock, keys=keys)
+
+
+def nothing_here(_column: int, _first: int, _count: int) -> None:
+    """Stands for cells that only the process that read them has."""

@@ -270,8 +270,8 @@ def _iso_by_arrow(texts: Any) -> Parsed:
 
 def _within_range(texts: Any) -> bool:
     """Whether all cells are of years that nanoseconds surely count."""
-    ends = pc.min_max(texts).as_py()
-    return bool(ends["min"] >= "1678" and ends["max"] < "2262")
+    first, last = pc.ends(texts)
+    return first >= b"1678" and last < b"2262"
 
 
 @cache

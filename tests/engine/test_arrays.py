@@ -244,6 +244,8 @@ def test_bad_options_are_value_errors_in_pythons_words(options: Any, message: st
 def test_an_option_there_is_not() -> None:
     with pytest.raises(TypeError, match="no option 'alhpa'; did you mean 'alpha'"):
         smooth(X, alhpa=0.1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="no option 'weigths'; did you mean 'weights'"):
+        smooth(X, alpha=0.1, weigths=X)  # type: ignore[call-overload]
 
 
 def test_none_is_not_given() -> None:
@@ -505,6 +507,8 @@ def test_the_public_names() -> None:
     assert set(ema_cli.__all__) <= set(dir(ema_cli))
     with pytest.raises(AttributeError, match="no attribute 'smoth'"):
         _ = ema_cli.smoth
+    assert "see `Options`" in str(smooth.__doc__)
+    assert "Weight of the newest value" in str(ema_cli.Options.__doc__)  # for help(ema_cli.Options)
 
 
 def test_what_is_imported_when() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_cli.engine.digest import Digest, Progress, absorb, count, digest
+from ema_cli.engine.digest import Digest, Standing, count, digest, merge
 from ema_cli.engine.engine import BackwardsTimeError, Engine, KeyedRows
 from ema_cli.engine.rows import Tile
 from ema_cli.trends import Trends
@@ -36,10 +36,10 @@ def remembered(engine: Engine) -> dict[str, np.ndarray]:
 
 
 def assert_same(case: Case, cuts: list[int]) -> list[Digest]:
-    """Fold the parts one after another, and absorb their digests; compare the states after each."""
+    """Fold the parts one after another, and merge their digests; compare the states after each."""
     columns = case.values.shape[1]
-    folded, absorbed = Trends(case.average, columns), Trends(case.average, columns)
-    progress = [Progress(engine.average, engine.state) for engine in absorbed.engines]
+    folded, merged = Trends(case.average, columns), Trends(case.average, columns)
+    progress = [Standing(engine.average, engine.state) for engine in merged.engines]
     slots = dict[int, int]()
     ends = [*sorted(cuts), len(case.values)]
     digests = []
@@ -50,13 +50,13 @@ def assert_same(case: Case, cuts: list[int]) -> list[Digest]:
         keys, there = keyed(part, slots)
         engine_keys = None if keys is None else KeyedRows(keys.codes, there)
         folded.update(part.table, part.times, engine_keys)
-        tiles = absorbed.engine_tiles(part.table, part.times, keys)
+        tiles = merged.engine_tiles(part.table, part.times, keys)
         for (engine, tile), known in zip(tiles, progress, strict=True):
             before = known.advance(count(engine.average, tile), there)
             own = pickle.loads(pickle.dumps(digest(engine.average, tile, before)))
-            absorb(engine, own, there)
+            merge(engine, own, there)
             digests.append(own)
-        got = absorbed.state()
+        got = merged.state()
         for name, array in folded.state().items():
             assert same_bits(array, got[name]), f"{name} after row {end}: {got[name]}, not {array}"
     return digests
@@ -99,8 +99,8 @@ def test_a_part_from_before_changes_nothing() -> None:
     engine.update(Tile(case.values, case.times))
     before = remembered(engine)
     early = Tile(case.values, np.array([69, 80, 90]), None)
-    progress = Progress(case.average, engine.state).advance(count(case.average, early), np.zeros(1, np.int64))
+    progress = Standing(case.average, engine.state).advance(count(case.average, early), np.zeros(1, np.int64))
     with pytest.raises(BackwardsTimeError) as error:
-        absorb(engine, digest(case.average, early, progress), np.zeros(1, np.int64))
+        merge(engine, digest(case.average, early, progress), np.zeros(1, np.int64))
     assert error.value.row == 0
     assert all(same_bits(array, before[name]) for name, array in remembered(engine).items())

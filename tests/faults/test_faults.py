@@ -141,7 +141,7 @@ def test_an_interrupt_that_is_ignored_stays_so(shop: Workshop) -> None:
     """As under nohup, or a script's `&`."""
     command = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", *shop.command("--alpha", "0.1")]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=shop.environment) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, env=shop.environment) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"v\n1\n")

@@ -206,6 +206,42 @@ def test_the_longer_a_pipe_the_more_helpers(packed: bool, crew: Crewed, shop: Wo
     assert found == shop.run("-c", "b", "--alpha", "0.1", stdin=PLAIN.encode()).out
 
 
+def test_stdin_that_is_a_file_is_read_from_where_it_was_left(both: Crewed, shop: Workshop) -> None:
+    begin = b"not for us\n"
+    path = both.write("in.csv", begin + PLAIN.encode())
+    both.block = 1 << 18
+    with path.open("rb") as file:
+        file.seek(len(begin))
+        arguments = ("-c", "b", "--alpha", "0.1")
+        done = subprocess.run(
+            both.command(*arguments),
+            cwd=both.folder, env=both.environment, stdin=file, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == shop.run(*arguments, stdin=PLAIN.encode()).out
+
+
+def test_a_file_that_changes_while_it_is_shared(both: Crewed, shop: Workshop) -> None:
+    """One that loses its name is read all the same; one that is cut short is an error."""
+    path, arguments = both.write("in.csv", PLAIN * 6), ("in.csv", "-c", "b", "--alpha", "0.1")
+    told = shop.run(*arguments).out
+    both.block = 1 << 18
+    for change in (Path.unlink, lambda path: os.truncate(path, 1_000_000)):
+        both.write("in.csv", PLAIN * 6)
+        with both.start(*arguments) as process:
+            helpers_of(process)
+            change(path)
+            out, err = process.communicate(timeout=60)
+            if change is Path.unlink:
+                assert (process.returncode, out, err) == (0, told, b"")
+            else:
+                assert (process.returncode, err) == (
+                    1,
+                    b"ema-smooth: in.csv: became shorter while it was read\n",
+                )
+                assert told.startswith(out)
+
+
 def feed_all(pipe: IO[bytes], data: bytes) -> None:
     with pipe:
         pipe.write(data)
@@ -283,10 +319,16 @@ def test_a_reader_that_leaves_ends_it_by_sigpipe(both: Crewed) -> None:
 
 
 def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """The helpers of a process, once it has them."""
+    """The helpers of a process, once it has them.
+
+    Where they are spawned there is another child, the library's resource tracker, which is no more than a
+    copy of the process at first.
+    """
+    assert isinstance(process.args, list)
+    forked = process.args[7] == "1"
 
     def found() -> list[int]:
-        started = [pid for pid in children(process.pid) if b"resource_tracker" not in said(pid)]
+        started = [pid for pid in children(process.pid) if forked or b"spawn_main" in said(pid)]
         return started if len(started) == Crewed.helpers else []
 
     return wait_for(found)

@@ -176,6 +176,7 @@ def test_columns_are_remembered_by_name_and_place(shop: Workshop) -> None:
         (["--alpha", "0.1", "--by", "key"], "by was not given, is key"),
         (["--halflife", "1min", "--time", "t", "--time-unit", "s"], "time was not given, is t"),
         (["--alpha", "0.1", "-c", "a"], "columns was a, b, is a"),
+        (["--alpha", "0.1", "--weights", "key"], "made with other options: weights was not given, is key\n"),
     ],
 )
 def test_other_options_are_named_and_the_state_stays(shop: Workshop, options: list[str], said: str) -> None:
@@ -381,8 +382,8 @@ def test_a_million_keys_in_seconds(tmp_path: Path) -> None:
     with open_saved_state(job) as memory:
         assert memory.about is not None
         memory.carry_on(_chosen())
-    with open_saved_state(job) as memory, memory.saving() as keep:
-        keep(_chosen(), *memory.carry_on(_chosen()))
+    with open_saved_state(job) as memory, memory.saving() as save:
+        save(_chosen(), *memory.carry_on(_chosen()))
     assert time.perf_counter() - begin < 10  # a fifth of a million; it takes well under a second here
 
 

@@ -16,7 +16,7 @@ from ema_cli.formats.arrow_types import binary_array, utf8_name
 from ema_cli.formats.base import Body, Floats, Ints, Layout, Projection
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.layout import END, JsonLayout
-from ema_cli.formats.jsonl.lines import Lines, Member
+from ema_cli.formats.jsonl.lines import JsonLines, Record
 
 # Where the name of the input is, which is no member.
 FILE = -1
@@ -30,9 +30,9 @@ class JsonBody(Body):
     is the input's name, which `file` is.
     """
 
-    lines: Lines
+    lines: JsonLines
     begin: int
-    records: Sequence[Member]
+    records: Sequence[Record]
     wanted: Projection
     kept: Sequence[tuple[int, str]]
     read: tuple[Floats, Ints | None]

@@ -30,10 +30,10 @@ class JsonLayout(Layout):
     def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:  # noqa: ARG002 - lines have no header
         return b"", b""
 
-    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:  # noqa: ARG002
+    def append_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:  # noqa: ARG002
         return text
 
-    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+    def append_fields(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
         texts = [orjson.dumps(name) + b":" + orjson.dumps(value) for name, value in values.items()]
         return pc.join_same(own, b"," * (not alone) + b",".join(texts))
 

@@ -12,7 +12,7 @@ import orjson
 
 from ema_cli.formats.base import Ints
 
-Member = dict[str, Any]
+Record = dict[str, Any]
 NEWLINE, OPEN, CLOSE = 10, ord("{"), ord("}")
 _SPACES = np.zeros(256, bool)
 _SPACES[list(b" \t\r")] = True
@@ -27,7 +27,7 @@ class BadLineError(ValueError):
 
 
 @dataclass(frozen=True)
-class Lines:
+class JsonLines:
     """An index into `data`: where each object begins, and its last byte, which should be its closing brace.
 
     length: bytes of `data` that these lines take, blank ones and line endings included.
@@ -44,12 +44,12 @@ class Lines:
     def text(self, row: int) -> bytes:
         return self.data[self.starts[row] : self.closes[row] + 1]
 
-    def cut(self, first: int, last: int) -> Lines:
+    def cut(self, first: int, last: int) -> JsonLines:
         """Objects first … last − 1; the bytes between two of them stay with the later one."""
         length = self.length if last >= len(self) else int(self.starts[last])
-        return Lines(self.data, self.starts[first:last], self.closes[first:last], length)
+        return JsonLines(self.data, self.starts[first:last], self.closes[first:last], length)
 
-    def pieces(self, rows: int) -> Iterator[tuple[int, Lines]]:
+    def pieces(self, rows: int) -> Iterator[tuple[int, JsonLines]]:
         """Even runs of at most so many objects, each with the place in `data` where its bytes begin."""
         begin, count = 0, max(1, -(-len(self) // rows))
         for k in range(count):
@@ -58,7 +58,7 @@ class Lines:
             begin = piece.length
 
 
-def index_lines(data: bytes, final: bool, begin: int = 0) -> Lines:
+def index_lines(data: bytes, final: bool, begin: int = 0) -> JsonLines:
     """The whole lines of `data` from `begin` on. final: nothing comes after, so the last needs no ending."""
     bytes_ = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(bytes_[begin:] == NEWLINE) + begin
@@ -72,10 +72,10 @@ def index_lines(data: bytes, final: bool, begin: int = 0) -> Lines:
     while (space := (starts < ends) & _SPACES[bytes_[np.maximum(ends - 1, 0)]]).any():
         ends = ends - space
     filled = starts < ends
-    return Lines(data, starts[filled], ends[filled] - 1, length)
+    return JsonLines(data, starts[filled], ends[filled] - 1, length)
 
 
-def parse(lines: Lines) -> list[Member]:
+def parse(lines: JsonLines) -> list[Record]:
     """What is in each line. Raises BadLineError for the first one that is no object."""
     if not len(lines):
         return []
@@ -87,7 +87,7 @@ def parse(lines: Lines) -> list[Member]:
     return [_parse_line(lines.text(row), row) for row in range(len(lines))]
 
 
-def _parse_at_once(lines: Lines) -> list[Member] | None:
+def _parse_at_once(lines: JsonLines) -> list[Record] | None:
     """All lines as one array, which is much quicker; None where a line has to be looked at by itself.
 
     Between two lines stands a null. Where the lines are not one object each, the objects and the nulls do
@@ -105,11 +105,11 @@ def _parse_at_once(lines: Lines) -> list[Member] | None:
         return None
     if len(found) != 2 * count - 1 or found[1::2].count(None) != count - 1:
         return None
-    objects: list[Member] = found[::2]
+    objects: list[Record] = found[::2]
     return objects if set(map(type, objects)) == {dict} else None
 
 
-def _parse_line(text: bytes, row: int) -> Member:
+def _parse_line(text: bytes, row: int) -> Record:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -132,7 +132,7 @@ def _called(value: Any) -> str:
 ABSENT = object()
 
 
-def member(record: Member, name: str) -> Any:
+def member(record: Record, name: str) -> Any:
     """A member, or a member of a member: `a.b` is the member of that name or, if there is none, b of a."""
     if name in record:
         return record[name]

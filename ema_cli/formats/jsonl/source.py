@@ -21,7 +21,7 @@ from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.foreign import document_error, jq, refuse_foreign, rows_filter
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
-from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
+from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, JsonLines, Record, index_lines, member, parse
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.notation import Notation
 
@@ -32,11 +32,11 @@ LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
-class Block:
+class JsonBlock:
     """Whole lines as they arrived, what is in them, and the line that they begin on."""
 
-    lines: Lines
-    records: list[Member]
+    lines: JsonLines
+    records: list[Record]
     line: int
 
 
@@ -55,8 +55,8 @@ class JsonSource(BlocksOfLines, Source):
         self.rest, self.line, self.size = b"", 1, 0
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
-        self.waiting: list[Block] = []
-        self._alone: Member | None = None  # the only object
+        self.waiting: list[JsonBlock] = []
+        self._alone: Record | None = None  # the only object
         self.columns = self._first_members()
         # All columns by position, those asked for that no object has had yet, and others that hold numbers.
         self._names, self._unseen = list(self.columns), set[str]()
@@ -110,7 +110,7 @@ class JsonSource(BlocksOfLines, Source):
     def schema(self, wanted: Projection) -> Any:
         return json_schema(self._kept(wanted), wanted)
 
-    def joint(self, wanted: Projection) -> Batch | None:
+    def separator(self, wanted: Projection) -> Batch | None:
         """The line ending that the last object lacks."""
         if not self.unfinished:
             return None
@@ -118,7 +118,7 @@ class JsonSource(BlocksOfLines, Source):
         times = None if wanted.time is None else np.empty(0, np.int64)
         none = np.empty(0, np.int64)
         body = JsonBody(
-            Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times), self.name
+            JsonLines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times), self.name
         )
         empty = [np.empty(0, object) for _ in (*wanted.keys, *wanted.extra)]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
@@ -142,7 +142,7 @@ class JsonSource(BlocksOfLines, Source):
         self.size += len(chunk)
         self.rest += chunk
 
-    def _next_block(self) -> Block | None:
+    def _next_block(self) -> JsonBlock | None:
         """The next objects, None at the end; sound lines are given before the error that follows them."""
         while (not self.ended and b"\n" not in self.rest) or not self.rest:
             if self.ended:
@@ -157,13 +157,13 @@ class JsonSource(BlocksOfLines, Source):
             if above.length <= begin:
                 raise self._bad(lines, error) from None
             lines, records = above, parse(above)
-        block = Block(lines, records, self.line)
+        block = JsonBlock(lines, records, self.line)
         self.line += self.rest.count(b"\n", 0, lines.length)
         self.unfinished = self.rest[lines.length - 1] != 10
         self.rest = self.rest[lines.length :]
         return block
 
-    def _bad(self, lines: Lines, error: BadLineError) -> DataError:
+    def _bad(self, lines: JsonLines, error: BadLineError) -> DataError:
         """What is wrong with a line, and what the whole file may be where it is the first."""
         text = lines.text(error.row)
         line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
@@ -213,7 +213,7 @@ class JsonSource(BlocksOfLines, Source):
             k += 1
         return Sample(sorted(found), undecided, seen, alike)
 
-    def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
+    def _batches_in(self, block: JsonBlock, wanted: Projection) -> Iterator[Batch]:
         done = 0
         for at, lines in block.lines.pieces(BATCH_ROWS):
             # A byte order mark in the middle of an output would be none.
@@ -232,20 +232,20 @@ class JsonSource(BlocksOfLines, Source):
         looks = self._by_default and self._looked < LOOKED_AT
         return super().ready and not (self._unseen or looks)
 
-    def apart(self) -> JsonSource:
-        twin = super().apart()
+    def detached(self) -> JsonSource:
+        twin = super().detached()
         twin.taken = int
         return twin
 
     def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
         lines = index_lines(data, final=False)
         try:
-            batches = list(self._batches_in(Block(lines, parse(lines), line), wanted))
+            batches = list(self._batches_in(JsonBlock(lines, parse(lines), line), wanted))
         except (BadLineError, DataError):
             return None
         return batches, data.count(b"\n")
 
-    def _look_at(self, records: Sequence[Member]) -> None:
+    def _look_at(self, records: Sequence[Record]) -> None:
         """See which members are there that were asked for, or that nobody expects."""
         for name in list(self._unseen):
             if any(member(record, name) is not ABSENT for record in records):
@@ -259,14 +259,14 @@ class JsonSource(BlocksOfLines, Source):
             self._looked += len(records)
 
     def _batches_of(
-        self, lines: Lines, records: Sequence[Member], begin: int, how: tuple[Projection, Any]
+        self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]
     ) -> Iterator[Batch]:
         """One batch; where a member is bad, the objects above it and then the error."""
         place = how[1]
         try:
             yield self._batch(lines, records, begin, how)
             return
-        except members.NotANumberError as error:
+        except members.BadMemberError as error:
             where, hint = place(lines, error.row, error.column), self._number_hint(records, error)
             row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
         except BadClockError as error:
@@ -277,7 +277,7 @@ class JsonSource(BlocksOfLines, Source):
             yield from self._batches_of(above, records[:row], begin, how)
         raise bad
 
-    def _number_hint(self, records: Sequence[Member], error: members.NotANumberError) -> str:
+    def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
         """What to try for a cell that is no number; whatever is no text is none of a number in quotes."""
         from ema_cli.formats.text.numerals import OTHERS, hint_on_cells
 
@@ -294,7 +294,7 @@ class JsonSource(BlocksOfLines, Source):
         return Advice(jq(rows, self.name), ())
 
     def _batch(
-        self, lines: Lines, records: Sequence[Member], begin: int, how: tuple[Projection, Any]
+        self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]
     ) -> Batch:
         wanted, place = how
         values, oddities = self._values(records, wanted)
@@ -305,7 +305,7 @@ class JsonSource(BlocksOfLines, Source):
         where = partial(place, lines)
         return Batch(len(lines), values, times, keys, body, where, oddities, self.taken(), extra, clock)
 
-    def _values(self, records: Sequence[Member], wanted: Projection) -> tuple[Floats, list[Any]]:
+    def _values(self, records: Sequence[Record], wanted: Projection) -> tuple[Floats, list[Any]]:
         values = np.empty(
             (len(wanted.values), len(records))
         ).T  # column after column, as the engine folds them
@@ -316,14 +316,14 @@ class JsonSource(BlocksOfLines, Source):
             try:
                 values[:, k], odd = members.numbers(cells, column, self.notation, wanted.invalid)
                 oddities += odd
-            except members.NotANumberError as error:
+            except members.BadMemberError as error:
                 errors.append(error)
         if errors:
             raise min(errors, key=lambda error: error.row)
         return values, oddities
 
     def _clock(
-        self, records: Sequence[Member], values: Floats, wanted: Projection
+        self, records: Sequence[Record], values: Floats, wanted: Projection
     ) -> tuple[Ints | None, Clock]:
         def cells(column: int) -> Any:
             return members.times(members.column_of(records, self._names[column]))
@@ -334,7 +334,7 @@ class JsonSource(BlocksOfLines, Source):
 
         return ClockReader(wanted, values, cells, numbers).read()
 
-    def _place(self, block: Block, lines: Lines, row: int, column: int | None = None) -> Place:
+    def _place(self, block: JsonBlock, lines: JsonLines, row: int, column: int | None = None) -> Place:
         line = block.line + lines.data.count(b"\n", 0, int(lines.starts[row]))
         return Place(self.name, line, None if column is None else self._names[column])
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from ema_cli.formats.arrow_text import number_key
 from ema_cli.formats.base import Floats, Oddity
-from ema_cli.formats.jsonl.lines import ABSENT, Member, member
+from ema_cli.formats.jsonl.lines import ABSENT, Record, member
 from ema_cli.notation import Notation
 
 _NUMBERS = {float, int, type(None)}
 
 
-class NotANumberError(ValueError):
+class BadMemberError(ValueError):
     """A member that is no finite number; row counts from 0."""
 
     def __init__(self, row: int, column: int, text: str) -> None:
@@ -26,7 +26,7 @@ class NotANumberError(ValueError):
         self.row, self.column, self.text = row, column, text
 
 
-def column_of(records: Sequence[Member], name: str) -> list[Any]:
+def column_of(records: Sequence[Record], name: str) -> list[Any]:
     """A member of each object, None where it is null or absent."""
     cells = [record.get(name) for record in records]
     if "." in name and None in cells:
@@ -40,7 +40,7 @@ def numbers(
 ) -> tuple[Floats, list[Oddity]]:
     """(n,) float64 with NaN where missing, and the cells that were no finite number.
 
-    A number in quotes is a number. Raises NotANumberError for the first that is none, unless `invalid` is
+    A number in quotes is a number. Raises BadMemberError for the first that is none, unless `invalid` is
     'missing'.
     """
     if set(map(type, cells)) <= _NUMBERS:
@@ -55,7 +55,7 @@ def numbers(
     rows = np.flatnonzero(odd).tolist()
     text = shown(cells[rows[0]])
     if invalid == "error":
-        raise NotANumberError(rows[0], column, text)
+        raise BadMemberError(rows[0], column, text)
     values[odd] = np.nan
     return values, [Oddity(column, len(rows), rows[0], text)]
 

@@ -24,11 +24,11 @@ from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import (
     MAGIC,
-    Chunk,
-    File,
+    ColumnChunk,
+    ColumnMeta,
+    FileMeta,
     Footer,
-    Group,
-    Meta,
+    RowGroup,
     Schema,
     joined,
     meta_of,
@@ -67,18 +67,18 @@ class Original:
     @property
     def groups(self) -> list[Struct]:
         """The row groups that have rows."""
-        return [group for group in items(self.footer, File.GROUPS) if rows_of(group)]
+        return [group for group in items(self.footer, FileMeta.GROUPS) if rows_of(group)]
 
     def can_be_copied(self, new: int) -> bool:
         """Whether its row groups are of a good size, and its chunks in the file as the format has it."""
-        if not self._is_well_cut(new) or _MISCOUNTS.match(self.footer.get(File.CREATED_BY, (0, b""))[1]):
+        if not self._is_well_cut(new) or _MISCOUNTS.match(self.footer.get(FileMeta.CREATED_BY, (0, b""))[1]):
             return False
         leaves = sum(map(len, self.leaves))
         if len(schema_of(self.footer).columns) != len(self.leaves):
             return False
-        if len(items(self.footer, File.COLUMN_ORDERS)) not in (0, leaves):
+        if len(items(self.footer, FileMeta.COLUMN_ORDERS)) not in (0, leaves):
             return False
-        chunks = [items(group, Group.CHUNKS) for group in self.groups]
+        chunks = [items(group, RowGroup.CHUNKS) for group in self.groups]
         return all(len(each) == leaves and all(map(self._is_here, each)) for each in chunks)
 
     def _is_well_cut(self, new: int) -> bool:
@@ -87,13 +87,18 @@ class Original:
             return False
         if min(rows, default=0) < 0 or max(rows, default=0) * new > MOST_CELLS:
             return False
-        return bool(sum(rows) == self.footer[File.ROWS][1])
+        return bool(sum(rows) == self.footer[FileMeta.ROWS][1])
 
     def _is_here(self, chunk: Struct) -> bool:
-        elsewhere = {Chunk.FILE_PATH, Chunk.CRYPTO, Chunk.ENCRYPTED_META}
-        if Chunk.META not in chunk or chunk.keys() & elsewhere:
+        elsewhere = {ColumnChunk.FILE_PATH, ColumnChunk.CRYPTO, ColumnChunk.ENCRYPTED_META}
+        if ColumnChunk.META not in chunk or chunk.keys() & elsewhere:
             return False
-        numbers = (Meta.VALUES, Meta.BYTES, Meta.PACKED_BYTES, Meta.DATA_AT)
+        numbers = (
+            ColumnMeta.VALUES,
+            ColumnMeta.BYTES,
+            ColumnMeta.PACKED_BYTES,
+            ColumnMeta.DATA_AT,
+        )
         if any(meta_of(chunk)[field][0] != I64 for field in numbers):
             return False
         begin, size = place_of(chunk)
@@ -188,7 +193,7 @@ class ParquetCopySink(Sink):
         if self._ended is None:
             return
         (group, pieces), self._ended = self._ended, None
-        chunks = items(group, Group.CHUNKS)
+        chunks = items(group, RowGroup.CHUNKS)
         done = [self._copied(chunks[leaf]) for leaf in self._leaves]
         new = [piece.result() for piece in pieces]
         done += [self._joined(new, column) for column in range(len(self._new))]
@@ -206,8 +211,8 @@ class ParquetCopySink(Sink):
         """Append the pieces of a new column as one chunk: its pages one behind the other."""
         position, chunks = self._out.position, []
         for data, footer in pieces:
-            (group,) = items(footer, File.GROUPS)
-            chunks.append(items(group, Group.CHUNKS)[column])
+            (group,) = items(footer, FileMeta.GROUPS)
+            chunks.append(items(group, RowGroup.CHUNKS)[column])
             begin, size = place_of(chunks[-1])
             self._out.append(data[begin - len(MAGIC) : begin - len(MAGIC) + size])
         return joined(chunks, position)
@@ -216,17 +221,17 @@ class ParquetCopySink(Sink):
 def _fields(original: Original, new_footer: Struct, kept: Sequence[int], new: int) -> Struct:
     """The original's footer for the kept columns and, from a file of the new schema, the new ones."""
     fields = dict(original.footer)
-    for field in (File.ENCRYPTION, File.SIGNING_KEY):
+    for field in (FileMeta.ENCRYPTION, FileMeta.SIGNING_KEY):
         fields.pop(field, None)
     old, full = schema_of(original.footer), schema_of(new_footer)
     begin = len(full.columns) - new
-    fields[File.SCHEMA] = Schema(old.root, [old.columns[k] for k in kept] + full.columns[begin:]).field()
-    if orders := items(fields, File.COLUMN_ORDERS):
+    fields[FileMeta.SCHEMA] = Schema(old.root, [old.columns[k] for k in kept] + full.columns[begin:]).field()
+    if orders := items(fields, FileMeta.COLUMN_ORDERS):
         own = [orders[leaf] for column in kept for leaf in original.leaves[column]]
-        all_orders = items(new_footer, File.COLUMN_ORDERS)
-        fields[File.COLUMN_ORDERS] = a_list(own + all_orders[len(all_orders) - new :])
+        all_orders = items(new_footer, FileMeta.COLUMN_ORDERS)
+        fields[FileMeta.COLUMN_ORDERS] = a_list(own + all_orders[len(all_orders) - new :])
     # Arrow's and pandas' notes on the columns are those on the new schema, where there were any.
-    about = {note[1][1]: note for note in items(new_footer, File.NOTES)}
-    if notes := [about.get(note.get(1, (0, b""))[1], note) for note in items(fields, File.NOTES)]:
-        fields[File.NOTES] = a_list(notes)
+    about = {note[1][1]: note for note in items(new_footer, FileMeta.NOTES)}
+    if notes := [about.get(note.get(1, (0, b""))[1], note) for note in items(fields, FileMeta.NOTES)]:
+        fields[FileMeta.NOTES] = a_list(notes)
     return fields

@@ -15,7 +15,7 @@ from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import pandas_index
 from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.columnar import new_columns
-from ema_cli.formats.parquet.footer import MAGIC, File, Footer, Group, moved, split
+from ema_cli.formats.parquet.footer import MAGIC, FileMeta, Footer, RowGroup, moved, split
 from ema_cli.formats.parquet.thrift import Struct, items
 from ema_cli.formats.regroup import Regrouper
 from ema_cli.process import usable_processors
@@ -76,8 +76,8 @@ class ParquetSink(Sink):
         while len(self._pending) > most:
             chunks, footer = self._pending.popleft().result()
             shift = self._out.position - len(MAGIC)
-            for group in items(footer, File.GROUPS):
-                self._footer.add(group, [moved(chunk, shift) for chunk in items(group, Group.CHUNKS)])
+            for group in items(footer, FileMeta.GROUPS):
+                self._footer.add(group, [moved(chunk, shift) for chunk in items(group, RowGroup.CHUNKS)])
             self._out.append(chunks)
 
     def _options(self, dictionary: list[str]) -> dict[str, Any]:

@@ -41,12 +41,12 @@ class Dialect(Layout):
 
         return (arrow_text.header(names, self.delimiter), b"\n") if self.header else (b"", b"")
 
-    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:
+    def append_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:
         if not self.header:
             return text
         return text + self._fields([name.encode("utf-8", "surrogateescape") for name in names], alone)
 
-    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+    def append_fields(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
         from ema_cli.formats import arrow_compute as pc
 
         return pc.join_same(own, self._fields([(value or "").encode() for value in values.values()], alone))

@@ -58,7 +58,7 @@ LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """Whole records as they arrived, and the physical line on which they begin."""
 
     records: Records
@@ -92,7 +92,7 @@ class TextSource(BlocksOfLines, Source):
         self.ended = self.unfinished = False
         self.several = False  # columns are read
         self.numbers: cells.NumberReader | None = None
-        self.waiting: list[Block] = []
+        self.waiting: list[TextBlock] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
         self.columns = self.head.names
@@ -117,7 +117,7 @@ class TextSource(BlocksOfLines, Source):
     def schema(self, wanted: Projection) -> pa.Schema:
         return text_schema(self.columns, wanted)
 
-    def joint(self, wanted: Projection) -> Batch | None:
+    def separator(self, wanted: Projection) -> Batch | None:
         """The line ending that the last record lacks."""
         if not self.unfinished:
             return None
@@ -205,7 +205,7 @@ class TextSource(BlocksOfLines, Source):
             self.unfinished = self.rest[taken - 1] != NEWLINE
         self.rest = self.rest[taken:]
 
-    def _next_block(self) -> Block | None:
+    def _next_block(self) -> TextBlock | None:
         """The next records, None at the end; a sound run is given before the error that follows it."""
         while True:
             if not self.ended and b"\n" not in self.rest:
@@ -225,7 +225,7 @@ class TextSource(BlocksOfLines, Source):
             if records.length:
                 if len(records) and records.length > LONG * len(records):
                     self.block = 2 * BLOCK_BYTES
-                block = Block(records, self.line)
+                block = TextBlock(records, self.line)
                 self._consume(records.length, records.lines)
                 return block
             if self.ended:
@@ -318,7 +318,7 @@ class TextSource(BlocksOfLines, Source):
         rows = [row for row in range(len(records)) if records.text(row) == self.again]
         return records.without(np.array(rows, np.int64)) if rows else records
 
-    def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
+    def _batches_in(self, block: TextBlock, wanted: Projection) -> Iterator[Batch]:
         if self.numbers is None:
             notation = self.dialect.notation
             self.numbers = cells.NumberReader(wanted.values, notation, wanted.invalid, self.again)
@@ -329,8 +329,8 @@ class TextSource(BlocksOfLines, Source):
 
     # -- for several processes: see `Divisible`
 
-    def apart(self) -> TextSource:
-        twin = super().apart()
+    def detached(self) -> TextSource:
+        twin = super().detached()
         twin.opening, twin.taken, twin.numbers = b"", int, None
         return twin
 
@@ -339,7 +339,7 @@ class TextSource(BlocksOfLines, Source):
             records = index_records(data, self.shape, final=False)
             if records.length != len(data):
                 return None
-            batches = list(self._batches_in(Block(records, line), wanted))
+            batches = list(self._batches_in(TextBlock(records, line), wanted))
         except (RaggedError, DataError):
             return None
         return batches, data.count(b"\n") if records.lines is None else records.lines
@@ -395,7 +395,7 @@ class TextSource(BlocksOfLines, Source):
 
         return ClockReader(wanted, values, partial(fields.contents, records), numbers).read()
 
-    def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
+    def _place(self, block: TextBlock, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
         return Place(self.name, line, None if column is None else self.columns[column])
 

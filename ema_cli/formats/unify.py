@@ -19,7 +19,7 @@ _UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
 _MOST_DIGITS = {pa.decimal128: 38, pa.decimal256: 76}
 
 
-def settled(schemas: Sequence[tuple[str, Any]]) -> Any:
+def unified_schema(schemas: Sequence[tuple[str, Any]]) -> Any:
     """The schema that the rows of all parts fit into. schemas: each part's name and schema, names alike.
 
     Raises DataError where there is none.

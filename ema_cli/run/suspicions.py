@@ -1,7 +1,6 @@
-"""What looks as if it were meant otherwise: rows in falling order, files that are runs of their own.
+"""Inputs that look as if an option were missing: rows in falling order, files that are separate runs.
 
-Nothing is changed for it; a note says what was seen, and which option there is. Only the first batch of an
-input is looked at, and none is waited for.
+Only a note is given, with the option. Only the first batch of each input is looked at, as it comes.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from ema_cli.job import Job
 from ema_cli.times import TimeForm, read_times, text_of
 from ema_cli.times.hints import formats_of
 
-# Rows and columns that are looked at: enough to tell, few enough to cost nothing.
+# Rows and columns that are looked at: enough to judge, few enough to cost nothing.
 ROWS, COLUMNS = 200, 20
 LEAST = 3
 STEPS = {"step", "global_step", "steps", "iteration", "iter", "epoch", "batch", "time", "timestamp", "date"}
 
 
 class Suspicions:
-    """Looks at batches as they go by, in the order of the input."""
+    """Looks at the batches of a run, in the order of the input."""
 
     def __init__(self, job: Job, columns: Sequence[str]) -> None:
         self.columns = columns
@@ -39,7 +38,7 @@ class Suspicions:
         self.notes: list[str] = []
 
     def saw(self, batch: Batch) -> None:
-        """The next batch; its cells are read where there is something to find out."""
+        """Look at the next batch; its cells are read only if needed."""
         if not batch.rows or batch.cells is None:
             return
         if self.looks_for_falling and batch.rows >= LEAST:
@@ -52,7 +51,7 @@ class Suspicions:
             self.before = batch
 
     def _look_for_falling(self, batch: Batch) -> None:
-        """The first column that holds dates."""
+        """Note if the first column that holds dates runs backwards."""
         for k in range(min(len(self.columns), COLUMNS)):
             dates = _dates(_some(batch, k))
             if dates is None:
@@ -65,7 +64,7 @@ class Suspicions:
             return
 
     def _look_for_run(self, batch: Batch) -> None:
-        """A column of steps or dates that grows in each file, and begins again in this one."""
+        """Note if a column of steps or dates grows in each file and begins again in this one."""
         assert self.before is not None
         assert self.first is not None
         for k, name in enumerate(self.columns[:COLUMNS]):
@@ -89,18 +88,18 @@ class Suspicions:
 
 
 def _some(batch: Batch, column: int, first: int = 0) -> Any:
-    """Cells of a column, as far as they are looked at; None where they can't be had."""
+    """The cells of a column that are looked at; None if they can't be read."""
     assert batch.cells is not None
     return batch.cells(column, first, ROWS)
 
 
 def _dates(cells: Any) -> NDArray[np.int64] | None:
-    """Nanoseconds of cells that are all dates; None where they are not, or too few."""
+    """Nanoseconds of cells that are all dates; None if one is not, or they are too few."""
     if cells is None or len(cells) < LEAST:
         return None
     formats = [None, *formats_of(text_of(cells, 0))]
     for form in formats if _is_text(cells) else formats[:1]:
-        # Most columns are told by their first cell.
+        # For most columns the first cell decides.
         for some in (cells[:1], cells):
             times = read_times([some], TimeForm(format=form), "missing")
             if times.unread is not None:
@@ -115,7 +114,7 @@ def _is_text(cells: Any) -> bool:
 
 
 def _places(cells: Any) -> NDArray[Any] | None:
-    """Where rows stand by cells that are all numbers, or all dates of ISO 8601."""
+    """The places of rows by cells that are all numbers, or all ISO 8601 dates; else None."""
     if cells is None or not len(cells) or cells.null_count:
         return None
     try:
@@ -127,7 +126,7 @@ def _places(cells: Any) -> NDArray[Any] | None:
 
 
 def _growing(cells: Any) -> NDArray[Any] | None:
-    """Where rows stand that never go back, and go on; None for others, and for too few."""
+    """The places of rows if they never go back and are not all equal; else None, and for too few."""
     places = _places(cells)
     if places is None or len(places) < LEAST or (np.diff(places) < 0).any() or places[-1] == places[0]:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, FileTrouble, Place
+from ema_cli.errors import Advice, DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
@@ -32,7 +32,7 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
-from ema_cli.formats.text_column import NotANumberError, holds_text, other_cells_hint, read_numbers
+from ema_cli.formats.text_column import NotANumberError, holds_text, read_numbers
 from ema_cli.formats.unify import InexactError, exactly
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import PLAIN
@@ -53,7 +53,9 @@ DAMAGE = (
     MemoryError,
     RecursionError,
 )
-MISSING_HINT = "--invalid missing"
+OTHERS = "correct it, or choose other columns: -c COLUMN"
+# Cells around a bad one that are looked at to tell how numbers are written.
+LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -171,21 +173,29 @@ class ColumnarSource(Source):
             for k in self._texts
         ]
 
-    def _numbers_as_text(self, candidates: Sequence[int], most: int) -> list[int]:
-        """The columns of text whose first value is a number."""
+    def _look_at_texts(self, candidates: Sequence[int], most: int) -> dict[int, Advice]:
+        """Columns of text that look like numbers, with what would read them; notes those that are numbers."""
         texts = [k for k in candidates if holds_text(self._field(k).type)]
         batch = self.first_rows(texts, most) if texts else None
         if batch is None:
-            return []
-        first = [next(filter(None, column.slice(0, most).to_pylist()), "") for column in batch.columns]
-        return [k for k, text in zip(texts, first, strict=True) if _is_number(text)]
+            return {}
+        from ema_cli.formats.text.numerals import judge_cells
+
+        alike, self._texts = {}, []
+        for k, column in zip(texts, batch.columns, strict=True):
+            cells = _texts_of(column.slice(0, most))
+            if _is_number(next(filter(None, cells), b"")):
+                self._texts.append(k)
+            elif (judged := judge_cells(cells, PLAIN)) is not None and judged.says:
+                alike[k] = judged
+        return alike
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         """The candidates of a numeric type, except columns of pandas' index."""
-        self._texts = self._numbers_as_text(candidates, most)
+        alike = self._look_at_texts(candidates, most)
         index = index_columns(self.given)
         found = [k for k in candidates if is_number(self._field(k).type) and self.label(k) not in index]
-        return Sample(found, [])
+        return Sample(found, [], lookalikes=alike)
 
     def schema(self, wanted: Projection) -> Any:
         """The Arrow schema of the columns kept, with metadata on these alone."""
@@ -270,8 +280,8 @@ class ColumnarSource(Source):
         return range(len(self.columns)) if wanted.keep is None else wanted.keep
 
 
-def _is_number(text: str) -> bool:
-    number = PLAIN.read(text.encode("utf-8", "surrogatepass"))
+def _is_number(text: bytes) -> bool:
+    number = PLAIN.read(text)
     return number is not None and not math.isnan(number)
 
 
@@ -338,9 +348,17 @@ def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tu
     try:
         values, oddities = read_numbers(column, wanted.notation, wanted.invalid)
     except NotANumberError as error:
-        place, hint = rows(error.row, at), other_cells_hint(error.text)
-        raise DataError(f"not a number: {error.text[:60]!r}", place, hint) from None
+        from ema_cli.formats.text.numerals import hint_on_cells
+
+        near = column[max(0, error.row - LOOKED_AT) : error.row + LOOKED_AT]
+        hint = hint_on_cells(_texts_of(near), wanted.notation)
+        raise DataError(f"not a number: {error.text[:60]!r}", rows(error.row, at), hint) from None
     return values, [replace(oddity, column=at) for oddity in oddities]
+
+
+def _texts_of(column: Any) -> list[bytes]:
+    """The cells of a column of text."""
+    return [cell.encode("utf-8", "surrogatepass") for cell in column.to_pylist() if cell is not None]
 
 
 def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLocator) -> list[Oddity]:
@@ -353,7 +371,7 @@ def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLoc
     ]
     if wanted.invalid == "error":
         first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
-        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
+        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), OTHERS)
     return oddities
 
 

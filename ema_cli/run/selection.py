@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import Any
 
-from ema_cli.errors import Advice, DataError, OptionError, Place, readable
+from ema_cli.errors import Advice, DataError, OptionError, Place, readable, typeable
 from ema_cli.formats.base import Projection, Sample, Source
 from ema_cli.job import Job
 from ema_cli.times.form import TimeForm
@@ -71,8 +71,8 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
     columns = [readable(column) for column in columns]
     close = get_close_matches(name, columns, n=3, cutoff=0.5)
     folded = [column for column in columns if column.strip().lower() == name.strip().lower()]
-    likely = [match for match in dict.fromkeys(folded + close) if match.isprintable() and match]
-    hint = " or ".join(f"{option} {_shell(match)}" for match in likely)
+    likely = [match for match in dict.fromkeys(folded + close) if match and "\0" not in match]
+    hint = " or ".join(f"{option} {typeable(match)}" for match in likely)
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
@@ -96,12 +96,6 @@ def advised(select: Select) -> Select:
             raise
 
     return selected
-
-
-def _shell(name: str) -> str:
-    """A name as it can be typed in a shell."""
-    plain = all(c.isalnum() or c in "_-.+%@/:" for c in name)
-    return name if plain else "'" + name.replace("'", "'\\''") + "'"
 
 
 @advised
@@ -129,6 +123,7 @@ def select(
         return None
     wanted = _projection(job, roles, values, order_is_time)
     smoothed = [source.label(k) for k in values]
+    _check_names(values, smoothed, source.name)
     new = job.average.all_names(smoothed)
     others = columns if wanted.keep is None else [source.label(k) for k in wanted.keep]
     _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
@@ -237,6 +232,16 @@ def check_seen(source: Source, job: Job) -> None:
     if missing := sorted(source.unseen()):
         options = {name: option for option, names in _roles(job).items() for name in names}
         find_column(missing[0], source.columns, options.get(missing[0], "-c"), source.name)
+
+
+def _check_names(places: Sequence[int], names: Sequence[str], file: str) -> None:
+    """Raise OptionError where columns of one name are smoothed, for so would be the new ones."""
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        numbers = " or ".join(f"-c {k + 1}" for k, each in zip(places, names, strict=True) if each == name)
+        raise OptionError(
+            f"{file}: {count} columns are called {name!r}", f"one of them, by number: {numbers}"
+        )
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:

@@ -1,4 +1,5 @@
-"""Inputs that look as if an option were missing: rows in falling order, files that are separate runs.
+"""Inputs that look as if an option were missing: rows in falling order, files that are separate runs, a first
+row that is taken for the header, numbers that stand for missing.
 
 Only a note is given, with the option. Only the first batch of each input is looked at, as it comes.
 """
@@ -14,22 +15,31 @@ from numpy.typing import NDArray
 
 from ema_cli.errors import readable
 from ema_cli.formats import arrow_compute as pc
-from ema_cli.formats.base import Batch
+from ema_cli.formats.base import Batch, Floats
 from ema_cli.job import Job
+from ema_cli.notation import looks_like_row
 from ema_cli.times import TimeForm, read_times, text_of
 from ema_cli.times.hints import formats_of
 
 # Rows and columns that are looked at: enough to judge, few enough to cost nothing.
 ROWS, COLUMNS = 200, 20
 LEAST = 3
+# Numbers of nines that say that there is no value, as weather services and data loggers write them.
+NINES = (
+    *(-99.0, -99.9, -99.99, -999.0, -999.9, -999.99, -9999.0, -9999.9, -99999.0),
+    *(999.0, 999.9, 999.99, 9999.0, 9999.9, 99999.0, 99999.9, 999999.0),
+)
 STEPS = {"step", "global_step", "steps", "iteration", "iter", "epoch", "batch", "time", "timestamp", "date"}
 
 
 class Suspicions:
     """Looks at the batches of a run, in the order of the input."""
 
-    def __init__(self, job: Job, columns: Sequence[str]) -> None:
-        self.columns = columns
+    def __init__(self, job: Job, columns: Sequence[str], smoothed: Sequence[int]) -> None:
+        """smoothed: where those of the columns are that are smoothed."""
+        self.columns, self.smoothed = columns, smoothed
+        self.looks_at_values = True
+        self.notation, self.has_header = job.notation, job.header
         ordered = job.time is not None or job.order is not None
         self.looks_for_falling = not (ordered or job.newest_first)
         self.looks_for_runs = len(job.inputs) > 1 and not (ordered or job.newest_first or job.by_file)
@@ -39,6 +49,10 @@ class Suspicions:
 
     def saw(self, batch: Batch) -> None:
         """Look at the next batch; its cells are read only if needed."""
+        if batch.rows and self.looks_at_values:
+            self.looks_at_values = False
+            self._look_at_names(batch)
+            self._look_for_nines(batch)
         if not batch.rows or batch.cells is None:
             return
         if self.looks_for_falling and batch.rows >= LEAST:
@@ -49,6 +63,31 @@ class Suspicions:
                 self._look_for_run(batch)
             self.first = self.first or batch
             self.before = batch
+
+    def _look_at_names(self, batch: Batch) -> None:
+        """Numbers for names of columns of numbers, in a line above the first row."""
+        first = batch.place(0)
+        if not self.has_header or first.unit != "line" or first.line == 1:
+            return
+        names = [self.columns[k] for k in self.smoothed if k < len(self.columns)]
+        numbers = [self.notation.read(name.encode("utf-8", "surrogateescape")) for name in names]
+        if looks_like_row(numbers):
+            self.notes.append(
+                f"the first line is taken for the header, and says {readable(names[0])!r} where a name is "
+                "expected; --no-header if it is a row like the others"
+            )
+
+    def _look_for_nines(self, batch: Batch) -> None:
+        """Nines that lie far from all the other values of their column."""
+        for k, column in enumerate(self.smoothed):
+            values = batch.values[:, k]
+            values = values[~np.isnan(values)]
+            found = next((number for number in _ends(values) if _stands_apart(number, values)), None)
+            if found is not None and column < len(self.columns):
+                self.notes.append(
+                    f"{self._name(batch, column)} holds {found:g}, far from its other values; "
+                    f"--na {found:g} if that stands for missing"
+                )
 
     def _look_for_falling(self, batch: Batch) -> None:
         """Note if the first column that holds dates runs backwards."""
@@ -85,6 +124,23 @@ class Suspicions:
     def _name(self, batch: Batch, column: int) -> str:
         where = f"{readable(batch.file)}: " if batch.file else ""
         return f"{where}{readable(self.columns[column])!r}"
+
+
+def _ends(values: Floats) -> list[float]:
+    """The least and the largest value, where they are nothing but nines."""
+    if values.size < LEAST:
+        return []
+    return [end for end in (float(values.min()), float(values.max())) if end in NINES]
+
+
+def _stands_apart(number: float, values: Floats) -> bool:
+    """Whether the others are far from that number, and there are others."""
+    others = values[np.abs(values) != abs(number)]
+    others = others[~np.isin(others, NINES)]
+    if others.size < 2:
+        return False
+    low, high = float(others.min()), float(others.max())
+    return (low - number if number < low else number - high) > 3.0 * (high - low)
 
 
 def _some(batch: Batch, column: int, first: int = 0) -> Any:

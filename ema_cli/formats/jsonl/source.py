@@ -6,7 +6,6 @@ live pipe is answered from its first line on; other members are smoothed if they
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import document_error
+from ema_cli.formats.foreign import document_error, jq, refuse_foreign, rows_filter
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, JsonLines, Record, index_lines, member, parse
-from ema_cli.formats.text_column import other_cells_hint
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.notation import Notation
 
@@ -31,7 +29,6 @@ BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 1 << 26
 # Objects within which the first members must appear, and in which further members are noticed.
 LOOKED_AT = 1000
-_LIST_OF_OBJECTS = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[\s*\{')
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ class JsonSource(BlocksOfLines, Source):
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.waiting: list[JsonBlock] = []
+        self._alone: Record | None = None  # the only object
         self.columns = self._first_members()
         # All columns by index; those asked for that no object has had yet; and others that hold numbers.
         self._names, self._unseen = list(self.columns), set[str]()
@@ -72,6 +70,7 @@ class JsonSource(BlocksOfLines, Source):
             self.waiting.append(block)
             for record in block.records:
                 if record:
+                    self._alone = record if len(block.records) == 1 and self.ended and not self.rest else None
                     return list(record)
             seen += len(block.records)
         return []
@@ -171,12 +170,9 @@ class JsonSource(BlocksOfLines, Source):
         place = Place(self.name, line)
         if self.waiting or self._is_later():
             return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
-        if text.startswith(b"[") or _LIST_OF_OBJECTS.search(self.rest):
+        refuse_foreign(self.rest, self.name, "JSON lines")
+        if text.startswith((b"[", b"{")):
             return document_error(self.rest, self.name)
-        if text.startswith(b"{"):
-            file = "" if self.name == "stdin" else f" {shlex.quote(self.name)}"
-            problem = "this is a JSON document over several lines, not an object a line"
-            return DataError(problem, place, f"jq -c .{file} | ema-smooth --from jsonl ...")
         if text.startswith(b"<"):
             problem = "this is a page of HTML or XML, not JSON lines"
             return DataError(
@@ -192,7 +188,10 @@ class JsonSource(BlocksOfLines, Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         self._by_default = True
+        from ema_cli.formats.text.numerals import judge_cells
+
         undecided, found, seen, k = list(candidates), [], 0, 0
+        alike: dict[int, Advice] = {}
         while undecided and seen < most:
             if k == len(self.waiting):
                 block = self._next_block()
@@ -206,9 +205,13 @@ class JsonSource(BlocksOfLines, Source):
                 if first is not None:
                     undecided.remove(column)
                     found += [column] * members.is_number(first, self.notation)
+                if isinstance(first, str) and column not in found:
+                    texts = [cell.encode("utf-8", "surrogatepass") for cell in cells if isinstance(cell, str)]
+                    judged = judge_cells(texts, self.notation)
+                    alike |= {column: judged} if judged is not None and judged.says else {}
             seen += len(records)
             k += 1
-        return Sample(sorted(found), undecided, seen)
+        return Sample(sorted(found), undecided, seen, alike)
 
     def _batches_in(self, block: JsonBlock, wanted: Projection) -> Iterator[Batch]:
         done = 0
@@ -264,7 +267,7 @@ class JsonSource(BlocksOfLines, Source):
             yield self._batch(lines, records, begin, how)
             return
         except members.BadMemberError as error:
-            where, hint = place(lines, error.row, error.column), other_cells_hint(error.text)
+            where, hint = place(lines, error.row, error.column), self._number_hint(records, error)
             row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
         except BadClockError as error:
             row = error.row
@@ -273,6 +276,22 @@ class JsonSource(BlocksOfLines, Source):
         if above.length > begin:
             yield from self._batches_of(above, records[:row], begin, how)
         raise bad
+
+    def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
+        """What to try for a cell that is no number; whatever is no text is none of a number in quotes."""
+        from ema_cli.formats.text.numerals import OTHERS, hint_on_cells
+
+        cells = members.column_of(records, self._names[error.column])
+        texts = [cell.encode("utf-8", "surrogatepass") for cell in cells if isinstance(cell, str)]
+        if isinstance(cells[error.row], str):
+            return hint_on_cells(texts, self.notation)
+        return str(self.advice() or OTHERS)
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - whichever they are
+        """How to get at the rows of a document on one line, which is one object here."""
+        if self._alone is None or (rows := rows_filter(self._alone)) is None:
+            return None
+        return Advice(jq(rows, self.name), ())
 
     def _batch(
         self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]

@@ -146,11 +146,10 @@ class Workshop:
         return text.encode("cp1252", SPELLED).decode("cp1252") if self.system == "windows" else text
 
     def start(self, *arguments: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
-        """Start ema-smooth with pipes to talk to it, unbuffered: `communicate` leaves a buffer behind."""
+        """Start ema-smooth with pipes to talk to it; `communicate` loses what `readline` left in a buffer."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.command(*arguments),
-            bufsize=0,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

@@ -96,13 +96,18 @@ def _settled() -> Iterator[None]:
         yield
 
 
+def _inches(pixels: float) -> float:
+    """Never less than these pixels: 245 / 120 · 120 is less than 245, and matplotlib 3.9 makes that 244."""
+    inches = pixels / DPI
+    return inches if inches * DPI >= pixels else math.nextafter(inches, math.inf)
+
+
 def draw_figure(chart: Chart) -> Figure:
     """The chart as a matplotlib figure: a strip for each column, a cell for each key in it."""
     drawn = chart.cells()
     heights = [_height(cells) for _, cells in drawn]
     pixels = chart.look.size or (WIDTH * DPI, round((sum(heights) + 0.3 + 0.25 * len(chart.notes)) * DPI))
-    # matplotlib 3.9 cuts off what is less than a pixel, and 245 / 120 · 120 is less than 245.
-    size = ((pixels[0] + 1e-6) / DPI, (pixels[1] + 1e-6) / DPI)
+    size = (_inches(pixels[0]), _inches(pixels[1]))
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     title = "\n".join([short(chart.title, 110), *(f"shown: {note}" for note in chart.notes)]).strip()

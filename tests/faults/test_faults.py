@@ -362,8 +362,8 @@ def test_an_input_that_vanishes_or_grows_while_it_is_read(shop: Workshop) -> Non
         with (shop.folder / "in.csv").open("ab") as file:
             file.write(b"4000,0.5,a,1.5\n")
         (shop.folder / "in.csv").unlink()
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+        out = process.stdout.read()
+        assert process.wait(60) == 0
     assert first + out == expected
 
 

@@ -136,7 +136,7 @@ def test_a_hundred_thousand_columns(shop: Workshop, plain_peak: float) -> None:
     rows = [b",".join([b"%d" % k] * count) + b"\n" for k in range(3)]
     result = feed(shop, [header, *rows], "--alpha", "0.5", "-o", "all.csv")
     assert result.code == 0, result.err
-    assert result.seconds < 30  # of CPU, where it takes three: nothing grows with the square of the columns
+    assert result.seconds < 30  # of CPU: nothing grows with the square of the columns
     assert result.peak < plain_peak + 500
     out = shop.read("all.csv").split(b"\n")
     assert out[3] == rows[2][:-1] + b",1.25" * count

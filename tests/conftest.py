@@ -50,6 +50,14 @@ def children(process: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
+def is_gone(process: int) -> bool:
+    """Whether a process has ended, even if nobody has asked how: a container's first process never does."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 class Pieces:
     """A reader that gives what it has in pieces of any size, as pipes do.
 

@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 from ema_cli.errors import DataError, EmaError, FileTrouble, OptionError, Place
-from tests.conftest import Workshop, children, wait_for
+from tests.conftest import Workshop, children, is_gone, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 # The real command, but that any input is large, there are two helpers whatever the machine, and all rows wait
@@ -337,13 +337,6 @@ def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
 def said(pid: int) -> bytes:
     """The command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def blocked(crew: Crewed, *arguments: str) -> subprocess.Popen[bytes]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How partitions are read: columns or index levels that are the times and the keys, by name."""
+    """How partitions are read: names of the columns or index levels of times, keys and weights."""
 
     times: Any
     by: Any
@@ -40,14 +40,30 @@ class ReadOptions:
 def smooth(
     x: Any, *, times: Any = None, by: Any = None, weights: Any = None, **options: Unpack[Options]
 ) -> Any:
-    """The exponential moving average of a Dask DataFrame or Series, with its divisions and labels.
+    """The exponential moving average of a Dask DataFrame or Series.
 
-    Lazy: partitions are read when the result is computed, each twice, and are what `ema_cli.smooth` would
-    make of the whole table, bit for bit. times, by, weights: names of columns or index levels, which are not
-    smoothed; by may be a list of them. options: as for `ema_cli.smooth`, but for `alpha="auto"`.
+    Parameters
+    ----------
+    x : dask.dataframe.DataFrame or Series
+        Its partitions are parts of one series, in order.
+    times, by, weights : str or other label
+        Names of columns or index levels, as for `ema_cli.smooth`; they are not smoothed. `by` may be a list.
+    **options
+        As for `ema_cli.smooth`; but without `alpha="auto"`, `centered`, `late` and `time_zone`.
 
-    Raises ValueError for options that are out of range or contradict each other, and for names that are not
-    there; what is wrong with the values is raised when they are computed. TypeError for what is not Dask's.
+    Returns
+    -------
+    dask.dataframe.DataFrame or Series
+        Lazy, with the divisions and labels of x. Its partitions are read when it is computed, each twice, and
+        are what `ema_cli.smooth` gives for the whole table, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        For options that are out of range or contradict each other, and for names that are not there. Bad
+        values raise it when they are computed.
+    TypeError
+        If x is not Dask's.
     """
     if not isinstance(x, dd.DataFrame | dd.Series):
         raise TypeError(f"a Dask DataFrame or Series, not {type(x).__name__}; ema_cli.smooth takes others")
@@ -74,7 +90,7 @@ def smooth(
 
 
 def _check_order(settings: Settings) -> None:
-    """Refuse what a partition can't know: where the rows before it stood."""
+    """Raise OptionError for what depends on the order of rows in earlier partitions."""
     if settings.late != "error" or settings.form.zone is not None:
         option = "late" if settings.late != "error" else "time_zone"
         hint = "sort the frame" if option == "late" else "times with their zone: dt.tz_localize(…)"
@@ -84,7 +100,7 @@ def _check_order(settings: Settings) -> None:
 
 
 def _smoothed(partitions: Sequence[Any], smoothing: Smoothing, reading: ReadOptions) -> list[Any]:
-    """Each partition's result, to be worked out."""
+    """Each partition's result, as a delayed object."""
     token = os.urandom(8).hex()
     loads = [
         delayed(partial(_load, reading, k), pure=False)(one, dask_key_name=(f"load-{token}", k))

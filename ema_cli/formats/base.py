@@ -385,8 +385,8 @@ class Divisible(Protocol):
     def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
         """The rows of the next block, read here; None at the end."""
 
-    def take(self, room: memoryview, least: int) -> int:
-        """Take the next block, at most as long as the buffer `room`, and give its length in bytes.
+    def take(self, buffer: memoryview, least: int) -> int:
+        """Take the next block, at most as long as the `buffer`, and give its length in bytes.
 
         It is copied into the buffer, unless the input is `shared`. 0, and nothing taken, if fewer than
         `least` bytes or no whole record have arrived.

@@ -32,16 +32,17 @@ from ema_cli.parameters.tensors import is_tensor
 _PIECE = 1 << 15
 # Pieces that a thread folds at once, in two buffers of 2 MB, and threads that have them.
 _TOGETHER, _MOST_THREADS = 8, 8
-# Elements of a tensor that is no plain row of values, of which a copy is made for each slice.
+# Elements that a thread tests or rounds at once, and those of a tensor that is no plain row of values, of
+# which a copy is made for each slice. Threads that ask for the interpreter more often wait for each other.
 _SLICE = 1 << 20
 # Below this many elements more threads cost more than they bring.
 _WORTH_THREADS = 1 << 18
 # Elements that an accelerator folds at once: two buffers of float64 are 32 MB.
 _GROUP = 1 << 21
 
-# Half a unit of bfloat16 in the bits of a float32 that it leaves out, moved to the front.
-_MIDDLE = -(1 << 31)
-# Elements that are looked at together for such values.
+# Half a unit of bfloat16 in the bits of a float32 that it leaves out, moved to the front: of all int32 the
+# least. And elements that are looked at together for such values.
+_MIDDLE = np.iinfo(np.int32).min
 _ROW = 512
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -687,32 +688,59 @@ def _round_into(parts: Sequence[Any], target: Any) -> None:
     torch goes from float64 to the narrow dtypes by way of float32 and rounds twice; here the first step is
     rounded to odd, as `ema_cli.parameters.tensors.rounded` does it and says why.
     """
-    if len(parts) == 2 and target.dtype == torch.float32:
-        target.copy_(parts[0])  # the pair's first is its sum, rounded
-    elif target.dtype.itemsize >= 4 or (parts[0].dtype == torch.float32 and len(parts) == 1):
-        target.copy_(_widened(parts) if len(parts) == 2 else parts[0])
-    elif target.dtype != torch.bfloat16 or target.device.type != "cpu":
-        target.copy_(_to_odd(parts[0].to(torch.float32, copy=True), parts))
+    if (source := _source(parts, target.dtype)) is not None:
+        target.copy_(source)
+    elif target.dtype.itemsize >= 4:
+        target.copy_(_widened(parts))
     else:
+        target.copy_(_to_odd(parts[0].to(torch.float32, copy=True), parts))
+
+
+def _source(parts: Sequence[Any], dtype: Any) -> Any:
+    """The tensor that only has to be converted for the values to be rounded once; None if there is none."""
+    narrow = parts[0].dtype == torch.float32
+    if len(parts) == 2:  # the first is their sum, rounded
+        return parts[0] if dtype == torch.float32 else None
+    return parts[0] if narrow or dtype.itemsize >= 4 else None
+
+
+def _round_stretch(parts: Sequence[Any], target: Any, room: Any) -> None:
+    """The same on the CPU for at most as many values as `room` (float32) has place for."""
+    if (source := _source(parts, target.dtype)) is not None:
+        _convert(source, target)
+    elif target.dtype == torch.bfloat16:
         # Twice is wrong only where the first step ends in the middle between two: for one value in 65,536.
-        high = parts[0].float()
-        target.copy_(high)
-        doubtful = _in_the_middle(high)
+        high = room[: len(target)]
+        _convert(parts[0], high)
+        _convert(high, target)
+        doubtful = torch.from_numpy(_in_the_middle(high.numpy()))
         if len(doubtful):
-            target[doubtful] = _to_odd(high[doubtful], [part[doubtful] for part in parts]).to(target.dtype)
+            some = [part[doubtful] for part in parts]
+            target[doubtful] = _to_odd(some[0].to(torch.float32, copy=True), some).to(target.dtype)
+    else:
+        for *some, piece in zip(*(part.split(_PIECE) for part in parts), target.split(_PIECE), strict=True):
+            _round_into(some, piece)
+
+
+def _convert(source: Any, target: Any) -> None:
+    """Copy values, rounded once, on this thread alone."""
+    torch._foreach_copy_(target.split(_PIECE), source.split(_PIECE))
 
 
 def _in_the_middle(high: Any) -> Any:
-    """Where float32 values lie in the middle between two of bfloat16: looked for by rows, then in those."""
-    ends = high.view(torch.int32).bitwise_left_shift(16)
+    """Where float32 values lie in the middle between two of bfloat16; the values are overwritten.
+
+    In NumPy, whose operations leave the interpreter to the other threads for as long as they take.
+    """
+    bits = high.view(np.uint32)
+    np.left_shift(bits, 16, out=bits)
+    ends = bits.view(np.int32)
     whole = len(ends) - len(ends) % _ROW
-    rows = ends[:whole].view(-1, _ROW)
-    doubtful = (
-        (rows.amin(1) == _MIDDLE).nonzero().squeeze(1) if whole else ends.new_empty(0, dtype=torch.int64)
-    )
-    row, column = (rows[doubtful] == _MIDDLE).nonzero(as_tuple=True)
-    rest = (ends[whole:] == _MIDDLE).nonzero().squeeze(1)
-    return torch.cat([doubtful[row] * _ROW + column, rest + whole])
+    rows = ends[:whole].reshape(-1, _ROW)
+    doubtful = np.flatnonzero(rows.min(axis=1) == _MIDDLE)
+    row, column = np.nonzero(rows[doubtful] == _MIDDLE)
+    rest = np.flatnonzero(ends[whole:] == _MIDDLE)
+    return np.concatenate([doubtful[row] * _ROW + column, rest + whole])
 
 
 def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
@@ -725,21 +753,22 @@ def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
 
 
 def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
-    """Round averages into tensors: piece by piece on the CPU's threads, at once on an accelerator."""
+    """Round averages into tensors: by stretches on the CPU's threads, at once on an accelerator."""
     jobs = []
     for parts, target in pairs:
         if not target.is_contiguous() or parts[0].device.type != "cpu":
             whole = rounded_to(parts, target.dtype).view(target.shape)
             _written_once(target).copy_(_written_once(whole, target))
             continue
-        cut = [part.split(_PIECE) for part in parts]
-        jobs += [(some, piece) for *some, piece in zip(*cut, target.view(-1).split(_PIECE), strict=True)]
+        cut = [part.split(_SLICE) for part in parts]
+        jobs += [(some, piece) for *some, piece in zip(*cut, target.view(-1).split(_SLICE), strict=True)]
 
     def run(some: list[Any]) -> None:
-        for parts, piece in some:
-            _round_into(parts, piece)
+        room = _room(max(len(target) for _, target in some), torch.float32, torch.device("cpu"))
+        for parts, target in some:
+            _round_stretch(parts, target, room)
 
-    _on_threads(jobs, run, sum(piece.numel() for _, piece in jobs))
+    _on_threads(jobs, run, sum(len(target) for _, target in jobs))
 
 
 def _written_once(tensor: Any, like: Any = None) -> Any:

@@ -508,7 +508,7 @@ def test_the_public_names() -> None:
     with pytest.raises(AttributeError, match="no attribute 'smoth'"):
         _ = ema_cli.smoth
     assert "see `Options`" in str(smooth.__doc__)
-    assert "alpha: weight of the newest value" in str(ema_cli.Options.__doc__)  # for help(ema_cli.Options)
+    assert "Weight of the newest value" in str(ema_cli.Options.__doc__)  # for help(ema_cli.Options)
 
 
 def test_what_is_imported_when() -> None:

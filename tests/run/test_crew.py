@@ -198,7 +198,9 @@ def test_the_longer_a_pipe_the_more_helpers(packed: bool, crew: Crewed, shop: Wo
         assert process.stderr is not None
         feed = threading.Thread(target=feed_all, args=[process.stdin, sent])
         feed.start()
-        found = process.stdout.read(2 << 20)
+        found = b""
+        while len(found) < 2 << 20:  # a pipe gives what it has
+            found += process.stdout.read((2 << 20) - len(found))
         helpers_of(process)
         found += process.stdout.read()
         feed.join()

@@ -23,20 +23,24 @@ from pathlib import Path
 from run import FOLDER, PYTHON, Case, cases, fresh, helper, measure, parser_of_cases
 
 ROOT = Path(__file__).parent.parent
-# ema-smooth with helpers that are waited for, in which the process that folds takes no block for itself; says
-# how much CPU time it took from then on.
+# ema-smooth with helpers that are waited for, in which the process that folds takes no block for itself and
+# has a core to itself, as where there are many; says how much CPU time it took from then on.
 ALONE = """
-import sys, time
+import os, sys, time
 from ema_cli.process import set_process_defaults
 set_process_defaults()
 from ema_cli.run import crew
 
+first, *others = sorted(os.sched_getaffinity(0))
 helpers, grow, leave, at = int(sys.argv.pop(1)), crew.Crew._grow, crew.Crew.__exit__, []
 
 def grow_and_wait(self, size):
     grow(self, size)
     while not all(helper.ready for helper in self.helpers):
         self._listen(patient=True)
+    for helper in self.helpers:
+        os.sched_setaffinity(helper.process.pid, others or [first])
+    os.sched_setaffinity(0, [first])
     at.append(time.process_time())
 
 def say(self, *how):

@@ -1,4 +1,4 @@
-"""polars' Series and DataFrames. A blank is null, and names stay; results are Float64."""
+"""polars' Series and DataFrames. Blank is null, names stay; results are Float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAST = ".cast(pl.Float64)"
 class PolarsSeries(Form):
     x: pl.Series
 
-    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+    def table(self, _exclude: Collection[Hashable], _before: Collection[str]) -> Table:
         name = self.x.name or None
         return Table(_floats(self.x, name)[:, np.newaxis], self._wrap, [name])
 
@@ -41,8 +41,8 @@ class PolarsFrame(Form):
     def column(self, name: Hashable) -> Any:
         return self.x[str(name)]
 
-    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
-        columns = [column for column in self.x.get_columns() if column.name not in apart]
+    def table(self, exclude: Collection[Hashable], before: Collection[str]) -> Table:
+        columns = [column for column in self.x.get_columns() if column.name not in exclude]
         kept = [column for column in columns if column.dtype.is_numeric() or column.name in before]
         if not kept:
             raise nothing_to_smooth(list(self.x.schema.items()), CAST)
@@ -52,7 +52,7 @@ class PolarsFrame(Form):
 
 
 def form_of(x: Any) -> PolarsSeries | PolarsFrame | None:
-    """A Series or DataFrame as what it is; None for other things of polars'."""
+    """The form of a Series or DataFrame; None for other polars objects."""
     if isinstance(x, pl.DataFrame):
         return PolarsFrame(x)
     return PolarsSeries(x) if isinstance(x, pl.Series) else None

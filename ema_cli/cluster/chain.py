@@ -23,7 +23,7 @@ from ema_cli.run.selection import Selection, select
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the first part with columns to smooth has settled for all of them. part: which one that is."""
+    """The columns of all parts, chosen by the first one that has any. part: its index."""
 
     chosen: Selection
     header: list[str]
@@ -34,7 +34,7 @@ class Chosen:
         return Smoothing(job.average, len(self.chosen.smoothed), self.alphas)
 
     def memory(self, job: Job, carried: Carried | None = None, texts: Sequence[Any] = ()) -> SavedState:
-        """What a part of the job carries on from. texts: the keys that the state is of."""
+        """What a part of the job carries on from. texts: the keys of the state."""
         memory = SavedState(job)
         memory.columns, memory.places = self.chosen.smoothed, self.chosen.places
         memory.header, memory.alphas = self.header, self.alphas
@@ -47,7 +47,7 @@ class Chosen:
 
 
 def choose(part: Job, columns: list[str] | None, places: list[int] | None) -> Chosen | None:
-    """What is to be smoothed, if this part tells; columns, places: of a state that is carried on."""
+    """The columns to smooth, if this part has any. columns, places: those of a state that is carried on."""
     memory = SavedState(part)
     memory.columns, memory.places = columns, places
     with closing(open_source(part, part.inputs[0])) as source:
@@ -56,7 +56,7 @@ def choose(part: Job, columns: list[str] | None, places: list[int] | None) -> Ch
 
 
 def load(part: Job, choice: Chosen) -> Loaded:
-    """A part's values, times and keys. Raises EmaError for whatever is wrong with it."""
+    """A part's values, times and keys. Raises EmaError for a bad part."""
     memory = choice.memory(part)
     gathered = Gatherer(len(choice.chosen.wanted.values))
     with closing(open_source(part, part.inputs[0])) as source:
@@ -66,7 +66,7 @@ def load(part: Job, choice: Chosen) -> Loaded:
             chosen = select(source, part, memory.find_columns(source))
             for batch in source.batches(chosen.wanted) if chosen is not None else ():
                 if refused(part.average, batch.values).any():
-                    raise DataError("a cell that is refused")  # the part itself will say where
+                    raise DataError("a cell that is refused")  # `finish` will say where
                 left_out = batch.clock.left_out
                 rows = KeptRows.of(batch, None if left_out is None else np.flatnonzero(~left_out))
                 gathered.add(rows.values, rows.times, rows.keys)
@@ -74,6 +74,6 @@ def load(part: Job, choice: Chosen) -> Loaded:
 
 
 def finish(part: Job, choice: Chosen | None, carried: Carried | None, texts: Sequence[Any]) -> Summary:
-    """Smooth a part from the state before it into its output. Raises EmaError for what is wrong with it."""
+    """Smooth a part into its output, from the state before it. Raises EmaError for a bad part."""
     memory = SavedState(part) if choice is None else choice.memory(part, carried, texts)
     return run_part(part, memory, save_nothing)

@@ -1,4 +1,4 @@
-"""The steps of `parted` as tasks that Dask does when it likes, in an order that its scheduler finds."""
+"""The steps of `parted` as lazy Dask tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ema_cli.cluster.parted import Carried, Position, Smoothing, Spot, carried_o
 
 @dataclass(frozen=True)
 class Stage:
-    """What is known before a part, each to be worked out: where it begins, and the state there."""
+    """Where a part begins, and the state there, as delayed objects."""
 
     position: Any
     carried: Any
@@ -23,9 +23,9 @@ class Stage:
 def stages(
     smoothing: Smoothing, loads: Sequence[Any], start: tuple[Position, Carried], token: str
 ) -> list[Stage]:
-    """The stage before each part, and the one after the last. loads: each part's `Loaded`, to be worked out.
+    """The stage before each part, and the one after the last. loads: each part's `Loaded`, delayed.
 
-    token: tells the tasks of one run from those of others.
+    token: makes the names of this run's tasks unique.
     """
 
     def task(step: Callable[..., Any], name: str, k: int, *given: Any) -> Delayed:
@@ -48,7 +48,7 @@ def _same(what: Any) -> Any:
 
 
 def _measure(smoothing: Smoothing, loaded: Any) -> tuple[Any, Any]:
-    """The counts and the keys: all that the one-by-one step needs of a part."""
+    """The counts and keys of a part, from which it follows where the next one begins."""
     return measure(smoothing, loaded), loaded.texts
 
 

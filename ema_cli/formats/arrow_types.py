@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ema_cli.errors import DataError, Place
 
-TO_UTF8 = "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ..."
+TO_UTF8 = "iconv -f WINDOWS-1252 -t UTF-8 FILE | ema-smooth ..."
 
 
 def leaves(schema: Any) -> list[range]:

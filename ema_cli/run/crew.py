@@ -1,9 +1,10 @@
 """More processors for one input: other processes read its blocks, and write its text.
 
-The process that was asked takes blocks from the input and hands them out. A helper finds the records of a
-block, reads values, times and keys, and hands these back. Here they are folded, in the order of the input,
-as ever; that is a fifth of the work. The new fields go back to the helper that has the block, which makes
-text of them and writes it: at its place in a file, or in turn to stdout. So all that depends on order is in
+The process that was asked hands blocks of the input out: of a file the place of each, which the helper reads
+by itself, of a pipe the text. A helper finds the records of a block, reads values, times and keys, and hands
+these back. Here they are folded, in the order of the input, as ever; that is a seventh of the work. The new
+fields are put where the helper that has the block finds them, which makes text of them and writes it: at its
+place in a file, or in turn to stdout. So all that depends on order is in
 one place, with every option, every key and every message, and the bytes can be no others. While there is
 nothing to fold and all helpers have enough to do, this process does a block itself.
 

@@ -135,7 +135,7 @@ class Work:
         self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
         self.notes = notes
-        self.suspicions = Suspicions(job, chosen.columns)
+        self.suspicions = Suspicions(job, chosen.columns, chosen.places)
         self.deferred: Deferred | None = None
         self.update: Callable[..., Floats] = self.trends.update
         self.admitted: Admitted | None = None

@@ -368,7 +368,8 @@ def _why_none(match: re.Match[bytes], form: TimeForm) -> tuple[str, str]:
     try:
         return _no_such_hour(read_cell(match)[0], form)
     except ValueError as error:
-        return str(error), ""
+        # As MySQL writes a missing one: 0000-00-00.
+        return str(error), "" if match[0].strip(b"0-:T. ") else hints.LEAVE_OUT
 
 
 def _why_no_decimal(text: str, unit: str) -> tuple[str, str]:

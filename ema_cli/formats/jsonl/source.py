@@ -1,12 +1,11 @@
-"""JSON lines in: the bytes of each object pass as they are, only the wanted members are looked at.
+"""JSON lines in: the bytes of each object pass as they are, only the wanted members are read.
 
-Members may come and go. The columns are the members of the first object that has any, so that a live pipe is
-answered from its first line on; others are smoothed where they are named.
+Objects may differ in their members. The columns are the members of the first object that has any, so that a
+live pipe is answered from its first line on; other members are smoothed if they are named.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,23 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import document_error
+from ema_cli.formats.foreign import document_error, jq, refuse_foreign, rows_filter
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, JsonLines, Record, index_lines, member, parse
-from ema_cli.formats.text_column import other_cells_hint
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.notation import Notation
 
 BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 1 << 26
-# Objects within which one has to have members, and in which members are noticed that the first does not have.
+# Objects within which the first members must appear, and in which further members are noticed.
 LOOKED_AT = 1000
-_LIST_OF_OBJECTS = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[\s*\{')
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class JsonBlock:
 
 
 class JsonSource(BlocksOfLines, Source):
-    """JSON lines, block by block. taken: says how much of the input, packed as it may be, was read."""
+    """JSON lines, block by block. taken: gives the bytes of the (perhaps compressed) input read so far."""
 
     kind = "jsonl"
     text_format = "jsonl"
@@ -59,8 +56,9 @@ class JsonSource(BlocksOfLines, Source):
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
         self.waiting: list[JsonBlock] = []
+        self._alone: Record | None = None  # the only object
         self.columns = self._first_members()
-        # All columns by position, those asked for that no object has had yet, and others that hold numbers.
+        # All columns by index; those asked for that no object has had yet; and others that hold numbers.
         self._names, self._unseen = list(self.columns), set[str]()
         self._noticed: dict[str, None] = {}
         self._looked = 0
@@ -72,6 +70,7 @@ class JsonSource(BlocksOfLines, Source):
             self.waiting.append(block)
             for record in block.records:
                 if record:
+                    self._alone = record if len(block.records) == 1 and self.ended and not self.rest else None
                     return list(record)
             seen += len(block.records)
         return []
@@ -127,7 +126,7 @@ class JsonSource(BlocksOfLines, Source):
         return Batch(0, values, times, keys, body, place, extra=extra)
 
     def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
-        """What another format gets: members may be anything, so only those that were asked for."""
+        """The columns for another format: only those asked for, since the others may hold anything."""
         asked = {*wanted.keys, *wanted.clocks, *wanted.values}
         kept = [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
         return kept if wanted.file is None else [(FILE, wanted.file), *kept]
@@ -135,7 +134,7 @@ class JsonSource(BlocksOfLines, Source):
     # -- reading
 
     def _more(self) -> None:
-        """Append what has arrived to `rest`; notes the end of the input."""
+        """Append what has arrived to `rest`; sets `ended` at the end."""
         if len(self.rest) > LONGEST_LINE:
             raise DataError(f"a line longer than {LONGEST_LINE >> 20} MiB", Place(self.name, self.line))
         chunk = self.reader.read(max(BLOCK_BYTES, len(self.rest)))
@@ -144,7 +143,7 @@ class JsonSource(BlocksOfLines, Source):
         self.rest += chunk
 
     def _next_block(self) -> JsonBlock | None:
-        """The next objects, None at the end; sound lines are given before the error that follows them."""
+        """The next objects, None at the end; the lines above a bad one come before its error."""
         while (not self.ended and b"\n" not in self.rest) or not self.rest:
             if self.ended:
                 return None
@@ -165,18 +164,15 @@ class JsonSource(BlocksOfLines, Source):
         return block
 
     def _bad(self, lines: JsonLines, error: BadLineError) -> DataError:
-        """What is wrong with a line, and what the whole file may be where it is the first."""
+        """The error of a bad line; if it is the first, of a file that is no JSON lines."""
         text = lines.text(error.row)
         line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
         place = Place(self.name, line)
         if self.waiting or self._is_later():
             return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
-        if text.startswith(b"[") or _LIST_OF_OBJECTS.search(self.rest):
+        refuse_foreign(self.rest, self.name, "JSON lines")
+        if text.startswith((b"[", b"{")):
             return document_error(self.rest, self.name)
-        if text.startswith(b"{"):
-            file = "" if self.name == "stdin" else f" {shlex.quote(self.name)}"
-            problem = "this is a JSON document over several lines, not an object a line"
-            return DataError(problem, place, f"jq -c .{file} | ema-smooth --from jsonl ...")
         if text.startswith(b"<"):
             problem = "this is a page of HTML or XML, not JSON lines"
             return DataError(
@@ -192,7 +188,10 @@ class JsonSource(BlocksOfLines, Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         self._by_default = True
+        from ema_cli.formats.text.numerals import judge_cells
+
         undecided, found, seen, k = list(candidates), [], 0, 0
+        alike: dict[int, Advice] = {}
         while undecided and seen < most:
             if k == len(self.waiting):
                 block = self._next_block()
@@ -206,14 +205,18 @@ class JsonSource(BlocksOfLines, Source):
                 if first is not None:
                     undecided.remove(column)
                     found += [column] * members.is_number(first, self.notation)
+                if isinstance(first, str) and column not in found:
+                    texts = [cell.encode("utf-8", "surrogatepass") for cell in cells if isinstance(cell, str)]
+                    judged = judge_cells(texts, self.notation)
+                    alike |= {column: judged} if judged is not None and judged.says else {}
             seen += len(records)
             k += 1
-        return Sample(sorted(found), undecided, seen)
+        return Sample(sorted(found), undecided, seen, alike)
 
     def _batches_in(self, block: JsonBlock, wanted: Projection) -> Iterator[Batch]:
         done = 0
         for at, lines in block.lines.pieces(BATCH_ROWS):
-            # A byte order mark in the middle of an output would be none.
+            # Drop a byte order mark where it would be in the middle of the output.
             marked = self._follows and block.line == 1 and not at and lines.data.startswith(BOM)
             begin = len(BOM) if marked else at
             records = block.records[done : done + len(lines)]
@@ -225,7 +228,7 @@ class JsonSource(BlocksOfLines, Source):
 
     @property
     def ready(self) -> bool:
-        # Not as long as there are members to look out for.
+        # Blocks are read here until all members that are looked for have been seen.
         looks = self._by_default and self._looked < LOOKED_AT
         return super().ready and not (self._unseen or looks)
 
@@ -243,7 +246,7 @@ class JsonSource(BlocksOfLines, Source):
         return batches, data.count(b"\n")
 
     def _look_at(self, records: Sequence[Record]) -> None:
-        """See which members are there that were asked for, or that nobody expects."""
+        """Note which members asked for have appeared, and unexpected ones that hold numbers."""
         for name in list(self._unseen):
             if any(member(record, name) is not ABSENT for record in records):
                 self._unseen.discard(name)
@@ -258,13 +261,13 @@ class JsonSource(BlocksOfLines, Source):
     def _batches_of(
         self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]
     ) -> Iterator[Batch]:
-        """One batch; where a member is bad, the objects above it and then the error."""
+        """One batch; if a member is bad, the objects above it, and then the error."""
         place = how[1]
         try:
             yield self._batch(lines, records, begin, how)
             return
         except members.BadMemberError as error:
-            where, hint = place(lines, error.row, error.column), other_cells_hint(error.text)
+            where, hint = place(lines, error.row, error.column), self._number_hint(records, error)
             row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
         except BadClockError as error:
             row = error.row
@@ -273,6 +276,22 @@ class JsonSource(BlocksOfLines, Source):
         if above.length > begin:
             yield from self._batches_of(above, records[:row], begin, how)
         raise bad
+
+    def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
+        """What to try for a cell that is no number; whatever is no text is none of a number in quotes."""
+        from ema_cli.formats.text.numerals import OTHERS, hint_on_cells
+
+        cells = members.column_of(records, self._names[error.column])
+        texts = [cell.encode("utf-8", "surrogatepass") for cell in cells if isinstance(cell, str)]
+        if isinstance(cells[error.row], str):
+            return hint_on_cells(texts, self.notation)
+        return str(self.advice() or OTHERS)
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - whichever they are
+        """How to get at the rows of a document on one line, which is one object here."""
+        if self._alone is None or (rows := rows_filter(self._alone)) is None:
+            return None
+        return Advice(jq(rows, self.name), ())
 
     def _batch(
         self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]

@@ -28,7 +28,7 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import refuse_documents, refuse_foreign
+from ema_cli.formats.foreign import NUL, refuse_documents, refuse_foreign, without_nuls
 from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
@@ -237,6 +237,7 @@ class TextSource(BlocksOfLines, Source):
         record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
         expected, found = len(self.columns), error.fields
         hint = str(self.advice() or "quote fields that hold the delimiter, or correct that line")
+        hint = without_nuls(self.name) if NUL in record else hint
         problem = (
             f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
         )
@@ -266,7 +267,7 @@ class TextSource(BlocksOfLines, Source):
                     from ema_cli.formats.text.numerals import judge_cells
 
                     judged = judge_cells(list(cells.cells_of(records, column)), notation)
-                    self.alike |= {column: judged} if judged is not None and judged.options else {}
+                    self.alike |= {column: judged} if judged is not None and judged.says else {}
             undecided = still
             seen += len(records)
         return Sample(sorted(found), undecided, seen, self.alike)
@@ -288,6 +289,8 @@ class TextSource(BlocksOfLines, Source):
                 single = option if option in ("--decimal", "--thousands") else f"{option} {value}"
                 options.setdefault(single, Advice(cause, (option, value)))
         if not options:
+            for column, advice in self.alike.items():
+                return Advice(f"column {readable(self.columns[column])!r}: {advice.cause}", ())
             return None
         causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
         return Advice(causes, tuple(part for each in options.values() for part in each.options))
@@ -410,27 +413,37 @@ class TextSource(BlocksOfLines, Source):
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         from ema_cli.formats.text.advice import advice_on_comment
-        from ema_cli.formats.text.numerals import judge_cells
+        from ema_cli.formats.text.numerals import hint_on_cells
 
-        table = self.advice([self.columns[error.column]])
-        if table is not None and table.is_of_lines and "--ragged" not in table.options:
-            return str(table)
-        others = "correct it, or choose other columns: -c COLUMN"
+        if NUL in error.text:
+            return without_nuls(self.name)
         around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
-        there = list(cells.cells_of(around, error.column))
-        if error.column == 0 and (comment := advice_on_comment(error.text, there)) is not None:
-            return str(comment)
-        if self._is_one_quoted():
-            return others
-        judged = judge_cells(there, self.dialect.notation)
-        # A word at the beginning of a line may say that the line is no row, with all that is in it.
-        whole_line = error.column == 0 and self.several and judged is not None and "--na" in judged.options
-        if whole_line:
+        first = [cell.strip() for cell in cells.cells_of(around, 0)]
+        table = self.advice([self.columns[error.column]])
+        if table is None or not table.is_of_lines or "--ragged" in table.options:
+            table = advice_on_comment(records.field(error.row, 0).strip(), first)
+        if table is not None:
+            return str(table)
+        there = [] if self._is_one_quoted() else list(cells.cells_of(around, error.column))
+        hint = hint_on_cells(there, self.dialect.notation)
+        if "--na" in hint and self._is_no_row(records, error, around):
             return "correct that line, or take it out of the file"
-        if judged is not None and judged.options:
-            return str(judged)
-        cause = "" if judged is None else judged.cause
-        return f"{cause}; {others}" if cause else others
+        return hint
+
+    def _is_no_row(self, records: Records, error: cells.BadCellError, around: Records) -> bool:
+        """Whether a word may say that its line is no row, with all that is in it.
+
+        That is so at the beginning of a line, and where another column of numbers has a word there too.
+        """
+        if error.column == 0:
+            return self.several
+        read = self.dialect.notation.read
+        return any(
+            read(records.field(error.row, k)) is None
+            and read(cells.first_value(around, k, self.dialect.notation) or b"") is not None
+            for k in range(min(len(self.columns), LOOKED_AT))
+            if k != error.column
+        )
 
 
 def empty_records(data: bytes, columns: int) -> Records:

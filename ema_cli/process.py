@@ -49,8 +49,8 @@ def set_process_defaults() -> None:
     sys.meta_path.insert(0, NoPandas())
 
 
-# For each of so many bytes of input a further process pays. A fork starts at once; elsewhere a process takes a
-# sixth of a second to start, in which a running one does 30 MB.
+# So many bytes of input pay for one further process. A fork starts at once; elsewhere a process takes a sixth
+# of a second to start, in which a running one does 30 MB.
 FORK_PAYS, SPAWN_PAYS = 16 << 20, 48 << 20
 # With more processes than these, the one that folds is the slowest, and others wait for it.
 MOST_PROCESSES = 8

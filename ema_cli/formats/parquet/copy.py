@@ -40,7 +40,7 @@ from ema_cli.formats.parquet.footer import (
 from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, workers
 from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
 
-# Inputs beyond these limits are read and written anew: the footer is held in memory as Python objects, the new
+# Inputs beyond these limits are read and written anew: the footer is held as Python objects, the new
 # columns of a row group as bytes, and many small row groups cost more than joining them.
 MOST_FOOTER, MOST_CELLS, FEWEST_ROWS, FEW_GROUPS = 1 << 22, 1 << 22, 10_000, 8
 PIECE_BYTES = 1 << 20

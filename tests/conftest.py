@@ -50,6 +50,14 @@ def children(process: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
+def is_gone(process: int) -> bool:
+    """Whether a process has ended, even if nobody has asked how: a container's first process never does."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 class Pieces:
     """A reader that gives what it has in pieces of any size, as pipes do.
 
@@ -146,11 +154,10 @@ class Workshop:
         return text.encode("cp1252", SPELLED).decode("cp1252") if self.system == "windows" else text
 
     def start(self, *arguments: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
-        """Start ema-smooth with pipes to talk to it, unbuffered: `communicate` leaves a buffer behind."""
+        """Start ema-smooth with pipes to talk to it; `communicate` loses what `readline` left in a buffer."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.command(*arguments),
-            bufsize=0,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

@@ -1,4 +1,4 @@
-"""What the columnar formats share: Arrow record batches of a known schema to batches of rows and back."""
+"""What columnar formats share: Arrow record batches of a known schema to batches of rows and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ema_cli.formats.unify import InexactError, exactly
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import PLAIN
 
-# Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
+# Cells and bytes of a batch at most: tables of more than 64 columns or of long texts have shorter batches.
 BATCH_CELLS = BATCH_ROWS * 64
 BATCH_BYTES = 32 << 20
 # What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
@@ -60,7 +60,7 @@ LOOKED_AT = 1000
 
 @dataclass(frozen=True)
 class ArrowBody(Body):
-    """Rows as an Arrow record batch; `places` is what its columns are called in messages."""
+    """Rows as an Arrow record batch. places: what messages call its columns."""
 
     batch: Any
     rows: int
@@ -78,7 +78,7 @@ class ArrowBody(Body):
 
 @dataclass(frozen=True)
 class RowLocator:
-    """Says where a row of a batch stands: counted from 1 over the whole file."""
+    """Says where a row of a batch stands: its number in the file, from 1."""
 
     file: str
     label: Callable[[int], str]
@@ -91,7 +91,8 @@ class RowLocator:
 
 @dataclass(frozen=True)
 class Further:
-    """A member of a record: in which column, and the names on the way to it."""
+    """A column that is a member of a record. top: index of the record's column. path: names of the members on
+    the way to it."""
 
     name: str
     top: int
@@ -99,10 +100,10 @@ class Further:
 
 
 class ColumnarSource(Source):
-    """Rows of a columnar format, which says how to read columns and how far it is.
+    """Rows of a format of columns. A subclass defines `read` and `size_after`.
 
-    arrow_schema: of all columns of the input. unified: the same, or in wider types where the input is one of
-    several parts.
+    arrow_schema: of all columns of the input. unified: the same in the types that all parts of the series
+    have; None if there is one part.
     """
 
     arrow_schema: Any
@@ -118,15 +119,15 @@ class ColumnarSource(Source):
 
     @property
     def given(self) -> Any:
-        """The schema of the columns that are handed over."""
+        """The schema of the columns that batches have."""
         return self.arrow_schema if self.unified is None else self.unified
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
+        """These columns, by index, as record batches of at most `BATCH_ROWS` rows, in file order."""
         raise NotImplementedError
 
     def size_after(self, rows: int) -> int:
-        """Bytes of input that have been read when so many rows have been."""
+        """Bytes of input read after so many rows, for the progress bar."""
         raise NotImplementedError
 
     def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - whatever it is for
@@ -146,7 +147,7 @@ class ColumnarSource(Source):
         return self.columns[column] if column < own else self._further[column - own].name
 
     def _field(self, column: int) -> Any:
-        """The Arrow field of a column, which may be a further one."""
+        """The Arrow field of a column, which may be a member of another."""
         own = len(self.columns)
         if column < own:
             return self.given.field(column)
@@ -157,12 +158,12 @@ class ColumnarSource(Source):
         return pa.field(further.name, kind)
 
     def _top(self, column: int) -> int:
-        """The column of the table that this one is in."""
+        """The column of the table that a column is, or is a member of."""
         own = len(self.columns)
         return column if column < own else self._further[column - own].top
 
     def first_rows(self, columns: Sequence[int], most: int) -> Any | None:  # noqa: ARG002 - or none
-        """The first rows of these columns as a record batch, where they can be read again afterwards."""
+        """The first rows of these columns as a record batch; None if they can't be read twice."""
         return None
 
     def notes(self) -> list[str]:
@@ -190,14 +191,14 @@ class ColumnarSource(Source):
         return alike
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
-        """Those candidates whose type is a number's; pandas' index is no column of the table."""
+        """The candidates of a numeric type, except columns of pandas' index."""
         alike = self._look_at_texts(candidates, most)
         index = index_columns(self.given)
         found = [k for k in candidates if is_number(self._field(k).type) and self.label(k) not in index]
         return Sample(found, [], lookalikes=alike)
 
     def schema(self, wanted: Projection) -> Any:
-        """The Arrow schema of the columns kept; its metadata leaves out what is not."""
+        """The Arrow schema of the columns kept, with metadata on these alone."""
         schema = self.given
         if wanted.keep is None:
             return schema
@@ -216,7 +217,7 @@ class ColumnarSource(Source):
         tops = sorted({self._top(k) for k in read})
         places = tuple(Place(self.name, column=self.label(k)) for k in kept)
         places = places if wanted.file is None else (Place(self.name), *places)
-        # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
+        # Built once, with the metadata that all batches need.
         schema = self.schema(wanted)
         first = 0
         for part in self.read(tops):
@@ -246,7 +247,7 @@ class ColumnarSource(Source):
             )
 
     def _check_values(self, wanted: Projection) -> None:
-        """Raise DataError where a column to be smoothed can hold no numbers."""
+        """Raise DataError for a column to be smoothed whose type holds no numbers."""
         for column in wanted.values:
             kind = self._field(column).type
             if not (is_number(kind) or pa.types.is_null(kind) or holds_text(kind)):
@@ -256,7 +257,7 @@ class ColumnarSource(Source):
                 raise DataError(f"values of type {kind} are no numbers", place, hint)
 
     def _member(self, whole: Mapping[int, Any], column: int) -> Any:
-        """A column as it is, or the member of a record that a further one is."""
+        """A column, which may be a member of another."""
         own = len(self.columns)
         if column < own:
             return whole[column]
@@ -264,7 +265,7 @@ class ColumnarSource(Source):
         return pc.struct_field(whole[further.top], list(further.path))
 
     def _as_unified(self, column: Any, k: int, rows: RowLocator) -> Any:
-        """A column in the type that it has in all parts."""
+        """A column in the type that it has in all parts of the series."""
         kind = self.given.field(k).type
         if column.type.equals(kind):
             return column
@@ -299,7 +300,7 @@ def new_columns(fields: Floats) -> list[Any]:
 
 @contextlib.contextmanager
 def trouble(name: str, what: str) -> Iterator[None]:
-    """pyarrow's exceptions as FileTrouble: this is no sound `what`. Nothing but pyarrow runs inside."""
+    """Turn pyarrow's exceptions into FileTrouble "is no sound `what`"; the block calls only pyarrow."""
     try:
         yield
     except FileTrouble:
@@ -314,7 +315,7 @@ def trouble(name: str, what: str) -> Iterator[None]:
 
 
 def _cells(columns: Mapping[int, Any], column: int, first: int, count: int) -> Any:
-    """So many cells of a column from a row on, None where it was not read."""
+    """`count` cells of a column, from row `first` on; None if it was not read."""
     return None if (cells := columns.get(column)) is None else cells[first : first + count]
 
 
@@ -361,7 +362,7 @@ def _texts_of(column: Any) -> list[bytes]:
 
 
 def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLocator) -> list[Oddity]:
-    """The cells that are beyond all numbers; raises DataError unless they count as missing."""
+    """The infinite cells; raises DataError unless they count as missing."""
     rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
     oddities = [
         Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
@@ -375,7 +376,7 @@ def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLoc
 
 
 def _path_to(name: str, kind: Any) -> tuple[str, ...] | None:
-    """The members on the way to `name` in a record of this type; names may have points in them."""
+    """The names of the members on the way to `name` in a record of this type; names may contain points."""
     if not pa.types.is_struct(kind):
         return None
     for field in kind:
@@ -394,7 +395,7 @@ def _clock(
     values, rows = read
 
     def numbers(column: int) -> Floats:
-        """Infinities are told as they are in values."""
+        """A column of numbers; infinities are treated as in values."""
         return _values([columns[column]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
 
     try:

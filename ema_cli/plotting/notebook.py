@@ -65,9 +65,9 @@ class Plot:
         ImportError
             If matplotlib is not installed.
         """
-        from ema_cli.plotting.picture import settled_figure
+        from ema_cli.plotting.picture import styled_figure
 
-        return settled_figure(self._picture)
+        return styled_figure(self._picture)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file.

@@ -17,7 +17,7 @@ from ema_cli.run.progress import width_of
 
 # Which bit of a braille character each of its dots is, row by row.
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-# Trends as ANSI colours; without colour, each has a mark that stands for its dots.
+# Trends as ANSI colours; without colour, each has a mark in place of its dots.
 COLOURS, MARKS = (34, 31, 36, 32, 35), "*+xo#@%"
 FAINT = 90
 HEIGHTS = (5, 18)  # characters: the least and the most that one pair of axes has
@@ -27,14 +27,14 @@ Grid = NDArray[np.bool_]
 
 
 def abilities(out: TextIO) -> tuple[int, int, bool]:
-    """Columns, lines and whether there is colour (https://no-color.org)."""
+    """The terminal's columns and lines, and whether it has colour (https://no-color.org)."""
     colour = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     size = shutil.get_terminal_size((80, 24))
     return (width_of(out) if out.isatty() else size.columns), size.lines, colour
 
 
 def draw_text(chart: Chart, width: int, lines: int, colour: bool) -> str:
-    """The chart as lines of text that are at most `width` wide, and so high that one column fills `lines`."""
+    """The chart as text, at most `width` wide; one column of it fills `lines` lines."""
     if chart.look.size is not None:
         width, lines = max(MOST_NARROW, chart.look.size[0]), chart.look.size[1]
     cells = [(column.name, cell) for column, drawn in chart.cells() for cell in drawn]

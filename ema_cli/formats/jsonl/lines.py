@@ -28,9 +28,9 @@ class BadLineError(ValueError):
 
 @dataclass(frozen=True)
 class JsonLines:
-    """An index into `data`: where each object begins, and its last byte, which should be its closing brace.
+    """An index into `data`: the first byte of each object, and its last one, which should be a closing brace.
 
-    length: bytes of `data` that these lines take, blank ones and line endings included.
+    length: bytes of `data` in these lines, with blank ones and line endings.
     """
 
     data: bytes
@@ -50,7 +50,7 @@ class JsonLines:
         return JsonLines(self.data, self.starts[first:last], self.closes[first:last], length)
 
     def pieces(self, rows: int) -> Iterator[tuple[int, JsonLines]]:
-        """Even runs of at most so many objects, each with the place in `data` where its bytes begin."""
+        """Equal pieces of at most `rows` objects, each with the offset in `data` where its bytes begin."""
         begin, count = 0, max(1, -(-len(self) // rows))
         for k in range(count):
             piece = self.cut(len(self) * k // count, len(self) * (k + 1) // count)
@@ -59,7 +59,7 @@ class JsonLines:
 
 
 def index_lines(data: bytes, final: bool, begin: int = 0) -> JsonLines:
-    """The whole lines of `data` from `begin` on. final: nothing comes after, so the last needs no ending."""
+    """The whole lines of `data` from `begin` on. final: nothing follows, so the last needs no line ending."""
     bytes_ = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(bytes_[begin:] == NEWLINE) + begin
     length = int(ends[-1]) + 1 if len(ends) else begin
@@ -76,7 +76,7 @@ def index_lines(data: bytes, final: bool, begin: int = 0) -> JsonLines:
 
 
 def parse(lines: JsonLines) -> list[Record]:
-    """What is in each line. Raises BadLineError for the first one that is no object."""
+    """The object in each line. Raises BadLineError for the first one that is no object."""
     if not len(lines):
         return []
     bytes_ = np.frombuffer(lines.data, np.uint8)
@@ -88,10 +88,9 @@ def parse(lines: JsonLines) -> list[Record]:
 
 
 def _parse_at_once(lines: JsonLines) -> list[Record] | None:
-    """All lines as one array, which is much quicker; None where a line has to be looked at by itself.
+    """Parse all lines as one array, which is much quicker; None if lines must be parsed one by one.
 
-    Between two lines stands a null. Where the lines are not one object each, the objects and the nulls do
-    not take turns.
+    A null is put between every two lines. If a line is not one object, objects and nulls don't alternate.
     """
     count = len(lines)
     text = lines.data[int(lines.starts[0]) : int(lines.closes[-1]) + 1]
@@ -113,7 +112,7 @@ def _parse_line(text: bytes, row: int) -> Record:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        # Python's own reader takes NaN and Infinity, which Python writes, and text that is no Unicode.
+        # Python's own parser accepts NaN and Infinity, which Python writes, and invalid Unicode.
         try:
             found = json.loads(text.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""JSON lines in: the bytes of each object pass as they are, only the wanted members are looked at.
+"""JSON lines in: the bytes of each object pass as they are, only the wanted members are read.
 
-Members may come and go. The columns are the members of the first object that has any, so that a live pipe is
-answered from its first line on; others are smoothed where they are named.
+Objects may differ in their members. The columns are the members of the first object that has any, so that a
+live pipe is answered from its first line on; other members are smoothed if they are named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ema_cli.notation import Notation
 
 BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 1 << 26
-# Objects within which one has to have members, and in which members are noticed that the first does not have.
+# Objects within which the first members must appear, and in which further members are noticed.
 LOOKED_AT = 1000
 
 
@@ -41,7 +41,7 @@ class JsonBlock:
 
 
 class JsonSource(BlocksOfLines, Source):
-    """JSON lines, block by block. taken: says how much of the input, packed as it may be, was read."""
+    """JSON lines, block by block. taken: gives the bytes of the (perhaps compressed) input read so far."""
 
     kind = "jsonl"
     text_format = "jsonl"
@@ -58,7 +58,7 @@ class JsonSource(BlocksOfLines, Source):
         self.waiting: list[JsonBlock] = []
         self._alone: Record | None = None  # the only object
         self.columns = self._first_members()
-        # All columns by position, those asked for that no object has had yet, and others that hold numbers.
+        # All columns by index; those asked for that no object has had yet; and others that hold numbers.
         self._names, self._unseen = list(self.columns), set[str]()
         self._noticed: dict[str, None] = {}
         self._looked = 0
@@ -126,7 +126,7 @@ class JsonSource(BlocksOfLines, Source):
         return Batch(0, values, times, keys, body, place, extra=extra)
 
     def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
-        """What another format gets: members may be anything, so only those that were asked for."""
+        """The columns for another format: only those asked for, since the others may hold anything."""
         asked = {*wanted.keys, *wanted.clocks, *wanted.values}
         kept = [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
         return kept if wanted.file is None else [(FILE, wanted.file), *kept]
@@ -134,7 +134,7 @@ class JsonSource(BlocksOfLines, Source):
     # -- reading
 
     def _more(self) -> None:
-        """Append what has arrived to `rest`; notes the end of the input."""
+        """Append what has arrived to `rest`; sets `ended` at the end."""
         if len(self.rest) > LONGEST_LINE:
             raise DataError(f"a line longer than {LONGEST_LINE >> 20} MiB", Place(self.name, self.line))
         chunk = self.reader.read(max(BLOCK_BYTES, len(self.rest)))
@@ -143,7 +143,7 @@ class JsonSource(BlocksOfLines, Source):
         self.rest += chunk
 
     def _next_block(self) -> JsonBlock | None:
-        """The next objects, None at the end; sound lines are given before the error that follows them."""
+        """The next objects, None at the end; the lines above a bad one come before its error."""
         while (not self.ended and b"\n" not in self.rest) or not self.rest:
             if self.ended:
                 return None
@@ -164,7 +164,7 @@ class JsonSource(BlocksOfLines, Source):
         return block
 
     def _bad(self, lines: JsonLines, error: BadLineError) -> DataError:
-        """What is wrong with a line, and what the whole file may be where it is the first."""
+        """The error of a bad line; if it is the first, of a file that is no JSON lines."""
         text = lines.text(error.row)
         line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
         place = Place(self.name, line)
@@ -218,7 +218,7 @@ class JsonSource(BlocksOfLines, Source):
     def _batches_in(self, block: JsonBlock, wanted: Projection) -> Iterator[Batch]:
         done = 0
         for at, lines in block.lines.pieces(BATCH_ROWS):
-            # A byte order mark in the middle of an output would be none.
+            # Drop a byte order mark where it would be in the middle of the output.
             marked = self._follows and block.line == 1 and not at and lines.data.startswith(BOM)
             begin = len(BOM) if marked else at
             records = block.records[done : done + len(lines)]
@@ -230,7 +230,7 @@ class JsonSource(BlocksOfLines, Source):
 
     @property
     def ready(self) -> bool:
-        # Not as long as there are members to look out for.
+        # Blocks are read here until all members that are looked for have been seen.
         looks = self._by_default and self._looked < LOOKED_AT
         return super().ready and not (self._unseen or looks)
 
@@ -248,7 +248,7 @@ class JsonSource(BlocksOfLines, Source):
         return batches, data.count(b"\n")
 
     def _look_at(self, records: Sequence[Record]) -> None:
-        """See which members are there that were asked for, or that nobody expects."""
+        """Note which members asked for have appeared, and unexpected ones that hold numbers."""
         for name in list(self._unseen):
             if any(member(record, name) is not ABSENT for record in records):
                 self._unseen.discard(name)
@@ -263,7 +263,7 @@ class JsonSource(BlocksOfLines, Source):
     def _batches_of(
         self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]
     ) -> Iterator[Batch]:
-        """One batch; where a member is bad, the objects above it and then the error."""
+        """One batch; if a member is bad, the objects above it, and then the error."""
         place = how[1]
         try:
             yield self._batch(lines, records, begin, how)

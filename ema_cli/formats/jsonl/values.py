@@ -1,4 +1,4 @@
-"""Members of JSON objects as columns: numbers, texts of keys and times."""
+"""Members of JSON objects as columns: numbers, keys and times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBERS = {float, int, type(None)}
 
 
 class BadMemberError(ValueError):
-    """A member that is no finite number; row counts from 0."""
+    """A member that is no finite number; `row` counts from 0."""
 
     def __init__(self, row: int, column: int, text: str) -> None:
         super().__init__(f"not a number: {text}")
@@ -40,8 +40,8 @@ def numbers(
 ) -> tuple[Floats, list[Oddity]]:
     """(n,) float64 with NaN where missing, and the cells that were no finite number.
 
-    A number in quotes is a number. Raises BadMemberError for the first that is none, unless `invalid` is
-    'missing'.
+    A number in quotes is a number. Raises BadMemberError for the first cell that is none, unless `invalid`
+    is 'missing'.
     """
     if set(map(type, cells)) <= _NUMBERS:
         values = _floats(cells)
@@ -92,7 +92,7 @@ def is_missing(cell: Any, notation: Notation) -> bool:
 
 
 def keys(cells: Sequence[Any]) -> Any:
-    """Each cell's text as an Arrow binary array: a text as it is, one text for one number, null for none."""
+    """Each cell as text, in an Arrow binary array; equal numbers have the same text, missing is null."""
     if set(map(type, cells)) <= {str, type(None)}:
         return _binary(cells)
     return _binary([_key(cell) for cell in cells])

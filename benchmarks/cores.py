@@ -14,30 +14,33 @@ but what it alone can do. `Amdahl` is the bound for a serial part that nothing g
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from run import FOLDER, PYTHON, Case, cases, fresh, helper, measure
+from run import FOLDER, PYTHON, Case, cases, fresh, helper, measure, parser_of_cases
 
 ROOT = Path(__file__).parent.parent
-# ema-smooth with helpers that are waited for, in which the process that folds takes no block for itself; says
-# how much CPU time it took from then on.
+# ema-smooth with helpers that are waited for, in which the process that folds takes no block for itself and
+# has a core to itself, as where there are many; says how much CPU time it took from then on.
 ALONE = """
-import sys, time
+import os, sys, time
 from ema_cli.process import set_process_defaults
 set_process_defaults()
 from ema_cli.run import crew
 
+first, *others = sorted(os.sched_getaffinity(0))
 helpers, grow, leave, at = int(sys.argv.pop(1)), crew.Crew._grow, crew.Crew.__exit__, []
 
 def grow_and_wait(self, size):
     grow(self, size)
     while not all(helper.ready for helper in self.helpers):
         self._listen(patient=True)
+    for helper in self.helpers:
+        os.sched_setaffinity(helper.process.pid, others or [first])
+    os.sched_setaffinity(0, [first])
     at.append(time.process_time())
 
 def say(self, *how):
@@ -122,11 +125,7 @@ def ratios(case: Case, cores: int, rounds: int, old: Path | None) -> dict[str, t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--case", help="only cases whose name holds this")
+    parser = parser_of_cases(__doc__)
     parser.add_argument("--old", type=Path, help="a checkout of another commit")
     given = parser.parse_args()
     all_cores = len(os.sched_getaffinity(0))
@@ -136,7 +135,7 @@ def main() -> None:
         if "polars" in case.commands
         and Path(case.source).suffix in (".csv", ".jsonl")
         and case.name != "100 rows"
-        and (given.case is None or given.case in case.name)
+        and given.case in case.name
     ]
     print(f"{all_cores} cores, Python {sys.version.split()[0]}\n")
     print("| case | cores | command | wall s | CPU s | wall ÷ polars' |")

@@ -230,19 +230,23 @@ def rows(case: Case, runs: dict[str, list[Run]]) -> list[str]:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser_of_cases(about: str | None) -> argparse.ArgumentParser:
+    """What a benchmark of these cases is asked with."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--case", help="only cases whose name holds this")
+    parser.add_argument("--case", default="", help="only cases whose name holds this")
+    return parser
+
+
+def main() -> None:
+    parser = parser_of_cases(__doc__)
     parser.add_argument("--long", action="store_true", help="the long cases too")
     given = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| case | command | wall s | CPU s | peak MB | wall ratio | CPU ratio | memory ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for case in cases():
-        if (given.case is None or given.case in case.name) and (given.long or not case.long):
+        if given.case in case.name and (given.long or not case.long):
             print("\n".join(rows(case, compare(case, given.rounds))), flush=True)
 
 

@@ -88,7 +88,7 @@ def main() -> None:
     from ema_cli.cli import command, make_job
     from ema_cli.run.pipeline import run
 
-    # In one process, so that all of it is seen here; see `sharing.py` for several.
+    # In one process, so that all of it is seen here; see `cores.py` for several.
     job = make_job(command.make_context("profile", [*sys.argv[1:], "-j", "1"]).params)
     imported, cpu = time.perf_counter() - BEGUN, time.process_time()
     clock = Clock()

@@ -4,6 +4,7 @@ smooth(x, alpha=0.1)            an array, Series or DataFrame in, the same kind 
 Smoother(alpha=0.1)             a stream, chunk by chunk, that can be carried on later
 ParameterEMA(params, decay=…)   the averages of a model's parameters while it trains
 plot(frame, alpha=0.1)          a picture of values and trends, a page with a slider in a notebook's cell
+Options                         the keywords of `smooth`, `Smoother` and `plot`, with their types
 EmaError                        what all of them raise for bad values; it is a ValueError
 
 The names are resolved when they are first used, so that `import ema_cli` loads nothing.
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ema_cli.api.arrays import smooth
+    from ema_cli.api.options import Options
     from ema_cli.api.smoother import Smoother
     from ema_cli.errors import EmaError
     from ema_cli.parameters.ema import ParameterEMA
     from ema_cli.plotting.notebook import plot
 
-__all__ = ["EmaError", "ParameterEMA", "Smoother", "plot", "smooth"]
+__all__ = ["EmaError", "Options", "ParameterEMA", "Smoother", "plot", "smooth"]
 
 _HOMES = {
     "smooth": "ema_cli.api.arrays",
     "Smoother": "ema_cli.api.smoother",
+    "Options": "ema_cli.api.options",
     "ParameterEMA": "ema_cli.parameters.ema",
     "EmaError": "ema_cli.errors",
     "plot": "ema_cli.plotting.notebook",

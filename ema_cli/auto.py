@@ -1,9 +1,9 @@
-"""`--alpha auto`: the weight whose average, one row before, has predicted each value best.
+"""`--alpha auto`: the weight whose average best predicts the next value.
 
-The error of a weight is Σ(x[t] − y[t−1])² over the observed values but the first of each series, y being
-the average that the other options define; with none of them that is simple exponential smoothing whose
+The error of a weight is Σ(x[t] − y[t−1])² over all values but the first of each series, where y is the
+average that the other options define. Without other options this is simple exponential smoothing whose
 first level is the first value (Hyndman and Athanasopoulos, Forecasting, 3rd ed., 8.1). The rows are read
-several times, a handful of weights a time, and are never held.
+several times, each time for a few weights, and are never held in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GRID = [0.0, 1e-5, 1e-4] + [(k / 32) ** 2 for k in range(1, 33)]
 MOST_WEIGHTS = 32  # in one pass
 # Weights × series remembered at once: some 60 bytes each.
 MOST_PLACES = 4_000_000
-# The error is flat at its least: closer than this, rounding decides.
+# Around its minimum the error is flat: within this distance, rounding decides.
 TOLERANCE = 5e-7
 VALLEYS = 3
 ROUNDS = 40
@@ -38,10 +38,10 @@ def best_alphas(tiles: Tiles, average: Average, columns: int) -> list[float]:
     """The weight with the least squared one-step-ahead error for each column, over all keys together.
 
     tiles: gives the same rows each time it is called: (values, keys), values (n, columns) float64 with
-    1 ≤ n ≤ 65,536, NaN where missing, keys None or of one `KeyTable`. average: the other options; those of
-    presentation (fill, min_periods, std, bands) play no part. Weights have 9 significant digits, so that
-    they can be typed again; the error is then within 1e-12 of the least. Where all weights are equally
-    good (a constant, fewer than two values), the answer is 1. Raises OptionError for times.
+    1 ≤ n ≤ 65,536, NaN where missing, keys None or of one `KeyTable`. average: the other options; fill,
+    min_periods, std and bands are ignored. Weights have 9 significant digits, so that they can be typed
+    again; the error is then within 1e-12 of the least. Where all weights are equally good (a constant,
+    fewer than two values), the answer is 1. Raises OptionError for times.
     """
     if average.timed:
         raise OptionError("--alpha auto counts rows, so it does not go with --time", "--halflife 5min")
@@ -74,7 +74,7 @@ class _Search:
         return float(f"{least:.9g}")
 
     def wanted(self, most: int) -> list[float]:
-        """Up to `most` weights to try: first a grid, then closer to the deepest valleys; at last []."""
+        """Up to `most` weights to try: first a grid, then closer to the deepest valleys; [] at the end."""
         if self.grid:
             now, self.grid = self.grid[:most], self.grid[most:]
             return now
@@ -86,7 +86,7 @@ class _Search:
         return sorted(points - self.known.keys())
 
     def _valleys(self) -> list[tuple[float, float, float]]:
-        """The deepest weights no worse than their neighbours, with these, as far as not yet closed in on."""
+        """The best weights no worse than their neighbours, between these, unless these are close."""
         alphas = sorted(self.known)
         errors = [self.known[alpha] for alpha in alphas]
         found = []
@@ -98,7 +98,7 @@ class _Search:
         return [valley for valley in deepest if valley[2] - valley[0] > TOLERANCE * valley[1] + 1e-9]
 
     def _within(self, valley: tuple[float, float, float], count: int) -> list[float]:
-        """Where in a valley to look: at the foot of the parabola through it, close by, and all over it."""
+        """Where in a valley to look: at the minimum of the parabola through it, near that, and evenly."""
         low, at, high = valley
         width = high - low
         even = max(1, count - 3)
@@ -119,7 +119,7 @@ def _foot(alphas: tuple[float, float, float], errors: list[float]) -> float | No
 
 
 def _errors(tiles: Tiles, average: Average, wanted: list[list[float]]) -> tuple[list[Floats], int]:
-    """The root of each column's squared error for each weight wanted of it; and how many keys there are."""
+    """The root of the squared error of each column for each of its weights; and the number of keys."""
     columns = [(k, _Predictions(average, alphas)) for k, alphas in enumerate(wanted) if alphas]
     keys_seen = 1
     for values, keys in cut_anew(tiles()):
@@ -134,18 +134,17 @@ def _errors(tiles: Tiles, average: Average, wanted: list[list[float]]) -> tuple[
 
 
 def cut_anew(tiles: Iterator[tuple[Floats, KeyedRows | None]]) -> Iterator[tuple[Floats, KeyedRows | None]]:
-    """The same rows in tiles of `TILE`, counted from the first, so that sums over them do not depend on how
-    the rows came."""
+    """The same rows in tiles of `TILE`, so that sums over them do not depend on how the rows came."""
     waiting: list[tuple[Floats, Ints | None]] = []
-    room = TILE
+    left = TILE
     for values, keys in tiles:
         slots = None if keys is None else keys.slots[keys.codes]
-        for begin, end in pairwise([0, *range(room, len(values), TILE), len(values)]):
+        for begin, end in pairwise([0, *range(left, len(values), TILE), len(values)]):
             waiting.append((values[begin:end], None if slots is None else slots[begin:end]))
-            room -= end - begin
-            if not room:
+            left -= end - begin
+            if not left:
                 yield _one_tile(waiting)
-                waiting, room = [], TILE
+                waiting, left = [], TILE
     if waiting:
         yield _one_tile(waiting)
 
@@ -160,7 +159,7 @@ def _one_tile(parts: list[tuple[Floats, Ints | None]]) -> tuple[Floats, KeyedRow
 
 
 class _Predictions:
-    """One column's averages with several weights, and how far each was from the value that came next."""
+    """One column's averages with several weights, and how far each was from the next value."""
 
     def __init__(self, average: Average, alphas: list[float]) -> None:
         decays = tuple(Decay("alpha", repr(alpha), alpha) for alpha in alphas)
@@ -191,13 +190,13 @@ class _Predictions:
         self._count(np.nan_to_num(values[rows, 0] - before))  # NaN: nothing was predicted yet
 
     def _count(self, misses: Floats) -> None:
-        """Add to the roots of the sums of squares; scaled, so that 1e200 squared is no infinity."""
+        """Add to the roots of the sums of squares; scaled, so that 1e200 squared does not overflow."""
         largest = np.abs(misses).max(axis=1)
         scale = np.where(largest > 0, largest, 1.0)
         self.error = np.hypot(self.error, scale * np.sqrt(((misses / scale[:, np.newaxis]) ** 2).sum(axis=1)))
 
     def _grow(self, keys: int) -> None:
-        room = self.last.shape[1]
-        if keys > room:
-            more = np.full((self.last.shape[0], max(keys, 2 * room) - room), np.nan)
+        capacity = self.last.shape[1]
+        if keys > capacity:
+            more = np.full((self.last.shape[0], max(keys, 2 * capacity) - capacity), np.nan)
             self.last = np.concatenate((self.last, more), axis=1)

@@ -1,4 +1,4 @@
-"""Everything that shapes the numbers, checked once: the options of "the average", by their public names."""
+"""The options that shape the numbers, by their public names, checked once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import OptionError
@@ -15,6 +15,9 @@ from ema_cli.like import resolve_like
 from ema_cli.state_options import options_of
 
 Missing = Literal["skip", "decay", "error"]
+# Yes-or-no options: those that ask for further columns (`bands` does too, but is a number), and all of them.
+STATISTICS = ("residual", "std", "var", "sum", "cov", "corr", "double", "triple", "diff")
+FLAGS = (*STATISTICS, "fill", "bias", "centered")
 # Nanoseconds in a unit of times that are numbers.
 TIME_STEPS = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9
@@ -23,17 +26,17 @@ TIME_STEPS = {
 
 @dataclass(frozen=True)
 class Average:
-    """One or several averages over the same rows.
+    """One or several averages over the same rows, and what else is computed of them.
 
-    decays: one trend each. adjust: bias-corrected weights. init: 'first', 'zero', 'sma' or a number.
+    decays: one for each trend. adjust: bias-corrected weights. init: 'first', 'sma', 'sma:N' or a number.
     missing: what an empty cell does to the weights. fill: print the held trend there.
-    min_periods: blank until so many values were seen. std, var, bands, residual: further columns.
+    min_periods: blank until so many values were seen. residual, std, var, bands, sum: further columns.
     timed: rows are spaced by their times. reset_gap: nanoseconds of silence after which to start afresh.
-    like: the system whose numbers these are; what that means is in the other fields. weighted: rows count for
-    what they weigh. time_step: nanoseconds from an average before the first row to that row. sum: Σ dⁱ·x as
-    well. cov, corr: of each pair of columns. bias: std, var and cov without the correction for bias.
-    double, triple: averages of the average, which lag less. diff: the first trend less the second. centered:
-    rows on both sides count, by their distance. name: pattern of the new columns' names.
+    like: the system whose numbers these are; the other fields say what that means. weighted: rows have
+    weights. time_step: nanoseconds from an average before the first row to that row. cov, corr: of each pair
+    of columns. bias: std, var and cov without the correction for bias. double, triple: made of averages of
+    the average. diff: the first trend less the second. centered: rows on both sides count. name: pattern of
+    the new columns' names.
     """
 
     decays: tuple[Decay, ...]
@@ -63,8 +66,13 @@ class Average:
 
     @property
     def steady(self) -> bool:
-        """All rows decay alike."""
-        return not (self.timed or self.missing == "decay" or self.seed_rows or self.weighted or self.centered)
+        """All rows decay alike, so that how a row weighs depends on how many rows were before it alone."""
+        return not (self.timed or self.counts_gaps or self.seed_rows or self.weighted or self.centered)
+
+    @property
+    def counts_gaps(self) -> bool:
+        """How a row weighs depends on how many missing rows are before it."""
+        return self.missing == "decay" and not self.timed
 
     @property
     def joins_ties(self) -> bool:
@@ -83,6 +91,7 @@ class Average:
 
     @property
     def needs_std(self) -> bool:
+        """Something that is made of the standard deviation is asked for."""
         return self.std or self.var or self.bands is not None
 
     @property
@@ -97,7 +106,7 @@ class Average:
 
     @property
     def seed_rows(self) -> int:
-        """The most first values that are averaged plainly before the recursion sets in, for any weight."""
+        """Number of first values whose plain mean the recursion starts from; the most of any weight."""
         return max(decay.seed for decay in self.decays)
 
     @property
@@ -119,7 +128,7 @@ class Average:
 
     @property
     def parts(self) -> list[str]:
-        """What there is of each column for each weight, in output order."""
+        """What there is of each column for each weight, in output order; `Trends` computes it by name."""
         asked = {
             "residual": self.residual, "std": self.std, "lower": self.bands, "upper": self.bands,
             "var": self.var, "sum": self.sum, "dema": self.double, "tema": self.triple,
@@ -174,21 +183,20 @@ class Average:
         return family | options_of(self, leave_out=("decays", "like", "name"))
 
     def plain(self, **changes: Any) -> Average:
-        """The averages alone, with nothing else of what is asked for; and with these changes."""
-        asked = ("std", "var", "residual", "sum", "cov", "corr", "double", "triple", "diff")
-        return replace(self, **(dict.fromkeys(asked, False) | {"bands": None, "name": None} | changes))
+        """The averages alone, without further columns; and with these changes."""
+        return replace(self, **(dict.fromkeys(STATISTICS, False) | {"bands": None, "name": None} | changes))
 
 
 def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: bool = False) -> Average:
-    """The average that these options (public names, unset ones None or absent) ask for.
+    """The average that these options ask for, by their public names; None or absent is "not given".
 
-    A flag that is False is set, to False: that contradicts `like='pandas'`, where None does not.
-    timed: the rows have times; weighted: and weights. Raises OptionError where none or several families are
-    given, a value is out of range, or two options do not go together.
+    A flag that is False is given: it contradicts `like='pandas'`, which None does not. timed, weighted: the
+    rows have times, weights. Raises OptionError where none or several families are given, a value is out of
+    range, or two options do not go together.
     """
     options = resolve_like(options, timed)
     family, given = _family(options)
-    # What is on both sides of a row weighs by its distance alone: there is no first row to begin with.
+    # Two-sided averages are bias-corrected on either side.
     adjust = _flag("adjust", options) or _flag("centered", options)
     usual = "sma" if family == "wilder" and not (adjust or timed) else None
     init = _init(usual if options.get("init") is None else options["init"])
@@ -200,29 +208,20 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: b
         decays=tuple(_seeded(make_decay(family, value), init, options.get("like")) for value in given),
         adjust=adjust,
         init=init,
-        missing=_choice("missing", options.get("missing"), ("skip", "decay", "error")),  # type: ignore[arg-type]
-        fill=_flag("fill", options),
+        missing=_choice("missing", options.get("missing"), get_args(Missing)),  # type: ignore[arg-type]
         min_periods=_min_periods(options.get("min_periods")),
-        std=_flag("std", options),
         bands=_bands(options.get("bands")),
-        residual=_flag("residual", options),
         timed=timed,
         reset_gap=_reset_gap(options.get("reset_gap"), timed),
         like=options.get("like"),
         time_step=TIME_STEPS.get(str(options.get("time_unit")), TIME_STEPS["s"]),
-        var=_flag("var", options),
         weighted=weighted,
-        bias=_flag("bias", options),
         name=_pattern(options.get("name")),
         **{name: _flag(name, options) for name in FLAGS},
     )
     _check_weights(average, family)
     _check_together(average)
     return average
-
-
-# Further columns, and ways of averaging, that are asked for or not.
-FLAGS = ("sum", "cov", "corr", "double", "triple", "diff", "centered")
 
 
 def _family(options: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -260,7 +259,7 @@ def _init(given: Any) -> str | float:
 
 
 def _seeded(decay: Decay, init: str | float, like: str | None) -> Decay:
-    """The decay with as many first values averaged plainly as it begins with. Raises OptionError."""
+    """The decay, with the number of first values whose plain mean it starts from. Raises OptionError."""
     if not isinstance(init, str) or init == "first":
         return replace(decay, seed=0)
     if init != "sma":
@@ -315,7 +314,7 @@ def _reset_gap(given: Any, timed: bool) -> int | None:
 
 
 def _check_weights(average: Average, family: str) -> None:
-    """Refuse weights that clash with each other, or with rows that have times or have none."""
+    """Raise OptionError for weights that are given twice or don't fit rows with, or without, times."""
     texts = [decay.text for decay in average.decays]
     for text in texts:
         if texts.count(text) > 1:
@@ -347,7 +346,7 @@ def _pattern(given: Any) -> str | None:
 
 
 def _check_together(average: Average) -> None:
-    """Refuse ways to begin that contradict other options, and options that mean nothing together."""
+    """Raise OptionError for options that contradict each other or mean nothing together."""
     if average.diff and len(average.decays) != 2:
         raise OptionError(
             f"--diff is the first trend less the second, and there {_are(len(average.decays))}",
@@ -366,7 +365,7 @@ def _check_together(average: Average) -> None:
 
 
 def _check_pattern(average: Average, pattern: str) -> None:
-    """Refuse a pattern that gives two new columns of one column the same name."""
+    """Raise OptionError for a pattern that gives two new columns of one column the same name."""
     several = {
         "{weight}": len(average.decays) > 1,
         "{what}": len({*average.parts, *average.pair_parts}) + average.diff > 1,
@@ -382,7 +381,7 @@ def _are(number: int) -> str:
 
 
 def _check_centered(average: Average) -> None:
-    """Refuse what has no meaning where both sides of a row are known."""
+    """Raise OptionError for what has no meaning where both sides of a row are known."""
     reasons = {
         "--double": (average.double, "it takes back a lag that a centered average has not"),
         "--triple": (average.triple, "it takes back a lag that a centered average has not"),

@@ -2,9 +2,9 @@
 
     y[t] = Σ (1−α)^|i−t|·x[i] / Σ (1−α)^|i−t|           by time with 2^(−|Δt|/halflife)
 
-It is a join of two bias-corrected averages: of all rows up to this one, from the first row on, and of all
-rows after it, faded to it, from the last row back. So std, covariance, gaps, keys and weights of rows are
-what they are elsewhere; see `engine/scan.py` for how two averages are joined.
+Two bias-corrected averages are joined: one of all rows up to this one, computed from the first row on, and
+one of all rows after it, computed from the last row back. So std, covariance, gaps, keys and weights of rows
+work as elsewhere; see `engine/arithmetic.py` for how two averages are joined.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from ema_cli.trends import Trends
 
 
 class Centered:
-    """Both sides of `columns` columns. First all tiles go through `ahead`, then from the last to the first
-    through `fields`."""
+    """Two-sided averages of `columns` columns.
+
+    Pass all tiles to `forward`, from the first to the last, then to `fields`, from the last to the first.
+    """
 
     def __init__(self, average: Average, columns: int) -> None:
         self.trends = Trends(average, columns)
@@ -32,12 +34,12 @@ class Centered:
 
     @property
     def width(self) -> int:
-        """Numbers that `ahead` gives for each row."""
+        """How many numbers `forward` gives for each row."""
         engines = self.trends.engines
         return sum(len(e.moments) * len(e.average.decays) * e.columns for e in engines)
 
-    def ahead(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
-        """What all rows up to each row come to, (numbers, rows). values, times, keys: as for `Trends.update`.
+    def forward(self, values: Floats, times: Ints | None, keys: KeyedRows | None) -> Floats:
+        """The moments of all rows up to each row, (numbers, rows). Parameters as for `Trends.update`.
 
         Raises BackwardsTimeError, before anything is folded in.
         """
@@ -45,34 +47,31 @@ class Centered:
         flat = [array for one in moments for array in one.values()]  # (weights, columns, rows) each
         return np.concatenate([array.reshape(array.shape[0] * array.shape[1], len(values)) for array in flat])
 
-    def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, ahead: Floats) -> Floats:
-        """The new fields of a tile, (rows, new columns), when all tiles after it have had theirs.
-
-        ahead: what `ahead` gave for it.
-        """
+    def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, forward: Floats) -> Floats:
+        """The new fields of a tile, (rows, new columns). forward: what `forward` gave for it."""
         turned = None if times is None else -times[::-1]
         keyed = None if keys is None else KeyedRows(keys.codes[::-1], keys.slots)
         tiles = self.trends.engine_tiles(values[::-1], turned, keyed)
         joined = []
-        for engine, (_, tile), before in zip(self.back, tiles, self._split(ahead), strict=True):
+        for engine, (_, tile), before in zip(self.back, tiles, self._split(forward), strict=True):
             after = {name: array[:, :, ::-1] for name, array in engine.update(tile).items()}
             joined.append(join(before, after))
         return self.trends.lay_out(next(self.trends.tiles(values, times, keys)), joined)
 
-    def _split(self, ahead: Floats) -> Iterator[Moments]:
-        """What `ahead` gave, engine by engine."""
+    def _split(self, forward: Floats) -> Iterator[Moments]:
+        """What `forward` gave, engine by engine."""
         begin = 0
         for engine in self.trends.engines:
-            shape = len(engine.average.decays), engine.columns, ahead.shape[1]
+            shape = len(engine.average.decays), engine.columns, forward.shape[1]
             moments = {}
             for name in engine.moments:
-                moments[name] = ahead[begin : begin + shape[0] * shape[1]].reshape(shape)
+                moments[name] = forward[begin : begin + shape[0] * shape[1]].reshape(shape)
                 begin += shape[0] * shape[1]
             yield moments
 
 
 def join(before: Moments, after: Moments) -> Moments:
-    """One average of all rows up to a row and all after it; what has nothing after it stays as it is."""
+    """Join the averages of all rows up to a row and of all after it."""
     own, further = before["weight"], after["weight"]
     run = dict(after)
     with np.errstate(all="ignore"):
@@ -80,7 +79,7 @@ def join(before: Moments, after: Moments) -> Moments:
             least = LEAST_SHARE * (further > 0.0)
             how = mix(further, own, further + own)
             join_deviations(run, before, how, single=False, least=least, careful=True)
-        # A silence may leave so little that two observations have a std, and no more.
+        # A share raised to LEAST_SHARE gives the std of two observations, and must not move the mean.
         further = np.where(further > LEAST_SHARE, further, 0.0)
         how = mix(further, own, further + own)
         for name in [name for name in MEANS if name in run]:

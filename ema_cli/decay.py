@@ -1,4 +1,4 @@
-"""What alpha, span, com, halflife and decay mean: one number, `alpha`, worked out in one place.
+"""What alpha, span, com, halflife and decay mean: one number, `alpha`, computed here.
 
 The conversions are those of pandas: α = 2/(span+1) = 1/(1+com) = 1 − 2^(−1/halflife) = 1 − decay.
 α is the weight of the newest value, d = 1 − α what is left of the average before it.
@@ -54,8 +54,8 @@ class Decay:
 
     family: which option it was given as; text: as it was typed (names the columns). alpha: weight of the
     newest value, 0 ≤ alpha ≤ 1; nan where it depends on the time between rows. halflife_ns: the half-life
-    in nanoseconds, for irregular times only. auto: alpha is still to be found from the data. seed: how many
-    first values are averaged plainly before the recursion sets in.
+    in nanoseconds, for irregular times only. auto: alpha is still to be found from the data. seed: number
+    of first values whose plain mean the recursion starts from.
     """
 
     family: str

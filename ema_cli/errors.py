@@ -83,7 +83,26 @@ class DataError(EmaError):
 
 def typeable(text: str) -> str:
     """A text as it can be typed in a shell, and told from the sentence that it stands in."""
-    return text if _PLAIN.fullmatch(text) else shlex.quote(text + " ")[:-2] + "'"
+    if _PLAIN.fullmatch(text):
+        return text
+    if not text.isprintable():  # a message shows it as an escape, so that is what is typed
+        return "$'" + "".join(map(_typed, text)) + "'"
+    if "'" in text and not re.search(r'["$`\\!]', text):
+        return f'"{text}"'
+    return shlex.quote(text + " ")[:-2] + "'"
+
+
+def _typed(character: str) -> str:
+    """A character as bash, zsh and ksh read it between $' and '."""
+    if character in "\\'":
+        return "\\" + character
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return (
+        character.encode("unicode_escape").decode() if character in "\t\n\r" else f"\\u{ord(character):04x}"
+    )
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,11 @@ class Advice:
     def is_of_lines(self) -> bool:
         """Whether the lines are to be taken otherwise, not only the cells in them."""
         return not {"-d", "--skip-lines", "--comment", "--ragged"}.isdisjoint(self.options)
+
+    @property
+    def says(self) -> bool:
+        """Whether there is anything to say."""
+        return bool(self.cause or self.options)
 
     def __str__(self) -> str:
         """As a hint: what to type, then why."""

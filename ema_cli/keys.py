@@ -1,6 +1,6 @@
-"""Exact key texts to permanent numbers: `007` is not `7`, a null is not an empty text.
+"""Keys to permanent numbers, their slots: `007` is not `7`, and a null is not an empty text.
 
-A key's slot is its rank by first appearance, so it does not depend on how the rows were cut into tiles.
+A key's slot is the number of keys that appeared before it, so it does not depend on how rows were cut.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Arrays = dict[str, NDArray[Any]]
 # A pair of ranks as one integer: the left one in the upper half.
 _HALF = 32
 _LOWER = (1 << _HALF) - 1
-# Rows to a text of a dictionary, from which it is quicker to look at those alone.
+# With this many rows for each text of a dictionary it is quicker to look at the dictionary alone.
 FEW = 4
-# Whole numbers between the least and the greatest key of which there is a table.
+# The widest range of integer keys for which there is a table.
 WIDEST = 2 * TILE
 
 
 class _Numbering:
-    """Things to ranks of first appearance. A dict keeps insertion order, so its keys are the way back."""
+    """Numbers things by first appearance. A dict keeps that order, so its keys are the way back."""
 
     def __init__(self, things: Iterable[Hashable] = ()) -> None:
         self.ranks: dict[Hashable, int] = {thing: rank for rank, thing in enumerate(things)}
@@ -46,7 +46,7 @@ class _Numbering:
 
 
 class _NumberRanks:
-    """Ranks of whole numbers known so far that lie close together: a table is quicker than a hash."""
+    """Ranks of integers that lie close together: a table is quicker than a hash."""
 
     def __init__(self) -> None:
         self.least, self.ranks = 0, np.empty(0, np.int32)  # −1: not known
@@ -75,8 +75,8 @@ class _NumberRanks:
 class KeyTable:
     """Numbers the keys of rows; a key is one text, or one text from each of several columns.
 
-    Several columns are numbered one by one and then as pairs of numbers, from left to right: no text is
-    joined, so ("a", "b,c") and ("a,b", "c") stay apart. A million keys take about 130 MB a column.
+    Several columns are numbered one by one, then as pairs of numbers, from left to right: texts are not
+    joined, so ("a", "b,c") and ("a,b", "c") stay different. A million keys take about 130 MB a column.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class KeyTable:
         return len((self._pairs or self._texts)[-1].ranks) if self._texts else 0
 
     def copy(self) -> KeyTable:
-        """One that goes on by itself."""
+        """An independent copy."""
         other = KeyTable()
         other._texts = [_Numbering(numbering.ranks) for numbering in self._texts]
         other._pairs = [_Numbering(numbering.ranks) for numbering in self._pairs]
@@ -144,10 +144,10 @@ class KeyTable:
         return out
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Become the table that `arrays` came from, slots and all.
+        """Restore the keys and slots that `arrays` gave.
 
-        Raises ValueError where the arrays don't fit together or a key is there twice; KeyError where one is
-        missing. Then the table is as it was.
+        Raises ValueError where the arrays don't fit together or a key is there twice, KeyError where one is
+        missing. Then nothing is changed.
         """
         texts = [_from_arrays(arrays, k) for k in range(sum(name.endswith(".ends") for name in arrays))]
         if len({len(column) for column in texts}) > 1:
@@ -161,7 +161,7 @@ class KeyTable:
 
 
 def _plain(column: Any) -> Any:
-    """An Arrow column as binary texts; whole numbers stay, for only different ones need to become texts."""
+    """An Arrow column as binary texts; integers stay, since only distinct ones need to become texts."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
@@ -172,7 +172,7 @@ def _plain(column: Any) -> Any:
 
 
 def _tells_apart(column: Any) -> bool:
-    """Whether a dictionary column has as many texts as it counts, none of them null, and they are few."""
+    """Whether a column's dictionary has few texts, all different and none null."""
     texts, kind = column.dictionary, column.type.value_type
     if column.null_count or texts.null_count or not (pa.types.is_binary(kind) or pa.types.is_string(kind)):
         return False
@@ -195,7 +195,7 @@ def _texts_of(column: Any) -> Any:
 def _uniques(
     column: Any, numbering: _Numbering, *, pairs: bool = False
 ) -> tuple[NDArray[np.integer[Any]], Ints]:
-    """Each row's code among the column's distinct things, and the rank of each of those.
+    """Each row's code among the column's distinct things, and the rank of each of these.
 
     pairs: the things are numbers themselves, not texts.
     """
@@ -204,14 +204,25 @@ def _uniques(
         there = np.bincount(ranks) > 0
         slots = np.flatnonzero(there)
         return (ranks if len(slots) == len(there) else (np.cumsum(there) - 1)[ranks]), slots
-    has_codes = pa.types.is_dictionary(column.type)
-    codes, things = _distinct(column.indices if has_codes else column)
-    if has_codes:  # of which not all need to be there, in any order
+    if not pa.types.is_dictionary(column.type):
+        codes, things = _distinct(column)
+    elif _counts_up(column):
+        codes, things = column.indices.to_numpy(), column.dictionary
+    else:  # not all need to be there, in any order
+        codes, things = _distinct(column.indices)
         things = pc.take(column.dictionary, things)
     slots = numbering.rank((things if pairs else _texts_of(things)).to_pylist())
     if whole is not None:
         numbering.numbers.learn(things.to_pylist(), slots)
     return codes, slots
+
+
+def _counts_up(column: Any) -> bool:
+    """Whether a dictionary has what is there, in the order in which it comes, as a fresh one does."""
+    if column.null_count or not len(column):
+        return False
+    newest = np.maximum.accumulate(column.indices.to_numpy())
+    return bool(newest[0] == 0 and newest[-1] == len(column.dictionary) - 1 and (np.diff(newest) <= 1).all())
 
 
 def _whole_numbers(column: Any) -> NDArray[np.integer[Any]] | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import isnan
 
 from ema_cli.errors import OptionError
@@ -145,6 +147,14 @@ def make_notation(
             problem = f"--strip {text!r}: that may be a part of the number itself"
             raise OptionError(problem, "a unit or a currency: --strip %")
     return Notation(decimal == ",", mark, strip, na)
+
+
+def looks_like_row(names: Sequence[float | None]) -> bool:
+    """Whether most names of columns are numbers, as in a row, and neither years nor counted."""
+    numbers = [number for number in names if number is not None and not isnan(number)]
+    counted = len(numbers) > 1 and all(b - a == 1.0 for a, b in pairwise(numbers))
+    years = all(number.is_integer() and 1800 <= number < 2200 for number in numbers)
+    return 2 * len(numbers) > len(names) and not counted and not years
 
 
 def tidy(cell: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""The new columns of a table: averages folded by the engine, laid out as they are written.
+"""The new columns of a table: the engine's moments made into trends, deviations and so on.
 
-`smooth`, `Smoother` and both commands stand on this one class, so none of them can differ from another.
+`smooth`, `Smoother`, the command and the cluster all use `Trends`, so their numbers can't differ.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ema_cli.formats.base import Floats, Ints
 class Trends:
     """New columns for `columns` value columns, tile by tile.
 
-    alphas: the weights found for each column where the average says `auto`; each column then has an engine
-    of its own. engines: all there are, those of the trends first; a state has them in this order.
+    alphas: the weight found for each column by `--alpha auto`; each column then has an engine of its own.
+    engines: all engines, those of the trends first, which is their order in a state.
 
-    Raises OptionError where pairs of columns are asked for, and there is but one.
+    Raises OptionError where pairs of columns are asked for, but there is only one column.
     """
 
     def __init__(self, average: Average, columns: int, alphas: Sequence[float] | None = None) -> None:
@@ -62,12 +62,12 @@ class Trends:
         restarts: Bools | None = None,
         out: Floats | None = None,
     ) -> Floats:
-        """The new fields of up to `TILE` rows (any number where there are no keys).
+        """The new fields of up to `TILE` rows (of any number if there are no keys).
 
-        values: (rows, columns), NaN where missing; where rows have weights these are one column more.
-        restarts: (rows,), where a row's series begins afresh. Gives (rows, new columns) float64, NaN where
-        blank; new columns run as `Average.all_names` does. out: (new columns, rows), where they may be put.
-        Raises BackwardsTimeError, before anything is folded in.
+        values: (rows, columns), NaN where missing; weights of rows are one more column. restarts: (rows,),
+        where a row's series begins afresh. out: (new columns, rows), an array that may be used. Gives
+        (rows, new columns) float64, NaN where blank, in the order of `Average.all_names`. Raises
+        BackwardsTimeError, before anything is folded in.
         """
         tiles = list(self.tiles(values, times, keys, restarts))
         if self.average.is_bare and len(tiles) == 1:
@@ -80,12 +80,12 @@ class Trends:
         return self._lay_out(tiles, moments, out)
 
     def lay_out(self, tile: Tile, moments: Sequence[Moments]) -> Floats:
-        """New fields from what the engines have come to elsewhere, where columns share their weights."""
+        """New fields from moments computed elsewhere, for columns that share their weights."""
         out = np.empty((self.average.width(self.columns), tile.rows))
         return self._lay_out([tile], moments, out)
 
     def _lay_out(self, tiles: Sequence[Tile], moments: Sequence[Moments], out: Floats) -> Floats:
-        """moments: of the trends' engines, then of the pairs'."""
+        """New fields. moments: of the trends' engines, then of the pairs' engine."""
         begin, each = 0, self.average.width(1)
         for group, tile, mine in zip(self.groups, tiles, moments, strict=False):
             rows = out[begin : begin + each * tile.columns].reshape(tile.columns, each, tile.rows)
@@ -102,7 +102,7 @@ class Trends:
         keys: KeyedRows | None = None,
         restarts: Bools | None = None,
     ) -> Iterator[Tile]:
-        """The rows as each group's engines take them."""
+        """The rows as tiles, one for each group's engines."""
         weights = None
         if self.average.weighted:
             values, weights = values[:, :-1], values[:, -1]
@@ -115,7 +115,7 @@ class Trends:
 
     @property
     def independent(self) -> list[Engine]:
-        """The engines that need no other's numbers: all but those of averages of averages."""
+        """The engines that fold the input's values; the others average averages."""
         sums = [group.sums for group in self.groups if group.sums is not None]
         pairs = [] if self.pairs is None else [self.pairs.engine]
         return [*(group.main for group in self.groups), *sums, *pairs]
@@ -123,14 +123,14 @@ class Trends:
     def engine_tiles(
         self, values: Floats, times: Ints | None, keys: KeyedRows | None
     ) -> Iterator[tuple[Engine, Tile]]:
-        """The rows as each of the independent engines takes them."""
+        """The rows as a tile for each of the independent engines."""
         tiles = list(self.tiles(values, times, keys))
         sums = [tile for group, tile in zip(self.groups, tiles, strict=True) if group.sums is not None]
         pairs = [] if self.pairs is None else [self.pairs.tile(tiles[0])]
         yield from zip(self.independent, [*tiles, *sums, *pairs], strict=True)
 
     def _bare(self, tile: Tile, out: Floats | None) -> Floats:
-        """Trends alone, which the engine puts out in the order of their names if they are of one kind."""
+        """Trends alone: with one weight or one column, the engine writes them in their final order."""
         weights = len(self.average.decays)
         if 1 not in (weights, tile.columns):
             mean: Floats = self.engines[0].update(tile)["mean"].swapaxes(0, 1)
@@ -141,7 +141,7 @@ class Trends:
         return out.T
 
     def state(self) -> dict[str, Any]:
-        """All that is remembered: arrays by name, one group an engine."""
+        """The memory: arrays by name, prefixed by their engine's number."""
         return {
             f"{k}.{name}": array
             for k, engine in enumerate(self.engines)
@@ -155,10 +155,10 @@ class Trends:
 
 
 class Group:
-    """All that is worked out of some columns which share their weights.
+    """The engines of some columns that share their weights.
 
-    main: trends and deviations. sums: bias-corrected averages, of which sums are made, where the trends are
-    none. stages: for each weight the averages of its averages, one after the other.
+    main: for trends and deviations. sums: for bias-corrected averages, from which sums are made; None if
+    those of `main` are. stages: for each weight, the averages of its averages, one after the other.
     """
 
     def __init__(self, average: Average, columns: int) -> None:
@@ -169,7 +169,7 @@ class Group:
             plain = tuple(replace(decay, seed=0) for decay in average.decays)
             self.sums = Engine(average.plain(decays=plain, adjust=True, init="first", sum=True), columns)
         again = average.plain(min_periods=0)
-        # Whoever averages the averages again sees those too that are too early to be shown.
+        # Averages of averages also need the averages that `min_periods` blanks: one more stage.
         stages = average.stages and average.stages + (average.min_periods > 1)
         self.stages = [
             [Engine(replace(again, decays=(decay,)), columns) for _ in range(stages)]
@@ -183,40 +183,41 @@ class Group:
         return [*sums, *(engine for chain in self.stages for engine in chain)]
 
     def update(self, tile: Tile) -> Moments:
-        """Fold a tile in: the moments of the first engine, and what is left of sums on missing rows."""
+        """Fold a tile in: the moments of `main`, and with `fill` the share of a sum that is left on a row."""
         left = self.main.fading(tile) if self.average.sum and self.average.fill else None
         return self.main.update(tile) | ({} if left is None else {"left": left})
 
     def lay_out(self, tile: Tile, moments: Moments, out: Floats) -> None:
         """All new fields into `out`: (columns, new columns of each, rows). moments: what `update` gave."""
-        parts = self._parts(tile, moments)
-        for k, part in enumerate(parts):
-            out[:, k : k + len(parts) * len(part) : len(parts)] = part.swapaxes(0, 1)
+        parts, names = self._parts(tile, moments), self.average.parts
+        for k, name in enumerate(names):
+            out[:, k : k + len(names) * len(parts[name]) : len(names)] = parts[name].swapaxes(0, 1)
         if self.average.diff:
             out[:, -1] = moments["mean"][0] - moments["mean"][1]
 
-    def _parts(self, tile: Tile, moments: Moments) -> list[Floats]:
+    def _parts(self, tile: Tile, moments: Moments) -> dict[str, Floats]:
         """What `Average.parts` names, each (weights, columns, rows)."""
         average, mean = self.average, moments["mean"]
-        parts = [mean]
+        parts = {"ema": mean} | deviations(average, moments)
         if average.residual:
-            parts.append(tile.values.T - mean)
-        parts += deviations(average, moments)
+            parts["residual"] = tile.values.T - mean
         with np.errstate(over="ignore"):  # a sum may lie beyond float64 where its trend does not
             if average.sum:
                 adjusted = moments if self.sums is None else self.sums.update(tile)
-                parts.append(adjusted["mean"] * adjusted["weight"] * moments.get("left", 1.0))
+                parts["sum"] = adjusted["mean"] * adjusted["weight"] * moments.get("left", 1.0)
             if average.stages:
-                parts += self._again(tile, mean)
+                parts |= self._again(tile, mean)
         return parts
 
-    def _again(self, tile: Tile, mean: Floats) -> list[Floats]:
-        """2y − ema(y), and 3y − 3·ema(y) + ema(ema(y))."""
+    def _again(self, tile: Tile, mean: Floats) -> dict[str, Floats]:
+        """2y − ema(y), and 3y − 3·ema(y) + ema(ema(y)) where asked for."""
         averages = [self._chain(tile, chain, mean[k]) for k, chain in enumerate(self.stages)]
         once, twice = (np.stack([pair[k] for pair in averages]) for k in (0, -1))
-        double, triple = self.average.double, self.average.triple
         # As differences, so that a constant stays what it is.
-        return [mean + (mean - once)] * double + [mean + 2 * (mean - once) - (once - twice)] * triple
+        parts = {"dema": mean + (mean - once)}
+        if self.average.triple:
+            parts["tema"] = mean + 2 * (mean - once) - (once - twice)
+        return parts
 
     def _chain(self, tile: Tile, chain: list[Engine], mean: Floats) -> list[Floats]:
         """The averages of averages by one weight, (columns, rows) each."""
@@ -224,7 +225,7 @@ class Group:
         if self.average.min_periods > 1:
             mean, chain = chain[0].update(tile)["mean"][0], chain[1:]
         for engine in chain:
-            seen = np.where(tile.missing, np.nan, mean.T)  # what is held over missing rows is seen once
+            seen = np.where(tile.missing, np.nan, mean.T)  # an average held on missing rows counts once
             again = Tile(seen, tile.times, tile.keys, weights=tile.weights, restarts=tile.restarts)
             mean = engine.update(again)["mean"][0]
             out.append(mean)
@@ -240,28 +241,30 @@ class Pairs:
         self.engine = Engine(average.plain(), len(self.places), pairs=True)
 
     def tile(self, tile: Tile) -> Tile:
-        """The rows as this engine takes them; a row is missing where either value is."""
+        """The rows as a tile of pairs; a row is missing where either value is."""
         one, other = (tile.values[:, [pair[k] for pair in self.places]] for k in (0, 1))
         return Tile(one, tile.times, tile.keys, other, tile.weights, tile.restarts)
 
     def lay_out(self, moments: Moments, out: Floats) -> None:
         """All new fields into `out`: (new columns, rows)."""
-        parts = correlations(self.average, moments)
-        rows = out.reshape(len(self.places), len(self.average.decays), len(parts), out.shape[-1])
-        for k, part in enumerate(parts):
-            rows[:, :, k] = part.swapaxes(0, 1)
+        parts, names = correlations(self.average, moments), self.average.pair_parts
+        rows = out.reshape(len(self.places), len(self.average.decays), len(names), out.shape[-1])
+        for k, name in enumerate(names):
+            rows[:, :, k] = parts[name].swapaxes(0, 1)
 
 
-def deviations(average: Average, moments: Moments) -> list[Floats]:
-    """Standard deviation, bands and variance, those that are asked for."""
+def deviations(average: Average, moments: Moments) -> dict[str, Floats]:
+    """Standard deviation, bands and variance, as far as asked for, by their names in `Average.parts`."""
     if not average.needs_std:
-        return []
+        return {}
     mean, std = moments["mean"], standard_deviation(average, moments)
-    parts = [std] * average.std
+    parts = {"std": std}
     with np.errstate(over="ignore"):  # a band may lie beyond float64 where its trend does not
         if average.bands is not None:
-            parts += [mean - average.bands * std, mean + average.bands * std]
-        return parts + [std * std] * average.var
+            parts |= {"lower": mean - average.bands * std, "upper": mean + average.bands * std}
+        if average.var:
+            parts["var"] = std * std
+    return parts
 
 
 def standard_deviation(average: Average, moments: Moments) -> Floats:
@@ -274,15 +277,15 @@ def standard_deviation(average: Average, moments: Moments) -> Floats:
         return np.asarray(np.divide(moments["deviation"], root, out=root))
 
 
-def correlations(average: Average, moments: Moments) -> list[Floats]:
-    """Covariance and correlation of pairs, those that are asked for; a constant has no correlation."""
-    parts = []
+def correlations(average: Average, moments: Moments) -> dict[str, Floats]:
+    """Covariance and correlation of pairs, as far as asked for; a constant has no correlation."""
+    parts = {}
     x, y, rho = moments["deviation"], moments["deviation_y"], np.clip(moments["correlation"], -1.0, 1.0)
     if average.cov:
         # By its root twice, for a product may lie within float64 where one factor by the whole does not.
         share = 1.0 if average.bias else np.sqrt(np.where(moments["bias"] > 0.0, moments["bias"], np.nan))
         with np.errstate(over="ignore"):
-            parts.append(rho * (x / share) * (y / share))
+            parts["cov"] = rho * (x / share) * (y / share)
     if average.corr:
-        parts.append(np.where((x > 0.0) & (y > 0.0), rho, np.nan))
+        parts["corr"] = np.where((x > 0.0) & (y > 0.0), rho, np.nan)
     return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -112,6 +113,9 @@ def command(**options: Any) -> None:
     from ema_cli.process import set_process_defaults
 
     set_process_defaults()
+    # A header may name a million tensors: the collector would look through all of them many times, for cycles
+    # that there are none of. Without it they are read in a third less time.
+    gc.disable()
     from ema_cli.parameters.fold import Places, planned, write_fold
 
     how = make_options(options)

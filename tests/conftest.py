@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import io
+import itertools
 import os
+import random
 import subprocess
 import sys
 import time
@@ -45,6 +48,32 @@ def children(process: int) -> list[int]:
     """The processes that a process has started, by number."""
     text = Path(f"/proc/{process}/task/{process}/children").read_text()
     return [int(child) for child in text.split()]
+
+
+def is_gone(process: int) -> bool:
+    """Whether a process has ended, even if nobody has asked how: a container's first process never does."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+class Pieces:
+    """A reader that gives what it has in pieces of any size, as pipes do.
+
+    All sizes are drawn at once: after an error the thread that reads ahead may ask for more pieces or fewer.
+    """
+
+    def __init__(self, data: bytes, chance: random.Random | None) -> None:
+        sizes = [1 << 30] if chance is None else [chance.choice([1, 1, 2, 3, 7, 20, 100]) for _ in range(30)]
+        self.file, self.sizes = io.BytesIO(data), itertools.cycle(sizes)
+
+    def read(self, n: int = -1, /) -> bytes:
+        size = next(self.sizes)
+        return self.file.read(size if n < 0 else min(n, size))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +154,7 @@ class Workshop:
         return text.encode("cp1252", SPELLED).decode("cp1252") if self.system == "windows" else text
 
     def start(self, *arguments: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
-        """Start ema-smooth with pipes to talk to it."""
+        """Start ema-smooth with pipes to talk to it; `communicate` loses what `readline` left in a buffer."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.command(*arguments),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ema_cli.parameters import fold as weights
+from ema_cli.parameters import slices
 from ema_cli.parameters.checkpoints import open_checkpoint
 from tests.conftest import Run
 from tests.parameters.test_checkpoints import BFLOAT16, load_file, read, same, save_file, write
@@ -315,13 +315,30 @@ def test_torch_checkpoints_and_shards_make_the_same_average(run: Run) -> None:
 def test_slices_make_no_difference(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_models("a.npz", "b.safetensors")
     run("a.npz", "b.safetensors", "--decay", "0.9", "-o", "whole.safetensors", "--resume", "s.safetensors")
-    monkeypatch.setattr(weights, "_SLICE", 3)
+    monkeypatch.setattr(slices, "_SLICE", 3)
     run("a.npz", "b.safetensors", "--decay", "0.9", "-o", "sliced.safetensors", "--resume", "t.safetensors")
     assert Path("whole.safetensors").read_bytes() == Path("sliced.safetensors").read_bytes()
     assert Path("s.safetensors").read_bytes() == Path("t.safetensors").read_bytes()
     run("a.npz", "b.safetensors", "--decay", "0.9", "-o", "sliced.npz", "--resume", "t.npz")
     same(read(Path("sliced.npz")), read(Path("whole.safetensors")))
     same(read(Path("t.npz")), read(Path("s.safetensors")))
+
+
+def test_slices_make_no_difference_to_lengths_after_the_fact(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"step_{step}.safetensors" for step in range(1, 12)]
+    write_models(*names)
+    widths = [part for width in ("0.05", "0.1", "0.2") for part in ("--sigma-rel", width)]
+    run(*names, *widths, "-o", "whole-{}.safetensors")
+    monkeypatch.setattr(slices, "_SLICE", 3)
+    monkeypatch.setattr(slices, "_CACHED", 5 * 8 * 8)  # tiles of two elements for three averages
+    run(*names, *widths, "-o", "sliced-{}.safetensors")
+    run(*names, *widths[:2], "-o", "alone-{}.safetensors")
+    for width in widths[1::2]:
+        whole = Path(f"whole-{width}.safetensors").read_bytes()
+        assert Path(f"sliced-{width}.safetensors").read_bytes() == whole
+    assert Path("alone-0.05.safetensors").read_bytes() == Path("whole-0.05.safetensors").read_bytes()
 
 
 def test_the_output_may_be_an_input(run: Run) -> None:
@@ -428,7 +445,7 @@ def test_memory_does_not_follow_the_model(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_large_tensor_keeps_its_values(tmp_path: Path) -> None:
-    values = np.arange(3 * weights._SLICE + 5, dtype=np.float32)
+    values = np.arange(3 * slices._SLICE + 5, dtype=np.float32)
     write(tmp_path / "a.npz", {"w": values}, piece=len(values))
     write(tmp_path / "b.npz", {"w": values + 2}, piece=len(values))
     subprocess.run(

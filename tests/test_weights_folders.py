@@ -212,10 +212,10 @@ def test_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
 
 
 SLOW = """
-import sys, time, ema_cli.parameters.fold as fold
+import sys, time, ema_cli.parameters.slices as slices
 from ema_cli.weights_cli import command, NAME
 from ema_cli.console import run_command
-fold._Arithmetic.fold = lambda *_: time.sleep(600)
+slices._Arithmetic.fold = lambda *_: time.sleep(600)
 run_command(command, NAME, sys.argv[1:])
 """
 

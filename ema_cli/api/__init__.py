@@ -1,1 +1,1 @@
-"""`smooth` and `Smoother`: arrays, Series and DataFrames to the engine and back."""
+"""`smooth` and `Smoother`: from arrays, Series and DataFrames to the engine and back."""

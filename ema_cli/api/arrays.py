@@ -84,7 +84,7 @@ def smooth(
     axis
         Along which rows run, for arrays and tensors: 0, the first, where there are at most two.
     **options
-        The average and what is asked for beside it: see `Options`.
+        The average, and what is asked for besides trends: see `Options`.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def smooth(
         float64 (`Float64` for pandas' nullable dtypes, `double[pyarrow]` for Arrow's; null is blank there, in
         polars and in Arrow), on the same device and in the same floating dtype for tensors. Where several
         columns are asked for each of x's (a list of weights, `residual`, `std`, `bands`, …), they stand side
-        by side, column after column of x, as `x_ema_0.1`, `x_residual_0.1`, …, and after them those of pairs
+        by side, for one column of x after the other, as `x_ema_0.1`, `x_residual_0.1`, …, then those of pairs
         (`cov`, `corr`): a DataFrame or table for what has names, else (rows, new columns).
 
     Raises
@@ -105,11 +105,11 @@ def smooth(
 
     Notes
     -----
-    With `alpha="auto"` a Series or DataFrame of pandas tells what was found, by column:
-    `result.attrs["alpha"]`.
+    With `alpha="auto"`, `result.attrs["alpha"]` of a pandas Series or DataFrame holds what was found, by
+    column.
 
-    `times`, `by`, `order` and `weights` may be the names of columns, which are then not smoothed, and for
-    anything of pandas' of index levels.
+    `times`, `by`, `order` and `weights` may be names of columns, or of index levels in pandas; such columns
+    are not smoothed.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Rows as Python gives them — values, times, keys — checked, and folded tile by tile.
+"""Rows from Python (values, times, keys): checked, and folded tile by tile.
 
-`smooth` and `Smoother` are two ways to call this; neither has arithmetic of its own.
+`smooth` and `Smoother` both call this and have no arithmetic of their own.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from ema_cli.formats.arrow_types import is_number
 from ema_cli.formats.base import Clock, Floats, Ints, Projection
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.keys import KeyTable
-from ema_cli.run.order import Admitted, LateError, RowOrder, Rows, admitting, scatter
+from ema_cli.run.order import Admitted, KeptRows, LateError, RowOrder, admitting, scatter
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
-# Values in a tile where there are no keys: in memory anyway, and each tile has its fixed cost.
+# Values in a tile without keys: all are in memory anyway, and each tile has a fixed cost.
 LARGE_TILE = 4 * TILE
 NO_CLOCK = Clock()
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What tells of rows beside their values, each by name or as columns. axis: along which rows run."""
+    """The other columns of the rows, each given by name or as values. axis: the axis that rows run along."""
 
     times: Any = None
     by: Any = None
@@ -48,7 +48,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows to smooth. keys: one Arrow array a key column, () where there are none."""
+    """Rows to smooth. keys: an Arrow array for each key column. weights: (rows,) float64."""
 
     table: Table
     times: Ints | None
@@ -66,21 +66,21 @@ class Chunk:
 
     @property
     def ordered(self) -> bool:
-        """Whether rows can stand in a wrong order."""
+        """Whether rows have times or an order that may be wrong."""
         return self.times is not None or self.clock.order is not None
 
-    def rows(self, begin: int, end: int) -> Rows:
-        """Those from one to another."""
+    def rows(self, begin: int, end: int) -> KeptRows:
+        """Rows begin … end − 1."""
         some = slice(begin, end)
         times = None if self.times is None else self.times[some]
         keys = [key[begin:end] for key in self.keys]
         values = self.table.values[some]
         if self.weights is not None:  # as `Trends` takes them
             values = np.column_stack((values, self.weights[some]))
-        return Rows(values, times, self.clock.picked(some), keys)
+        return KeptRows(values, times, self.clock.picked(some), keys)
 
     def tiles(self, settings: Settings) -> Iterator[tuple[Floats, KeyedRows | None]]:
-        """Values and keys, from the first row on."""
+        """The values and keys of all rows, tile by tile."""
         table, order = KeyTable(), row_order(self, settings)
         for begin in range(0, len(self), TILE):
             admitted = order.admit(self.rows(begin, begin + TILE), table)
@@ -90,30 +90,30 @@ class Chunk:
 
 
 def row_order(chunk: Chunk, settings: Settings) -> RowOrder:
-    """What remembers the order of rows, before the first of them."""
+    """The memory of the order of rows, before the first one."""
     order = chunk.clock.order
     return new_order(settings, of_times=order is None or order.dtype == np.int64)
 
 
 def new_order(settings: Settings, *, of_times: bool) -> RowOrder:
-    """The same, where nothing but the kind of order is known."""
+    """The same, by the kind of order alone."""
     return RowOrder(settings.late, of_times=of_times, zoned=settings.form.zone is not None)
 
 
 def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
-    """The chunk's new columns, as the kind of thing its values came as. Moves all of these on.
+    """The chunk's new columns, as the kind of thing its values came as; trends, keys and order are updated.
 
-    Raises DataError where time or order go backwards; the tiles above are then folded in.
+    Raises DataError where time or order go backwards; the tiles before that are then folded in.
     """
     out = np.empty((trends.average.width(chunk.table.values.shape[1]), len(chunk)))
     both = Centered(trends.average, trends.columns) if trends.average.centered else None
-    ahead: list[tuple[int, Admitted, Floats]] = []
+    forward: list[tuple[int, Admitted, Floats]] = []
     for begin in range(0, len(chunk), chunk.tile):
         rows = chunk.rows(begin, begin + chunk.tile)
         place = out[:, begin : begin + chunk.tile]
         try:
             if both is not None:
-                ahead.append((begin, *_ahead(rows, both, keys, order)))
+                forward.append((begin, *_forward(rows, both, keys, order)))
                 continue
             fields = _fold(rows, trends, keys, order, place)
         except LateError as error:
@@ -125,7 +125,7 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
             ) from None
         if not np.may_share_memory(fields, out):
             place[:] = fields.T
-    for begin, admitted, sums in reversed(ahead):
+    for begin, admitted, sums in reversed(forward):
         assert both is not None
         place = out[:, begin : begin + chunk.tile]
         fields = both.fields(admitted.rows.values, admitted.rows.times, admitted.keys, sums)
@@ -133,32 +133,32 @@ def fold(chunk: Chunk, trends: Trends, keys: KeyTable, order: RowOrder) -> Any:
     return chunk.table.results(out.T, trends.average)
 
 
-def _fold(rows: Rows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
+def _fold(rows: KeptRows, trends: Trends, keys: KeyTable, order: RowOrder, out: Floats) -> Floats:
     """The new fields of a tile, blank for rows left out. Raises LateError, and then nothing was folded in."""
     with admitting(order, rows, keys) as admitted:
-        own, room = admitted.rows, out if admitted.there is None else None
-        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=room)
+        own, into = admitted.rows, out if admitted.there is None else None
+        fields = trends.update(own.values, own.times, admitted.keys, admitted.restarts, out=into)
     return fields if admitted.there is None else scatter(fields, admitted.there, rows.count)
 
 
-def _ahead(rows: Rows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
-    """The rows of a tile that are there, and what all up to each come to. Raises LateError."""
+def _forward(rows: KeptRows, both: Centered, keys: KeyTable, order: RowOrder) -> tuple[Admitted, Floats]:
+    """The rows of a tile that are folded, and what `Centered.forward` gives for them. Raises LateError."""
     with admitting(order, rows, keys) as admitted:
-        sums = both.ahead(admitted.rows.values, admitted.rows.times, admitted.keys)
+        sums = both.forward(admitted.rows.values, admitted.rows.times, admitted.keys)
     return admitted, sums
 
 
 def read_chunk(x: Any, roles: Roles, settings: Settings, before: Collection[str] = ()) -> Chunk:
-    """Check all there is to check about rows before any is folded in. Raises DataError and OptionError.
+    """Read rows and check them before any is folded in. Raises DataError and OptionError.
 
-    before: what columns were called in the chunks before.
+    before: names of the columns in earlier chunks.
     """
     form = form_of(x, roles.axis)
     given = {"times": roles.times, "order": roles.order}
     clocks = {name: column(x, form, one, name) for name, one in given.items() if one is not None}
     _check_order(clocks, settings)
     keys = [] if roles.by is None else key_columns(x, form, roles.by)
-    table = judge(form.table(_apart(form, roles), before), settings.invalid, settings.average.missing)
+    table = judge(form.table(_role_names(form, roles), before), settings.invalid, settings.average.missing)
     _check_columns(table, settings.average)
     rows = len(table.values)
     times, clock = _read_clocks(clocks, table.values, settings)
@@ -169,7 +169,7 @@ def read_chunk(x: Any, roles: Roles, settings: Settings, before: Collection[str]
 
 
 def _check_columns(table: Table, average: Average) -> None:
-    """Raise OptionError where there are no pairs of columns, or new ones would have the same name."""
+    """Raise OptionError where pairs are asked for but there are none, or new names would be equal."""
     if average.paired and table.deep:
         raise OptionError(
             "cov and corr are of pairs of columns; an array of more dimensions has none", "axis=0"
@@ -200,8 +200,8 @@ def _weights(cells: Any, settings: Settings) -> Floats:
     return weights
 
 
-def _apart(form: Form, roles: Roles) -> list[Hashable]:
-    """The columns that are no values, for they are named as something else."""
+def _role_names(form: Form, roles: Roles) -> list[Hashable]:
+    """The columns that are named as times, keys, order or weights, and so are not smoothed."""
     return [name for one in (roles.times, roles.by, roles.order, roles.weights) for name in named(form, one)]
 
 
@@ -213,7 +213,7 @@ def _check_order(clocks: dict[str, Any], settings: Settings) -> None:
 
 
 def _read_clocks(clocks: dict[str, Any], values: Floats, settings: Settings) -> tuple[Ints | None, Clock]:
-    """The times, where there are any, and what else `times` or `order` say."""
+    """The times, if any, and what else `times` or `order` say."""
     if not clocks:
         return None, NO_CLOCK
     ((option, given),) = clocks.items()

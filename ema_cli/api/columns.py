@@ -1,4 +1,4 @@
-"""What tells of the rows beside their values — times, keys — by name or given as columns, as Arrow arrays."""
+"""Times, keys, order and weights of rows, given by name or as columns, as Arrow arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ema_cli.formats.base import Ints
 
 
 def is_name(form: Form, given: Any) -> bool:
-    """True for text and other labels beside objects with names; keys and times themselves come in columns."""
+    """Whether `given` names a column: a text or other label, for an object whose columns have names."""
     if given is None or form.names is None:
         return False
     if isinstance(given, tuple):
@@ -24,12 +24,12 @@ def is_name(form: Form, given: Any) -> bool:
 
 
 def named(form: Form, given: Any) -> list[Hashable]:
-    """Those of a column or a list of columns that are names."""
+    """What of `given`, one thing or a list, names a column."""
     return [one for one in (given if isinstance(given, list) else [given]) if is_name(form, one)]
 
 
 def column(x: Any, form: Form, given: Any, option: str) -> Any:
-    """The column that a name stands for, or what was given itself. Raises OptionError for a wrong name."""
+    """The column of that name, or what was given itself. Raises OptionError for an unknown name."""
     if not is_name(form, given):
         if isinstance(given, str) and not form.single:
             raise OptionError(f"{option}={given!r} names a column, and {type(x).__name__} has no names")
@@ -47,7 +47,7 @@ def column(x: Any, form: Form, given: Any, option: str) -> Any:
 
 
 def _check_index(x: Any, given: Any, option: str) -> None:
-    """Raise DataError for two of pandas' with different indexes, which it would put together by label."""
+    """Raise DataError for two pandas objects with different indexes, which pandas would align by label."""
     if library_of(x) != "pandas" or library_of(given) != "pandas":
         return
     theirs, own = getattr(given, "index", None), getattr(x, "index", None)
@@ -63,7 +63,7 @@ def key_columns(x: Any, form: Form, by: Any) -> list[Any]:
     if isinstance(by, list | tuple) and len(by):
         if form.single or all(_is_column(one) for one in by):
             return [column(x, form, one, "by") for one in by]
-        # One key a row if so many keys are given and they are no names; else names, right or misspelt.
+        # A list as long as x that holds no names is one key for each row; others are names, perhaps misspelt.
         if isinstance(by, list) and form.names is not None and (len(by) != len(x) or _all_names(form, by)):
             return [column(x, form, one, "by") for one in by]
     if library_of(by) == "pandas" and np.ndim(by) == 2:
@@ -97,7 +97,7 @@ def as_arrow(given: Any, rows: int, option: str) -> Any:
 
 
 def _plain(given: Any) -> Any:
-    """Tensors, periods and times in units that Arrow does not have, as what it has."""
+    """Tensors, periods, and times in units unknown to Arrow, as something that it knows."""
     library = library_of(given)
     if library == "torch":
         from ema_cli.api.of_torch import to_numpy
@@ -125,7 +125,7 @@ def _of_pandas(periods: Any) -> Any:
 
 
 def plain_nanoseconds(given: Any, rows: int) -> Ints | None:
-    """Times that are nanoseconds already, with none missing, as they are; None for all others."""
+    """Times that are datetime64[ns] without missing ones, as integers; None for all others."""
     plain = getattr(given, "to_numpy", None) if library_of(given) == "pandas" else None
     array = given if plain is None else plain()
     if isinstance(array, np.ndarray) and array.dtype == "datetime64[ns]" and array.shape == (rows,):

@@ -1,14 +1,14 @@
-"""Which library an object is of; the module for it is imported here, where one of its objects is given."""
+"""Finds the library of an object, and imports the module that reads its objects."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ema_cli.api.of_numpy import Array, array_of
+from ema_cli.api.of_numpy import NumpyArray, array_of
 from ema_cli.api.tables import Form
 from ema_cli.errors import OptionError
 
-# Objects that stand for rows without being them, and how one gets at the rows.
+# Objects that hold no rows yet, and how to get the rows.
 ELSEWHERE = {
     "LazyFrame": "smooth(x.collect(), …), or frame.map_batches(lambda rows: smooth(rows, …))",
     "Expr": "expr.map_batches(lambda series: smooth(series, …))",
@@ -26,7 +26,7 @@ def library_of(x: Any) -> str:
 
 
 def form_of(x: Any, axis: Any = None) -> Form:
-    """An object as a table. Raises TypeError for what is none."""
+    """The form of an object. Raises TypeError for what can't be a table."""
     library = library_of(x)
     form: Form | None = None
     if library == "pandas":
@@ -56,14 +56,14 @@ def form_of(x: Any, axis: Any = None) -> Form:
 
         form = of_arrow.table_of(x)
     if form is None:
-        return Array(array_of(x), _axis_number(axis))
+        return NumpyArray(array_of(x), _axis_number(axis))
     if axis not in (None, 0, "index", "rows"):
         raise OptionError(f"axis={axis!r}: rows run down a {type(x).__name__}", "smooth(x.T, …).T")
     return form
 
 
 def _check_elsewhere(x: Any, library: str) -> None:
-    """Raise TypeError for objects that only stand for rows."""
+    """Raise TypeError for objects that hold no rows yet."""
     name = type(x).__name__
     kind = "groupby" if "GroupBy" in name else "dask" if library == "dask" and name != "Array" else name
     if kind in ELSEWHERE:

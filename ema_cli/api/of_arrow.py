@@ -1,4 +1,4 @@
-"""Arrow's arrays and tables. A blank is null; names, metadata and the columns that are pandas' index stay."""
+"""Arrow's arrays and tables. Blank is null; names, metadata and columns of pandas' index are kept."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CAST = ".cast(pyarrow.float64())"
 
 
 @dataclass(frozen=True)
-class Array(Form):
+class ArrowArray(Form):
     """An Array or a ChunkedArray."""
 
     x: Any
 
-    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+    def table(self, _exclude: Collection[Hashable], _before: Collection[str]) -> Table:
         return Table(_floats(self.x, None)[:, np.newaxis], self._wrap)
 
     def _wrap(self, fields: Floats, new: New | None) -> Any:
@@ -35,7 +35,7 @@ class Array(Form):
 
 
 @dataclass(frozen=True)
-class Columns(Form):
+class ArrowTable(Form):
     """A Table or a RecordBatch."""
 
     x: Any
@@ -48,13 +48,13 @@ class Columns(Form):
         places = self.x.schema.get_all_field_indices(name)
         return self.x.column(places[0]) if len(places) == 1 else None
 
-    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
+    def table(self, exclude: Collection[Hashable], before: Collection[str]) -> Table:
         schema = self.x.schema
         index = index_columns(schema)
         kept = [
             k
             for k, field in enumerate(schema)
-            if field.name not in apart and field.name not in index
+            if field.name not in exclude and field.name not in index
             if is_number(field.type) or field.name in before
         ]
         if not kept:
@@ -67,7 +67,7 @@ class Columns(Form):
         )
 
     def _made(self, fields: Floats, names: list[str]) -> Any:
-        """The new columns, and behind them what is pandas' index."""
+        """The new columns, then the columns of pandas' index."""
         schema, ours = self.x.schema, index_columns(self.x.schema)
         index = [k for k, name in enumerate(schema.names) if name in ours]
         own = keeping(pa.schema([schema.field(k) for k in index], metadata=schema.metadata))
@@ -77,18 +77,18 @@ class Columns(Form):
         return type(self.x).from_arrays(arrays, schema=pa.schema(fields_of, metadata=noted.metadata))
 
 
-def form_of(x: Any) -> Array | Columns | None:
-    """An array or table as what it is; None for other things of Arrow's."""
+def form_of(x: Any) -> ArrowArray | ArrowTable | None:
+    """The form of an array or table; None for other Arrow objects."""
     if isinstance(x, pa.Table | pa.RecordBatch):
-        return Columns(x)
-    return Array(x) if isinstance(x, pa.Array | pa.ChunkedArray) else None
+        return ArrowTable(x)
+    return ArrowArray(x) if isinstance(x, pa.Array | pa.ChunkedArray) else None
 
 
-def table_of(x: Any) -> Columns | Array:
-    """What offers itself to Arrow, such as a relation of DuckDB."""
+def table_of(x: Any) -> ArrowArray | ArrowTable:
+    """The form of an object with Arrow's C interface, such as a DuckDB relation."""
     if hasattr(x, "__arrow_c_stream__"):
-        return Columns(pa.table(x))
-    return Array(pa.array(x))
+        return ArrowTable(pa.table(x))
+    return ArrowArray(pa.array(x))
 
 
 def _floats(column: Any, label: Any) -> Floats:
@@ -113,5 +113,5 @@ def _array(values: Floats) -> Any:
 
 
 def _whole(values: Floats, valid: Any = None) -> Any:
-    """An array by hand: `pa.array` and `pa.scalar` import pandas wherever it is installed."""
+    """A float64 array; `pa.array` and `pa.scalar` would import pandas wherever it is installed."""
     return pa.Array.from_buffers(pa.float64(), len(values), [valid, pa.py_buffer(values)])

@@ -1,4 +1,4 @@
-"""Arrays, and all that NumPy makes one of: numbers, lists, masked arrays, objects with `__array__`."""
+"""Arrays, and what NumPy makes arrays of: numbers, lists, masked arrays, objects with `__array__`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ema_cli.formats.base import Floats
 
 
 @dataclass(frozen=True)
-class Array(Form):
-    """An array; rows run along `axis`, None where that is clear: along the first of at most two."""
+class NumpyArray(Form):
+    """An array. axis: the axis that rows run along; None: the first, of at most two."""
 
     array: Any
     axis: int | None = None
@@ -27,7 +27,7 @@ class Array(Form):
     def single(self) -> bool:
         return bool(self.array.ndim == 0)
 
-    def table(self, _apart: Collection[Hashable] = (), _before: Collection[str] = ()) -> Table:
+    def table(self, _exclude: Collection[Hashable] = (), _before: Collection[str] = ()) -> Table:
         array = self.array
         if self.axis is None and array.ndim > 2:
             raise DataError(f"an array of {array.ndim} dimensions: which one are the rows?", hint="axis=0")
@@ -55,13 +55,13 @@ class Array(Form):
         rest = shape[:axis] + shape[axis + 1 :]
         if new is not None and len(shape) == 2:
             return fields.T
-        # Of more dimensions, further columns of a value stand along a last axis of their own.
+        # With more dimensions, the new columns of a value run along a further, last axis.
         more = () if new is None else (fields.shape[1] // int(np.prod(rest)),)
         return np.moveaxis(fields.reshape(shape[axis], *rest, *more), 0, axis)
 
 
 def array_of(x: Any) -> Any:
-    """x as an array. Raises TypeError for what is none, DataError for rows of different lengths."""
+    """x as an array. Raises TypeError if that can't be, DataError for rows of different lengths."""
     try:
         array = np.ma.asarray(x) if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
     except ValueError:
@@ -73,24 +73,24 @@ def array_of(x: Any) -> Any:
 
 
 def _is_one(value: Any) -> bool:
-    """A number, or none."""
+    """Whether a value is a number or missing."""
     return value is None or value is _na() or isinstance(value, Real | Decimal)
 
 
 def _na() -> Any:
-    """pandas' NA, where there is pandas."""
+    """pandas' NA, if pandas is loaded."""
     return getattr(sys.modules.get("pandas"), "NA", None)
 
 
 def to_floats(array: Any) -> Floats:
-    """Numbers of every dtype, (rows, columns), as float64. Raises DataError for what are none."""
+    """Numbers of any dtype, (rows, columns), as float64. Raises DataError for other dtypes."""
     if array.dtype == object:
         several = array.shape[1] > 1
         return np.column_stack([of_objects(one, k if several else None) for k, one in enumerate(array.T)])
-    # bfloat16 and its kind, which ml_dtypes brings, are of no kind that NumPy knows.
+    # ml_dtypes' bfloat16 and the like have a kind that NumPy does not know.
     if array.dtype.kind not in "iuf" and array.dtype.type.__module__ != "ml_dtypes":
         raise no_numbers(array.dtype, None)
-    with np.errstate(over="ignore"):  # of a longer float: infinite, and judged as that
+    with np.errstate(over="ignore"):  # a longer float may become infinite, and is then treated so
         values = array.astype(np.float64, copy=False)
     return np.asarray(np.ma.filled(values, np.nan))
 
@@ -107,13 +107,13 @@ def of_objects(column: Any, label: Any) -> Floats:
             raise DataError(f"{where}: {value!r} of type {type(value).__name__} (dtype object) is no number")
         try:
             out[row] = float(value)
-        except OverflowError:  # an int or a fraction beyond float64: infinite, and judged as that
+        except OverflowError:  # an int or a fraction beyond float64 is treated as infinite
             out[row] = np.inf
     return out
 
 
 def first_is_number(column: Any) -> bool:
-    """Whether the first of these objects that is there is a number; False where none is there."""
+    """Whether the first object that is not missing is a number; False if all are missing."""
     absent = _na()
     for value in column:
         if not (value is None or value is absent or (isinstance(value, float) and np.isnan(value))):

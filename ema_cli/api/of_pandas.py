@@ -1,4 +1,4 @@
-"""pandas' Series, DataFrames and extension arrays: index and names stay, and nullable dtypes nullable."""
+"""pandas' Series, DataFrames and extension arrays: index and names stay, nullable dtypes stay nullable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ema_cli.formats.base import Floats
 
 
 @dataclass(frozen=True)
-class Series(Form):
+class PandasSeries(Form):
     x: pd.Series
 
     @property
@@ -26,7 +26,7 @@ class Series(Form):
     def column(self, name: Any) -> Any:
         return self.x.index.get_level_values(name)
 
-    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+    def table(self, _exclude: Collection[Hashable], _before: Collection[str]) -> Table:
         values = _floats(self.x, self.x.name)[:, np.newaxis]
         return Table(values, self._wrap, [self.x.name])
 
@@ -43,7 +43,7 @@ class ExtensionArray(Form):
 
     x: Any
 
-    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+    def table(self, _exclude: Collection[Hashable], _before: Collection[str]) -> Table:
         return Table(_floats(pd.Series(self.x), None)[:, np.newaxis], self._wrap)
 
     def _wrap(self, fields: Floats, new: New | None) -> Any:
@@ -51,7 +51,7 @@ class ExtensionArray(Form):
 
 
 @dataclass(frozen=True)
-class Frame(Form):
+class PandasFrame(Form):
     x: pd.DataFrame
 
     @property
@@ -64,12 +64,12 @@ class Frame(Form):
         found = self.x[name]
         return found if isinstance(found, pd.Series) else None
 
-    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
+    def table(self, exclude: Collection[Hashable], before: Collection[str]) -> Table:
         x, dtypes = self.x, list(self.x.dtypes)
         kept = [
             k
             for k, label in enumerate(x.columns)
-            if label not in apart and self._is_wanted(k, dtypes[k], before)
+            if label not in exclude and self._is_wanted(k, dtypes[k], before)
         ]
         if not kept:
             raise nothing_to_smooth(list(zip(x.columns, dtypes, strict=True)))
@@ -95,12 +95,12 @@ class Frame(Form):
         return are_objects and first_is_number(self.x.iloc[:, k].array)
 
 
-def form_of(x: Any) -> Series | Frame | ExtensionArray | None:
-    """A Series, DataFrame or extension array as what it is; None for other things of pandas'."""
+def form_of(x: Any) -> PandasSeries | PandasFrame | ExtensionArray | None:
+    """The form of a Series, DataFrame or extension array; None for other pandas objects."""
     if isinstance(x, pd.DataFrame):
-        return Frame(x)
+        return PandasFrame(x)
     if isinstance(x, pd.Series):
-        return Series(x)
+        return PandasSeries(x)
     return ExtensionArray(x) if isinstance(x, pd.api.extensions.ExtensionArray) else None
 
 
@@ -123,7 +123,7 @@ def _floats(column: pd.Series, label: Any) -> Floats:
 
 
 def _like(values: Floats, dtype: Any) -> Any:
-    """float64 of the same kind of dtype: NumPy's, nullable, or Arrow's. Blank is missing in the latter."""
+    """float64 in NumPy's, the nullable or Arrow's kind of dtype; in the last two blank is missing."""
     if isinstance(dtype, pd.ArrowDtype):
         return pd.arrays.ArrowExtensionArray(pa.array(values, from_pandas=True))
     if isinstance(dtype, pd.api.extensions.ExtensionDtype) and dtype.na_value is pd.NA:
@@ -132,7 +132,7 @@ def _like(values: Floats, dtype: Any) -> Any:
 
 
 def _frame(fields: Floats, dtypes: Sequence[Any], index: pd.Index, columns: Any) -> pd.DataFrame:
-    """Results of the kind of dtype that the column has of which each is."""
+    """Results as a frame, each in the kind of dtype of its input column."""
     arrays = [_like(values, dtype) for values, dtype in zip(fields.T, dtypes, strict=True)]
     if all(isinstance(array, np.ndarray) for array in arrays):
         return pd.DataFrame(fields, index=index, columns=columns, copy=False)

@@ -1,4 +1,4 @@
-"""polars' Series and DataFrames. A blank is null, and names stay; results are Float64."""
+"""polars' Series and DataFrames. Blank is null, names stay; results are Float64."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CAST = ".cast(pl.Float64)"
 
 
 @dataclass(frozen=True)
-class Series(Form):
+class PolarsSeries(Form):
     x: pl.Series
 
-    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+    def table(self, _exclude: Collection[Hashable], _before: Collection[str]) -> Table:
         name = self.x.name or None
         return Table(_floats(self.x, name)[:, np.newaxis], self._wrap, [name])
 
@@ -31,7 +31,7 @@ class Series(Form):
 
 
 @dataclass(frozen=True)
-class Frame(Form):
+class PolarsFrame(Form):
     x: pl.DataFrame
 
     @property
@@ -41,8 +41,8 @@ class Frame(Form):
     def column(self, name: Hashable) -> Any:
         return self.x[str(name)]
 
-    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
-        columns = [column for column in self.x.get_columns() if column.name not in apart]
+    def table(self, exclude: Collection[Hashable], before: Collection[str]) -> Table:
+        columns = [column for column in self.x.get_columns() if column.name not in exclude]
         kept = [column for column in columns if column.dtype.is_numeric() or column.name in before]
         if not kept:
             raise nothing_to_smooth(list(self.x.schema.items()), CAST)
@@ -51,11 +51,11 @@ class Frame(Form):
         return Table(values, lambda fields, new: _frame(fields, labels if new is None else new.names), labels)
 
 
-def form_of(x: Any) -> Series | Frame | None:
-    """A Series or DataFrame as what it is; None for other things of polars'."""
+def form_of(x: Any) -> PolarsSeries | PolarsFrame | None:
+    """The form of a Series or DataFrame; None for other polars objects."""
     if isinstance(x, pl.DataFrame):
-        return Frame(x)
-    return Series(x) if isinstance(x, pl.Series) else None
+        return PolarsFrame(x)
+    return PolarsSeries(x) if isinstance(x, pl.Series) else None
 
 
 def _floats(column: pl.Series, label: Any) -> Floats:

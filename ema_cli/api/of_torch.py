@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ema_cli.api.of_numpy import Array
+from ema_cli.api.of_numpy import NumpyArray
 from ema_cli.api.tables import Form, New, Table, no_numbers
 from ema_cli.errors import DataError
 from ema_cli.formats.base import Floats
@@ -17,7 +17,7 @@ from ema_cli.formats.base import Floats
 
 @dataclass(frozen=True)
 class Tensor(Form):
-    """A tensor; the average is worked out in float64 on the host, and no gradient goes through it."""
+    """A tensor; the average is computed in float64 on the CPU, without gradients."""
 
     x: Any
     axis: int | None = None
@@ -26,10 +26,10 @@ class Tensor(Form):
     def single(self) -> bool:
         return not self.x.is_nested and self.x.ndim == 0
 
-    def table(self, _apart: Collection[Hashable], _before: Collection[str]) -> Table:
+    def table(self, _exclude: Collection[Hashable], _before: Collection[str]) -> Table:
         if self.x.dtype == torch.bool or self.x.dtype.is_complex:
             raise no_numbers(self.x.dtype, None)
-        table = Array(to_numpy(self.x), self.axis).table()
+        table = NumpyArray(to_numpy(self.x), self.axis).table()
 
         def wrap(fields: Floats, new: New | None) -> Any:
             result = torch.from_numpy(np.array(table.wrap(fields, new)))
@@ -40,7 +40,7 @@ class Tensor(Form):
 
 
 def to_numpy(tensor: Any) -> Any:
-    """A tensor's numbers. Raises DataError for one that has them elsewhere or nowhere."""
+    """A tensor's numbers. Raises DataError for sparse, quantized, nested and meta tensors."""
     kinds = {
         "nested": tensor.is_nested,
         "meta": tensor.is_meta,
@@ -55,5 +55,5 @@ def to_numpy(tensor: Any) -> Any:
 
 
 def form_of(x: Any, axis: int | None) -> Tensor | None:
-    """A tensor as what it is; None for other things of torch's."""
+    """The form of a tensor; None for other torch objects."""
     return Tensor(x, axis) if isinstance(x, torch.Tensor) else None

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from ema_cli.average import Average, make_average
+from ema_cli.average import Average, Missing, make_average
 from ema_cli.decay import duration_text, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import SETS
@@ -28,21 +28,61 @@ OF_ROWS = ("times", "by", "order", "weights", "axis")
 
 
 class Options(TypedDict, total=False):
-    """One of alpha, span, halflife, com, decay, wilder and tau says how fast the average forgets; None is
-    "not given".
+    """The average, and what is asked for besides trends. None is "not given".
 
-    alpha: weight of the newest value, 0 to 1, or "auto". span ≥ 1, halflife > 0 and com ≥ 0: rows. decay: 1
-    − alpha. wilder: α = 1/N from a mean of N. tau: a time constant. halflife: a duration ("5min", a
-    timedelta) with times. A list gives one average each. adjust: bias-corrected weights. init: "first",
-    "zero", "sma", "sma:N" or a number. missing: what a missing value does to the weights. fill: give the
-    held average on missing rows. invalid: what an infinity is. min_periods: NaN until so many values were
-    seen. std, var, bands (a number of std), residual, sum: further columns; bias: deviations without the
-    correction for bias. cov, corr: of each pair of columns. double, triple: 2y − ema(y) and 3y − 3·ema(y) +
-    ema(ema(y)). diff: the first of two trends less the second. centered: look both ways. name: pattern of
-    new names, of {col}, {what} and {weight}. reset_gap: a duration of silence after which to start afresh.
-    time_unit: of times that are numbers; time_format: strptime's, or "excel";
-    time_zone: what times without a zone are local to. late: what a row is whose time, or `order`, goes back.
-    like: another system, whose numbers to reproduce.
+    One of alpha, span, halflife, com, decay, wilder and tau says how fast the average forgets; a list of
+    several gives one average each.
+
+    Parameters
+    ----------
+    alpha : float or "1/14" or "auto"
+        Weight of the newest value, 0 to 1; "auto" finds the one that predicts best.
+    span, com : float
+        In rows: alpha = 2/(span + 1), span ≥ 1; alpha = 1/(1 + com), com ≥ 0.
+    halflife : float or duration
+        In rows, alpha = 1 − 2^(−1/halflife), > 0; with times a duration ("5min", a timedelta).
+    decay : float
+        1 − alpha.
+    wilder : int
+        N: alpha = 1/N, from the mean of the first N values.
+    tau : duration
+        A time constant, e^(−Δt/tau), with times.
+    adjust : bool
+        Bias-corrected weights, as pandas' `adjust=True`.
+    init : "first", "zero", "sma", "sma:N" or float
+        The average before the first row.
+    missing : "skip", "decay" or "error"
+        What a missing value does: nothing to the weights, fade them by one row, or raise.
+    fill : bool
+        Give the held average on missing rows, not NaN.
+    invalid : "error" or "missing"
+        What an infinity is.
+    min_periods : int
+        NaN until so many values were seen.
+    residual, std, var, sum : bool
+        Further columns: value − trend, standard deviation, variance, Σ (1−α)^i·x.
+    bands : float
+        Further columns: trend ± so many standard deviations.
+    cov, corr : bool
+        Further columns, of each pair of columns.
+    bias : bool
+        Deviations and covariances without the correction for bias.
+    double, triple : bool
+        Further columns: 2y − ema(y), and 3y − 3·ema(y) + ema(ema(y)).
+    diff : bool
+        A further column: the first of two trends less the second.
+    centered : bool
+        Average the rows on both sides of a row.
+    name : str
+        Pattern of the new columns' names, of {col}, {what} and {weight}.
+    reset_gap : duration
+        A silence after which a series starts afresh.
+    time_unit, time_format, time_zone : str
+        Of times that are numbers; strptime's, or "excel"; what times without a zone are local to.
+    late : "error", "skip" or "restart"
+        What happens at a row whose time, or `order`, goes back.
+    like : str
+        The system whose numbers to reproduce, such as "pandas".
     """
 
     alpha: Weight | Sequence[Weight] | None
@@ -54,7 +94,7 @@ class Options(TypedDict, total=False):
     tau: Duration | Sequence[Duration] | None
     adjust: bool | None
     init: str | float | None
-    missing: Literal["skip", "decay", "error"] | None
+    missing: Missing | None
     fill: bool | None
     invalid: Literal["error", "missing"] | None
     min_periods: int | None

@@ -1,4 +1,4 @@
-"""`Smoother`: averages of a stream, chunk by chunk, that can be put aside and carried on elsewhere."""
+"""`Smoother`: averages of a stream, chunk by chunk, that can be saved and carried on elsewhere."""
 
 from __future__ import annotations
 
@@ -25,12 +25,23 @@ FORMAT, VERSION = "ema_cli.Smoother", 2
 
 
 class Smoother:
-    """An average that is fed chunk by chunk; N rows and then M give, bit for bit, what N + M at once do.
+    """An average of rows that come chunk by chunk: N rows, then M, give what N + M give, bit for bit.
 
-    Options are those of `smooth`; `alpha="auto"` is not, for it needs the whole series. A half-life that is
-    a duration asks for times with every chunk. The first chunk settles how many columns there are, what
-    they are called, and whether rows have keys.
+    The first chunk decides how many columns there are, their names, and whether rows have keys and weights.
 
+    Parameters
+    ----------
+    **options
+        See `Options`; not `alpha="auto"` and `centered=True`, which need the whole series. With a half-life
+        that is a duration, every chunk needs times.
+
+    Raises
+    ------
+    ValueError
+        For options that are out of range or contradict each other; TypeError for an option there is not.
+
+    Examples
+    --------
     >>> s = Smoother(alpha=0.5)
     >>> s.update([1.0, 2.0]), s.update(3.0)
     (array([1. , 1.5]), 2.25)
@@ -63,10 +74,23 @@ class Smoother:
         axis: Any = None,
         weights: Any = None,
     ) -> Any:
-        """The averages of further rows, as the kind of thing x is (a float for a single number).
+        """The averages of further rows.
 
-        x, times, by, order, axis, weights: as for `smooth`, any number of rows. Raises ValueError as `smooth`
-        does, and where columns, times or keys are not those of the chunks before; then nothing was folded in.
+        Parameters
+        ----------
+        x, times, by, order, axis, weights
+            As for `smooth`, any number of rows; x may be a single number.
+
+        Returns
+        -------
+        What x is
+            As from `smooth`; a float for a single number.
+
+        Raises
+        ------
+        ValueError
+            As from `smooth`, and where columns, times, keys, order or weights are not like those of earlier
+            chunks. Then nothing was folded in.
         """
         self._check_times(times is not None)
         self._weigh(weights is not None)
@@ -105,8 +129,7 @@ class Smoother:
             )
 
     def _weigh(self, weighted: bool) -> None:
-        """The first chunk says whether rows have weights. Raises OptionError where a later one has another
-        say."""
+        """The first chunk decides whether rows have weights. Raises OptionError where a later one differs."""
         average = self._settings.average
         if average.weighted == weighted:
             return
@@ -140,10 +163,13 @@ class Smoother:
             raise DataError("an order of times, where the chunks before had numbers, or the other way round")
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all that is remembered: NumPy arrays, and text and whole numbers that describe them.
+        """A copy of the state.
 
-        It survives `numpy.savez(file, **state)` and `dict(numpy.load(file))`, pickle, and JSON with
-        `tolist()`. Arrays are called `key.…` (see `KeyTable.arrays`) and `0.…` (the engine's).
+        Returns
+        -------
+        dict of str to array, str or int
+            For pickle, JSON (by `tolist()`), or `numpy.savez(file, **state)` and `dict(numpy.load(file))`.
+            `key.…` are the keys, `0.…` the averages, `order.…` the order of rows.
         """
         state: dict[str, Any] = {
             "format": FORMAT,
@@ -163,10 +189,18 @@ class Smoother:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Carry on from what `state_dict` gave, in place of what is remembered now.
+        """Carry on from a state, forgetting the present one.
 
-        Raises StateError (a ValueError) where it was made with other options, for other columns than those
-        this Smoother has had, or is damaged; then nothing changes.
+        Parameters
+        ----------
+        state
+            What `state_dict` gave; arrays may be lists.
+
+        Raises
+        ------
+        ValueError
+            A StateError, where the state was made with other options, for other columns than this Smoother
+            has had, or is damaged. Then nothing changes.
         """
         try:
             if _plain(state["format"]) != FORMAT:
@@ -193,7 +227,7 @@ class Smoother:
         self._order = order
 
     def _order_in(self, state: Mapping[str, Any]) -> RowOrder | None:
-        """What a state remembers of the order of rows. Raises KeyError or ValueError where it is damaged."""
+        """The order of rows in a state. Raises KeyError or ValueError where it is damaged."""
         given = {name[6:]: array for name, array in state.items() if name.startswith("order.")}
         if not given and "order" not in state:
             return None
@@ -224,13 +258,13 @@ def _copies(trends: Trends) -> tuple[dict[str, Any], int]:
 
 
 def _copied(order: RowOrder, fresh: RowOrder) -> RowOrder:
-    """One that goes on by itself."""
+    """An independent copy of `order`, made of the empty `fresh`."""
     fresh.restore(order.state())
     return fresh
 
 
 def _plain(value: Any) -> Any:
-    """Text and numbers as they were before NumPy made arrays without dimensions of them."""
+    """Text and numbers, which NumPy's files give back as arrays without dimensions."""
     return value.item() if isinstance(value, np.ndarray) else value
 
 

@@ -1,7 +1,7 @@
-"""What Python calls numbers, as tables of float64, and results as the kind of thing the numbers came as.
+"""Python's objects as tables of float64, and results as the same kind of object.
 
-Each library has a module of its own (`of_numpy`, `of_pandas`, …), imported by `forms` where one of its
-objects is given. This page is what they have in common.
+Each library has a module (`of_numpy`, `of_pandas`, …), which `forms` imports when it is given one of the
+library's objects. This is what they have in common.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from ema_cli.formats.base import Floats
 
 @dataclass(frozen=True)
 class New:
-    """New columns, where they are not just one for each of the input's. of: for each the number of that."""
+    """New columns that are not one for each input column. of: index of the input column of each."""
 
     names: list[str]
     of: list[int]
 
 
-# Makes results what the input was: (rows, new columns) float64, and what these are, None: one for each.
+# Makes results the kind of object that the input was. Takes (rows, new columns) float64, and what the columns
+# are; None: one for each input column.
 Wrap = Callable[[Floats, New | None], Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """values: (rows, columns) float64, NaN where missing. wrap: makes results what the input was.
+    """An object's numbers.
 
-    labels: what the columns are called, None where they have no names; numbered: these are told apart by
-    number. deep: they are of an array of more than two dimensions.
+    values: (rows, columns) float64, NaN where missing. wrap: makes results of them. labels: the columns'
+    names, None if they have none. numbered: messages give columns by number. deep: the object is an array of
+    more than two dimensions.
     """
 
     values: Floats
@@ -46,7 +48,7 @@ class Table:
     deep: bool = False
 
     def results(self, fields: Floats, average: Average) -> Any:
-        """The new columns as the kind of thing the values came as. fields: (rows, new columns) float64."""
+        """New fields, (rows, new columns) float64, as the kind of object that the values came as."""
         columns = self.values.shape[1]
         renamed = average.name is not None and self.labels is not None
         if fields.shape[1] == columns and not renamed:
@@ -54,43 +56,43 @@ class Table:
         return self.wrap(fields, new_columns(average, self.labels or [None] * columns))
 
     def place(self, row: int, column: int) -> str:
-        """Where a value is, as a message says it."""
+        """The place of a value, for messages."""
         label = None if self.labels is None else self.labels[column]
         return place_of(row, column if self.numbered else label)
 
 
 class Form:
-    """An object of some library, seen as a table."""
+    """An object of some library, to be read as a table; each kind of object has a subclass."""
 
     @property
     def single(self) -> bool:
-        """It is one number, not rows."""
+        """Whether it is one number, not rows."""
         return False
 
     @property
     def names(self) -> Sequence[Hashable] | None:
-        """Of columns and of levels of an index, which `by` and `times` can name; None for what has none."""
+        """Names of columns and index levels, which `by` and `times` can use; None if there are none."""
         return None
 
     def column(self, name: Hashable) -> Any:
-        """What has that name, one of `names`; None where several columns have it."""
+        """The column of a name in `names`; None if several columns have it."""
         raise KeyError(name)
 
-    def table(self, apart: Collection[Hashable], before: Collection[str]) -> Table:
-        """The columns that hold numbers, but those `apart`.
+    def table(self, exclude: Collection[Hashable], before: Collection[str]) -> Table:
+        """The columns that hold numbers, except `exclude`.
 
-        before: what columns were called that were smoothed in earlier chunks, and so are even where nothing
-        stands in them. Raises DataError (a ValueError) for values that are no numbers.
+        before: names of columns smoothed in earlier chunks; these are smoothed even if they are empty now.
+        Raises DataError (a ValueError) for values that are no numbers.
         """
         raise NotImplementedError
 
 
 def new_columns(average: Average, labels: Sequence[Any]) -> New:
-    """What the new columns are, in the order of the engine's."""
+    """The names and sources of new columns, in the order of `Average.all_names`."""
     texts = [text_of(label) for label in labels]
     names = [name.removeprefix("_") for name in average.all_names(texts)]
     sources = [k for k in range(len(labels)) for _ in range(average.width(1))]
-    if average.paired:  # what is of a pair has the type that comes of its first column
+    if average.paired:  # the columns of a pair get the type of its first column
         of_each = len(average.pair_parts) * len(average.decays)
         sources += [k for k, _ in combinations(range(len(labels)), 2) for _ in range(of_each)]
     return New(names, sources)

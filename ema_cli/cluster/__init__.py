@@ -1,1 +1,1 @@
-"""One series in parts, each worked on by itself: Dask and fsspec are an extra, imported where asked for."""
+"""One series in parts, on Dask and with fsspec, which are an extra and imported only here."""

@@ -1,7 +1,7 @@
 """The steps of `parted`, done by a Dask cluster: `ema-smooth --dask`.
 
 The scheduler, the workers, retries and the dashboard are Dask's. A step that is lost with its worker is
-done again, which is safe: no step changes what it is given, and an output is complete or not there.
+repeated, which is safe: no step changes its arguments, and an output is complete or does not exist.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed import Client, LocalCluster, WorkerPlugin
 
-from ema_cli.cluster.chain import Choice, choose
+from ema_cli.cluster.chain import Chosen, choose
 from ema_cli.cluster.dask_chain import Chain, as_typed, finish_staged, outcome_staged, unexpected
 from ema_cli.cluster.remote import anywhere, expand, make_folder, staged
 from ema_cli.errors import EmaError, FileTrouble, OptionError
@@ -42,7 +42,7 @@ def run_on_cluster(
 
     address: of a scheduler, or `local` or `local:N`: a cluster on this machine for as long as the run
     takes, with a process for every processor, or N. Inputs may be patterns, and addresses that fsspec knows.
-    Raises OptionError, StateError and FileTrouble before any work; what goes wrong later is an outcome.
+    Raises OptionError, StateError and FileTrouble before any work; later errors are part of the outcomes.
     """
     if job.state is not None and not chain:
         problem = "--state with --output-dir: every input is a series of its own, but there is one state"
@@ -60,7 +60,7 @@ def run_on_cluster(
             raise OptionError(problem, "find the weight in a sample first: ema-smooth SAMPLE --alpha auto")
         stack.callback(_sweep, parts)
         stack.enter_context(warnings.catch_warnings())
-        # The state of a million keys goes to a part that has them all: that is what there is to send.
+        # A part with a million keys needs the state of them all, so what is sent is large.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         client = stack.enter_context(connected(address, partial(_sweep, parts)))
         outcomes = _chained(client, memory, parts) if chain else _each(client, _smooth, parts)
@@ -69,7 +69,7 @@ def run_on_cluster(
 
 
 def refuse_order(job: Job) -> None:
-    """Raise OptionError for what is known only from row to row, which parts in many places are not told."""
+    """Raise OptionError for options that compare each row with those before, which parts don't know."""
     given = {
         "--order": job.order is not None,
         f"--late {job.late}": job.late != "error",
@@ -83,51 +83,51 @@ def refuse_order(job: Job) -> None:
 
 
 def _chained(client: Client, memory: SavedState, parts: Sequence[Job]) -> Iterator[Outcome]:
-    """What became of each part, in order; a bad one is the last. After all of them the state is saved."""
+    """The outcome of each part, in order, up to the first bad one; if none is bad, the state is saved."""
     choice = _choose(client, memory, parts)
-    first = choice.part if isinstance(choice, Choice) else choice
+    first = choice.part if isinstance(choice, Chosen) else choice
     for outcome in _each(client, finish_staged, parts[:first], None):
         yield outcome
         if outcome.problem is not None:
             return
-    if not isinstance(choice, Choice):
+    if not isinstance(choice, Chosen):
         return
     chain = Chain(client, memory, choice, parts[first:])
     for outcome in chain.outcomes():
         yield outcome
         if outcome.problem is not None:
             return
-    with memory.saving() as keep:
-        keep(choice.chosen, chain.trends, chain.keys)
+    with memory.saving() as save:
+        save(choice.chosen, chain.trends, chain.keys)
 
 
 def _each(
     client: Client, what: Callable[..., Outcome], parts: Sequence[Job], *more: Any
 ) -> Iterator[Outcome]:
-    """What became of parts that have nothing to do with each other, in order."""
+    """The outcomes of independent parts, in order."""
     key = f"each-{os.urandom(4).hex()}"
     futures = [client.submit(what, part, *more, key=(key, k), priority=-k) for k, part in enumerate(parts)]
     for part, future in zip(parts, futures, strict=True):
         try:
             yield future.result()
-        except Exception as error:  # whatever a worker sends: it may lack this package
+        except Exception as error:  # a worker may raise anything: it may lack this package
             yield unexpected(part, error)
 
 
-def _choose(client: Client, memory: SavedState, parts: Sequence[Job]) -> Choice | int:
-    """What is to be smoothed, as a worker finds it; checked against the state."""
+def _choose(client: Client, memory: SavedState, parts: Sequence[Job]) -> Chosen | int:
+    """The columns to smooth, chosen by a worker and checked against the state; else as `_choose_staged`."""
     found = client.submit(_choose_staged, parts, memory.columns, memory.places, pure=False)
-    choice: Choice | int = found.result()
-    if not isinstance(choice, Choice):
+    choice: Chosen | int = found.result()
+    if not isinstance(choice, Chosen):
         return choice
     memory.check(choice.chosen)
     return replace(choice, alphas=memory.alphas)
 
 
-def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list[int] | None) -> Choice | int:
-    """What the first part that tells settles for all; else how many parts there are to be done without it.
+def _choose_staged(parts: Sequence[Job], columns: list[str] | None, places: list[int] | None) -> Chosen | int:
+    """The columns, from the first part that has any; else how many parts to smooth without.
 
-    An error ends the search: the part will say for itself what is wrong.
+    An error ends the search: smoothing that part will report it.
     """
     for number, part in enumerate(parts):
         try:
@@ -144,8 +144,8 @@ def _smooth(part: Job) -> Outcome:
     return outcome_staged(part, run)
 
 
-class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
-    """Makes the processes of a cluster of our own as quick as the command's."""
+class ProcessDefaults(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
+    """Gives the processes of a local cluster the settings of the command's process."""
 
     name = "ema-smooth"
 
@@ -155,10 +155,10 @@ class Settled(WorkerPlugin):  # type: ignore[misc] # Dask's are not looked at
 
 @contextmanager
 def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Client]:
-    """A client of the scheduler there; `local` and `local:N` are a cluster for the length of the block.
+    """A client of that scheduler; `local` and `local:N` are a cluster that lives as long as the block.
 
-    at_interrupt_too: done when Ctrl-C has ended the processes of such a cluster. Raises FileTrouble where no
-    scheduler answers, OptionError for an address that is none.
+    at_interrupt_too: called when Ctrl-C has ended the processes of such a cluster. Raises FileTrouble where
+    no scheduler answers, OptionError for a bad address.
     """
     if address.split(":", maxsplit=1)[0] != "local":
         try:
@@ -187,13 +187,13 @@ def connected(address: str, at_interrupt_too: Callable[[], None]) -> Iterator[Cl
             at_interrupt_too()
 
         with at_interrupt(end):
-            client.register_plugin(Settled())
+            client.register_plugin(ProcessDefaults())
             yield client
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Processes that are started meanwhile keep what Python warns of, as Dask's leftovers, to themselves."""
+    """Suppress Python's warnings, about Dask's leftovers, in processes that the block starts."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore"
     try:
@@ -214,6 +214,6 @@ def _workers(address: str) -> int:
 
 
 def _sweep(parts: Sequence[Job]) -> None:
-    """Remove what workers that were killed have left."""
+    """Remove the temporary files of killed workers."""
     outputs = [part.output for part in parts if part.output is not None]
     remove_abandoned(name for name in outputs if not is_address(name))

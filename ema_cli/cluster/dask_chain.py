@@ -1,7 +1,6 @@
-"""A chain of parts on a Dask cluster: the workers do what can be done to a part by itself, we the rest.
+"""A chain of parts on a Dask cluster: workers do the parallel steps of `parted`, this process the others.
 
-What is done one after the other is tiny, and it is the thread of the run: kept here, a worker that dies
-takes nothing with it but the parts that it had in hand.
+The state stays here, so a worker that dies loses nothing but the parts that it was working on.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
 
-from ema_cli.cluster.chain import Choice, finish, load
-from ema_cli.cluster.parted import Loaded, Series, Spot, begin, carried_of, carry, cut_out, digest, measure
+from ema_cli.cluster.chain import Chosen, finish, load
+from ema_cli.cluster.parted import Loaded, Smoothing, Spot, begin, carried_of, carry, cut_out, digest, measure
 from ema_cli.cluster.remote import staged
 from ema_cli.engine.digest import Digest
 from ema_cli.errors import EmaError
@@ -23,7 +22,7 @@ from ema_cli.job import Summary as Account
 from ema_cli.run.outcome import Outcome, outcome_of
 from ema_cli.run.saved_state import SavedState
 
-# Parts in hand for each thread of the cluster: one is worked on, others wait for a place or for their state.
+# Parts begun for each thread of the cluster: one is worked on, others wait for earlier parts.
 IN_HAND = 3
 SAME = "the same versions of ema-smooth and its packages on all workers"
 
@@ -31,12 +30,12 @@ SAME = "the same versions of ema-smooth and its packages on all workers"
 class Chain:
     """The parts of one series, from the first that has something to smooth.
 
-    trends, keys: where the parts that have been carried over have brought the state; at the end, all.
+    trends, keys: the state after the parts that have been carried so far; at the end, after all.
     """
 
-    def __init__(self, client: Client, memory: SavedState, choice: Choice, parts: Sequence[Job]) -> None:
+    def __init__(self, client: Client, memory: SavedState, choice: Chosen, parts: Sequence[Job]) -> None:
         self.client, self.choice, self.parts = client, choice, parts
-        self.series = choice.series(memory.job)
+        self.smoothing = choice.smoothing(memory.job)
         self.trends, self.keys = memory.carry_on(choice.chosen)
         self.position, _ = begin(self.trends, self.keys)
         self.token = os.urandom(4).hex()
@@ -48,15 +47,15 @@ class Chain:
         self.bad: dict[int, BaseException] = {}
         self.done: dict[int, Outcome] = {}
         self.most = self.next_look = 0
-        # How many parts, counted from the first, have got so far.
+        # How many parts, from the first, have passed each step.
         self.begun = self.placed = self.asked = self.carried = self.finished = 0
 
     def outcomes(self) -> Iterator[Outcome]:
-        """What became of each part, in order; a bad one is the last."""
+        """The outcome of each part, in order, up to the first bad one."""
         self._begin_more()
         for future, result in self.arrivals:
             step, k = future.key
-            self._take(step.split("-")[0], k, result, _error_of(future))
+            self._arrived(step.split("-")[0], k, result, _error_of(future))
             while (outcome := self.done.pop(self.finished, None)) is not None:
                 yield outcome
                 if outcome.problem is not None:
@@ -65,7 +64,7 @@ class Chain:
             self._begin_more()
 
     def _begin_more(self) -> None:
-        """Have more parts read, but not more than there are hands for."""
+        """Begin more parts, but only as many as the cluster's threads can do soon."""
         if self.begun == len(self.parts) or self.bad:
             return
         if self.begun >= self.next_look:  # a cluster may grow
@@ -73,16 +72,16 @@ class Chain:
             self.next_look = self.begun + self.most
         for k in range(self.begun, min(self.finished + self.most, len(self.parts))):
             self.loads[k] = self._ask(load_staged, "load", k, self.parts[k], self.choice)
-            self.arrivals.add(self._ask(_size, "measure", k, self.series, self.loads[k]))
+            self.arrivals.add(self._ask(_size, "measure", k, self.smoothing, self.loads[k]))
             self.begun = k + 1
 
     def _ask(self, what: Callable[..., Any], step: str, k: int, *given: Any) -> Future:
-        """Have a step done; earlier parts go first."""
+        """Submit a step; earlier parts go first."""
         key = (f"{step}-{self.token}", k)
         return self.client.submit(what, *given, key=key, priority=-k, pure=False)
 
-    def _take(self, step: str, k: int, result: Any, error: BaseException | None) -> None:
-        """Note what has arrived, and do what that allows."""
+    def _arrived(self, step: str, k: int, result: Any, error: BaseException | None) -> None:
+        """Note the result of a step, and do what it makes possible."""
         if step == "finish":
             self.done[k] = result if error is None else unexpected(self.parts[k], error)
             if k in self.bad and self.done[k].problem is None:
@@ -100,15 +99,15 @@ class Chain:
         self._carry_over()
 
     def _place(self) -> None:
-        """Say where parts begin, as far as all before them are counted."""
+        """Compute where parts begin, as far as all parts before them are counted."""
         while (size := self.sizes.pop(self.placed, None)) is not None:
             k, (counts, texts) = self.placed, size
             self.spots[k] = self.position.advance(counts, texts), texts
-            self.arrivals.add(self._ask(digest, "digest", k, self.series, self.loads[k], self.spots[k][0]))
+            self.arrivals.add(self._ask(digest, "digest", k, self.smoothing, self.loads[k], self.spots[k][0]))
             self.placed += 1
 
     def _carry_over(self) -> None:
-        """Finish parts, and carry the state past them, as far as it is known."""
+        """Submit parts to be finished, and carry the state past them, as far as possible."""
         while True:
             k = self.carried
             if k == self.asked and (k in self.spots or k in self.bad):
@@ -124,7 +123,7 @@ class Chain:
             self.carried += 1
 
     def _finish(self, k: int) -> None:
-        """Have a part written; one that is bad says best itself what is wrong with it."""
+        """Submit a part to be written; for a bad one, this gives the best error message."""
         if k in self.spots:
             spot, texts = self.spots[k]
             before = cut_out(self.trends, spot)
@@ -141,27 +140,27 @@ def _error_of(future: Future) -> BaseException | None:
     return error or RuntimeError("the cluster has dropped it")
 
 
-def _size(series: Series, loaded: Loaded) -> tuple[Any, Any]:
-    """The counts and the keys: all that is to be known of a part to say where the next one begins."""
-    return measure(series, loaded), loaded.texts
+def _size(smoothing: Smoothing, loaded: Loaded) -> tuple[Any, Any]:
+    """The counts and keys of a part, from which it follows where the next one begins."""
+    return measure(smoothing, loaded), loaded.texts
 
 
-def load_staged(part: Job, choice: Choice) -> Loaded:
-    """`chain.load` wherever the part lies."""
+def load_staged(part: Job, choice: Chosen) -> Loaded:
+    """`chain.load` of a part that may be remote."""
     try:
         with staged(part) as here:
             return load(here, choice)
-    except EmaError as error:  # of a kind that can travel
+    except EmaError as error:  # as one that can be pickled
         raise EmaError(error.problem, error.hint) from None
 
 
-def finish_staged(part: Job, choice: Choice | None, before: Any = None, texts: Sequence[Any] = ()) -> Outcome:
-    """`chain.finish` wherever the part lies; what goes wrong is the outcome."""
+def finish_staged(part: Job, choice: Chosen | None, before: Any = None, texts: Sequence[Any] = ()) -> Outcome:
+    """`chain.finish` of a part that may be remote; errors are part of the outcome."""
     return outcome_staged(part, lambda here: finish(here, choice, before, texts))
 
 
 def outcome_staged(part: Job, work: Callable[[Job], Account]) -> Outcome:
-    """Do a job on files that are here; what goes wrong is the outcome."""
+    """Do a job on local copies of its files; errors are part of the outcome."""
 
     def with_files() -> Account:
         with staged(part, write=True) as here:
@@ -173,7 +172,7 @@ def outcome_staged(part: Job, work: Callable[[Job], Account]) -> Outcome:
 
 
 def unexpected(part: Job, error: BaseException) -> Outcome:
-    """The outcome of a part that no worker could say anything about."""
+    """The outcome of a part for which no worker could give one."""
     source, target = part.inputs[0], str(part.output)
     if isinstance(error, KilledWorker):
         problem = f"{source}: {error.allowed_failures + 1} workers died of it; is there too little memory?"
@@ -186,12 +185,12 @@ def unexpected(part: Job, error: BaseException) -> Outcome:
 
 
 def as_typed(outcome: Outcome, part: Job, typed: Job) -> Outcome:
-    """The outcome with the names that the user gave, which need not be those that the workers had."""
+    """The outcome with the names that the user typed in place of those that the workers used."""
 
-    def said(text: str) -> str:
+    def renamed(text: str) -> str:
         return text.replace(part.inputs[0], typed.inputs[0]).replace(str(part.output), str(typed.output))
 
-    outcome.summary.notes = [said(note) for note in outcome.summary.notes]
-    problem = None if outcome.problem is None else said(outcome.problem)
+    outcome.summary.notes = [renamed(note) for note in outcome.summary.notes]
+    problem = None if outcome.problem is None else renamed(outcome.problem)
     source, target = typed.inputs[0], str(typed.output)
-    return replace(outcome, source=source, target=target, problem=problem, hint=said(outcome.hint))
+    return replace(outcome, source=source, target=target, problem=problem, hint=renamed(outcome.hint))

@@ -15,7 +15,7 @@ from ema_cli.api.arrays import smooth as smooth_at_once
 from ema_cli.api.chunks import Chunk, Roles, fold, read_chunk, row_order
 from ema_cli.api.options import Options, Settings, read_options
 from ema_cli.cluster.graph import stages
-from ema_cli.cluster.parted import Carried, Gatherer, Loaded, Position, Series, begin
+from ema_cli.cluster.parted import Carried, Gatherer, Loaded, Position, Smoothing, begin
 from ema_cli.engine.engine import TILE
 from ema_cli.errors import DataError, EmaError, OptionError
 from ema_cli.keys import KeyTable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How partitions are read: columns or index levels that are the times and the keys, by name."""
+class ReadOptions:
+    """How partitions are read: names of the columns or index levels of times, keys and weights."""
 
     times: Any
     by: Any
@@ -40,14 +40,30 @@ class Reading:
 def smooth(
     x: Any, *, times: Any = None, by: Any = None, weights: Any = None, **options: Unpack[Options]
 ) -> Any:
-    """The exponential moving average of a Dask DataFrame or Series, with its divisions and labels.
+    """The exponential moving average of a Dask DataFrame or Series.
 
-    Lazy: partitions are read when the result is computed, each twice, and are what `ema_cli.smooth` would
-    make of the whole table, bit for bit. times, by, weights: names of columns or index levels, which are not
-    smoothed; by may be a list of them. options: as for `ema_cli.smooth`, but for `alpha="auto"`.
+    Parameters
+    ----------
+    x : dask.dataframe.DataFrame or Series
+        Its partitions are parts of one series, in order.
+    times, by, weights : str or other label
+        Names of columns or index levels, as for `ema_cli.smooth`; they are not smoothed. `by` may be a list.
+    **options
+        As for `ema_cli.smooth`; but without `alpha="auto"`, `centered`, `late` and `time_zone`.
 
-    Raises ValueError for options that are out of range or contradict each other, and for names that are not
-    there; what is wrong with the values is raised when they are computed. TypeError for what is not Dask's.
+    Returns
+    -------
+    dask.dataframe.DataFrame or Series
+        Lazy, with the divisions and labels of x. Its partitions are read when it is computed, each twice, and
+        are what `ema_cli.smooth` gives for the whole table, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        For options that are out of range or contradict each other, and for names that are not there. Bad
+        values raise it when they are computed.
+    TypeError
+        If x is not Dask's.
     """
     if not isinstance(x, dd.DataFrame | dd.Series):
         raise TypeError(f"a Dask DataFrame or Series, not {type(x).__name__}; ema_cli.smooth takes others")
@@ -56,7 +72,7 @@ def smooth(
             if not isinstance(name, Hashable) or hasattr(name, "dtype"):
                 raise OptionError(f"{option}={type(name).__name__}: not a name", f"{option}='COLUMN'")
     settings = read_options(options, timed=times is not None, weighted=weights is not None)
-    reading = Reading(times, by, weights, settings)
+    reading = ReadOptions(times, by, weights, settings)
     if reading.settings.average.auto:
         problem = "alpha='auto' reads the whole series many times, which a Dask DataFrame should not be"
         raise OptionError(problem, "find the weight in a sample first: ema_cli.smooth(sample, alpha='auto')")
@@ -67,14 +83,14 @@ def smooth(
         raise OptionError(problem, "ema_cli.smooth on what fits in memory")
     like = x._meta_nonempty
     meta = smooth_at_once(like, times=times, by=by, weights=weights, **options).iloc[:0]
-    series = Series(reading.settings.average, reading.chunk(like).table.values.shape[1])
+    smoothing = Smoothing(reading.settings.average, reading.chunk(like).table.values.shape[1])
     partitions = x.to_delayed()
-    smoothed = _smoothed(partitions, series, reading)
+    smoothed = _smoothed(partitions, smoothing, reading)
     return dd.from_delayed(smoothed, meta=meta, divisions=x.divisions, verify_meta=False, prefix="ema")
 
 
 def _check_order(settings: Settings) -> None:
-    """Refuse what a partition can't know: where the rows before it stood."""
+    """Raise OptionError for what depends on the order of rows in earlier partitions."""
     if settings.late != "error" or settings.form.zone is not None:
         option = "late" if settings.late != "error" else "time_zone"
         hint = "sort the frame" if option == "late" else "times with their zone: dt.tz_localize(…)"
@@ -83,23 +99,23 @@ def _check_order(settings: Settings) -> None:
         raise OptionError("invalid='missing' does not go with times here", "drop such rows before")
 
 
-def _smoothed(partitions: Sequence[Any], series: Series, reading: Reading) -> list[Any]:
-    """Each partition's result, to be worked out."""
+def _smoothed(partitions: Sequence[Any], smoothing: Smoothing, reading: ReadOptions) -> list[Any]:
+    """Each partition's result, as a delayed object."""
     token = os.urandom(8).hex()
     loads = [
         delayed(partial(_load, reading, k), pure=False)(one, dask_key_name=(f"load-{token}", k))
         for k, one in enumerate(partitions)
     ]
-    befores = stages(series, loads, begin(series.trends(), KeyTable()), token)[:-1]
+    befores = stages(smoothing, loads, begin(smoothing.trends(), KeyTable()), token)[:-1]
     return [
-        delayed(partial(_finish, reading, series, k), pure=False)(
+        delayed(partial(_finish, reading, smoothing, k), pure=False)(
             one, stage.carried, stage.position, dask_key_name=(f"finish-{token}", k)
         )
         for k, (one, stage) in enumerate(zip(partitions, befores, strict=True))
     ]
 
 
-def _load(reading: Reading, number: int, partition: Any) -> Loaded:
+def _load(reading: ReadOptions, number: int, partition: Any) -> Loaded:
     try:
         chunk = reading.chunk(partition)
     except EmaError as error:
@@ -112,11 +128,16 @@ def _load(reading: Reading, number: int, partition: Any) -> Loaded:
 
 
 def _finish(
-    reading: Reading, series: Series, number: int, partition: Any, carried: Carried, position: Position
+    reading: ReadOptions,
+    smoothing: Smoothing,
+    number: int,
+    partition: Any,
+    carried: Carried,
+    position: Position,
 ) -> Any:
     try:
         chunk = reading.chunk(partition)
         order = row_order(chunk, reading.settings)
-        return fold(chunk, carried.trends(series), position.keys.copy(), order)
+        return fold(chunk, carried.trends(smoothing), position.keys.copy(), order)
     except EmaError as error:
         raise DataError(f"partition {number}: {error.problem}", hint=error.hint) from None

@@ -1,4 +1,4 @@
-"""The steps of `parted` as tasks that Dask does when it likes, in an order that its scheduler finds."""
+"""The steps of `parted` as lazy Dask tasks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 
 from dask.delayed import Delayed, delayed
 
-from ema_cli.cluster.parted import Carried, Position, Series, Spot, carried_of, carry, digest, measure
+from ema_cli.cluster.parted import Carried, Position, Smoothing, Spot, carried_of, carry, digest, measure
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is known before a part, each to be worked out: where it begins, and the state there."""
+    """Where a part begins, and the state there, as delayed objects."""
 
     position: Any
     carried: Any
 
 
-def stages(series: Series, loads: Sequence[Any], start: tuple[Position, Carried], token: str) -> list[Stage]:
-    """The stage before each part, and the one after the last. loads: each part's `Loaded`, to be worked out.
+def stages(
+    smoothing: Smoothing, loads: Sequence[Any], start: tuple[Position, Carried], token: str
+) -> list[Stage]:
+    """The stage before each part, and the one after the last. loads: each part's `Loaded`, delayed.
 
-    token: tells the tasks of one run from those of others.
+    token: makes the names of this run's tasks unique.
     """
 
     def task(step: Callable[..., Any], name: str, k: int, *given: Any) -> Delayed:
@@ -32,11 +34,11 @@ def stages(series: Series, loads: Sequence[Any], start: tuple[Position, Carried]
     before = Stage(task(partial(_same, start[0]), "begin", 0), task(partial(_same, start[1]), "begin", 1))
     out = [before]
     for k, loaded in enumerate(loads):
-        size = task(partial(_measure, series), "measure", k, loaded)
+        size = task(partial(_measure, smoothing), "measure", k, loaded)
         followed = task(_follow, "follow", k, before.position, size)
         position, spot = (task(pick, pick.__name__[1:], k, followed) for pick in (_position, _spot))
-        digested = task(partial(digest, series), "digest", k, loaded, spot)
-        before = Stage(position, task(partial(_carry, series), "carry", k, before.carried, digested, spot))
+        digested = task(partial(digest, smoothing), "digest", k, loaded, spot)
+        before = Stage(position, task(partial(_carry, smoothing), "carry", k, before.carried, digested, spot))
         out.append(before)
     return out
 
@@ -45,9 +47,9 @@ def _same(what: Any) -> Any:
     return what
 
 
-def _measure(series: Series, loaded: Any) -> tuple[Any, Any]:
-    """The counts and the keys: all that the one-by-one step needs of a part."""
-    return measure(series, loaded), loaded.texts
+def _measure(smoothing: Smoothing, loaded: Any) -> tuple[Any, Any]:
+    """The counts and keys of a part, from which it follows where the next one begins."""
+    return measure(smoothing, loaded), loaded.texts
 
 
 def _follow(position: Position, size: tuple[Any, Any]) -> tuple[Position, Spot]:
@@ -56,8 +58,8 @@ def _follow(position: Position, size: tuple[Any, Any]) -> tuple[Position, Spot]:
     return position, spot
 
 
-def _carry(series: Series, carried: Carried, summaries: Any, spot: Spot) -> Carried:
-    trends = carried.trends(series)
+def _carry(smoothing: Smoothing, carried: Carried, summaries: Any, spot: Spot) -> Carried:
+    trends = carried.trends(smoothing)
     carry(trends, summaries, spot)
     return carried_of(trends)
 

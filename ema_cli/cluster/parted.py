@@ -1,14 +1,14 @@
-"""One series in many parts, worked out in many places: what is done to a part, step by step.
+"""One series in many parts, smoothed on many machines: the steps for each part.
 
-    load      read a part's values, times and keys                  every part by itself
-    measure   count its observations                                every part by itself
-    advance   add the counts up: where each part begins             one after the other, tiny
-    digest    fold the part's whole blocks                          every part by itself
-    carry     take up a digest: the state at the end of a part      one after the other, tiny
-    finish    smooth the part as ever, from the state before it     every part by itself
+    load      read a part's values, times and keys                  in parallel
+    measure   count its observations                                in parallel
+    advance   add the counts up: where each part begins             one part after the other, quick
+    digest    fold the part's whole blocks                          in parallel
+    carry     merge a digest: the state at the end of a part        one part after the other, quick
+    finish    smooth the part from the state before it              in parallel
 
-What is done to every part by itself changes nothing that it is given, so that it can be done anywhere, and
-again. Nothing here knows who does it; `client.py` has it done by a cluster.
+The parallel steps don't change their arguments, so they can be done anywhere, and repeated. Nothing here
+knows who does them; `client.py` has them done by a cluster.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BACKWARDS = "the time goes backwards"
 
 
 @dataclass(frozen=True)
-class Series:
-    """What all parts are smoothed by. alphas: one a column where the average was to find them."""
+class Smoothing:
+    """How all parts are smoothed. alphas: one for each column, if `--alpha auto` found them."""
 
     average: Average
     columns: int
@@ -47,9 +47,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A part's numbers. values: as `Trends.update` has them. times: int64 nanoseconds. codes: each row's key.
+    """The rows of a part. values: as for `Trends.update`. times: int64 nanoseconds. codes: each row's key.
 
-    texts: the keys that codes count, in order of appearance, one Arrow array a key column.
+    texts: the keys that the codes number, in order of appearance; an Arrow array for each key column.
     """
 
     values: Floats
@@ -59,15 +59,15 @@ class Loaded:
 
     @property
     def keys(self) -> KeyedRows | None:
-        """The rows' keys by the part's own numbers."""
+        """The rows' keys, numbered within the part."""
         if self.codes is None:
             return None
         return KeyedRows(self.codes, np.arange(len(self.texts[0])))
 
-    def tiles(self, series: Series) -> Iterator[tuple[Average, Tile]]:
-        """All rows, once for each engine that there is."""
+    def tiles(self, smoothing: Smoothing) -> Iterator[tuple[Average, Tile]]:
+        """All rows, for each engine."""
         if len(self.values):
-            trends = series.trends()
+            trends = smoothing.trends()
             for engine, tile in trends.engine_tiles(self.values, self.times, self.keys):
                 yield engine.average, tile
 
@@ -100,7 +100,8 @@ class Gatherer:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a part begins. slots: for good, of its keys; before: observations of its series, by engine."""
+    """Where a part begins. slots: permanent numbers of its keys. before: for each engine, observations of the
+    part's series before it."""
 
     slots: Ints
     before: list[Ints] = field(default_factory=list)
@@ -108,17 +109,17 @@ class Spot:
 
 @dataclass(frozen=True)
 class Position:
-    """How far all series are before a part: progress of each engine, and the keys so far."""
+    """Where all series stand before a part, for each engine, and the keys so far."""
 
     progress: list[Standing]
     keys: KeyTable
 
     def copy(self) -> Position:
-        """One that goes on by itself."""
+        """An independent copy."""
         return Position([one.copy() for one in self.progress], self.keys.copy())
 
     def advance(self, counts: Sequence[Counts], texts: Sequence[Any]) -> Spot:
-        """Go past a part; where it begins."""
+        """Go past a part; gives where it begins."""
         if not counts:
             return Spot(np.empty(0, np.int64))
         slots = numbered(self.keys, texts) if texts else np.zeros(1, np.int64)
@@ -127,7 +128,7 @@ class Position:
 
 
 def numbered(table: KeyTable, texts: Sequence[Any]) -> Ints:
-    """The slots of keys, of which there may be any number; new ones get theirs."""
+    """The slots of any number of keys; new keys get new slots."""
     slots = []
     for at in range(0, len(texts[0]), BATCH_ROWS):
         rows = table.encode([column[at : at + BATCH_ROWS] for column in texts])
@@ -142,15 +143,15 @@ class Carried:
     arrays: dict[str, Any]
     keys: int
 
-    def trends(self, series: Series) -> Trends:
-        """Averages that go on from here."""
-        trends = series.trends()
+    def trends(self, smoothing: Smoothing) -> Trends:
+        """Averages that go on from this state."""
+        trends = smoothing.trends()
         trends.restore(self.arrays, self.keys)
         return trends
 
 
 def begin(trends: Trends, keys: KeyTable) -> tuple[Position, Carried]:
-    """Before the first part: what earlier runs have left in these, or nothing."""
+    """Position and state before the first part, from what earlier runs have left in `trends` and `keys`."""
     progress = [Standing(engine.average, engine.state) for engine in trends.independent]
     return Position(progress, keys), carried_of(trends)
 
@@ -159,31 +160,30 @@ def carried_of(trends: Trends) -> Carried:
     return Carried(trends.state(), trends.engines[0].state.keys)
 
 
-def measure(series: Series, loaded: Loaded) -> list[Counts]:
-    """What the part adds to the position of its series. Raises DataError where a time goes backwards."""
+def measure(smoothing: Smoothing, loaded: Loaded) -> list[Counts]:
+    """Count the part's observations, for each engine. Raises DataError where a time goes backwards."""
     if loaded.times is not None and len(loaded.times):
-        _, tile = next(loaded.tiles(series))
+        _, tile = next(loaded.tiles(smoothing))
         times = tile.sorted(loaded.times)
         steps = np.diff(times)
         steps[tile.first[1:] - 1] = 0
         if (steps < 0).any():
             raise DataError(BACKWARDS)
-    return [count(average, tile) for average, tile in loaded.tiles(series)]
+    return [count(average, tile) for average, tile in loaded.tiles(smoothing)]
 
 
-def digest(series: Series, loaded: Loaded, spot: Spot) -> list[Digest] | Loaded:
-    """The part folded by itself, a digest for each engine; its rows where averages are averaged again, which
-    are known row by row alone."""
-    if series.average.stages:
+def digest(smoothing: Smoothing, loaded: Loaded, spot: Spot) -> list[Digest] | Loaded:
+    """The part's digest for each engine; its rows if averages are averaged again, which has no digest."""
+    if smoothing.average.stages:
         return loaded
     return [
         fold_part(average, tile, before)
-        for (average, tile), before in zip(loaded.tiles(series), spot.before, strict=True)
+        for (average, tile), before in zip(loaded.tiles(smoothing), spot.before, strict=True)
     ]
 
 
 def carry(trends: Trends, digests: Sequence[Digest] | Loaded, spot: Spot) -> None:
-    """Move `trends` past the part. Raises DataError where it begins before the one above it ended."""
+    """Move `trends` past the part. Raises DataError where it begins before the last part's end."""
     try:
         if isinstance(digests, Loaded):
             _fold(trends, digests, spot.slots)
@@ -205,7 +205,7 @@ def _fold(trends: Trends, loaded: Loaded, slots: Ints) -> None:
 
 
 def cut_out(trends: Trends, spot: Spot) -> Carried:
-    """What a part that begins there has to know of the state: its own keys', by its own numbers."""
+    """The state of a part's own keys, by the part's numbers, when it begins."""
     arrays = {
         f"{k}.{name}": array
         for k, engine in enumerate(trends.engines)

@@ -1,7 +1,7 @@
-"""Inputs and outputs that are addresses, such as `s3://bucket/part-1.csv`: by way of fsspec.
+"""Inputs and outputs that are addresses, such as `s3://bucket/part-1.csv`, by fsspec.
 
-A part is fetched into a temporary folder, worked on there and put back, so that the road from file to file
-is the same for all of them. What is put appears under its name when it is complete.
+A part is fetched into a temporary folder, smoothed there and put back, so all parts are smoothed as local
+files. An output appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ema_cli.job import Job
 
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:
-    """The inputs, with patterns such as `readings/*.csv` replaced by what there is, in natural order.
+    """The inputs, with patterns such as `readings/*.csv` replaced by the files, in natural order.
 
-    Raises FileTrouble where nothing matches. A file that has the pattern for its name is that file.
+    Raises FileTrouble where nothing matches. A file whose name is the pattern is that file.
     """
     out: list[str] = []
     for name in names:
@@ -39,7 +39,7 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def anywhere(part: Job) -> Job:
-    """The job by names that are the same for processes that work in another folder."""
+    """The job with absolute names, for processes in another folder."""
     return replace(part, inputs=(_absolute(part.inputs[0]),), output=_absolute(str(part.output)))
 
 
@@ -58,7 +58,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def make_folder(folder: str) -> None:
-    """The folder that outputs are to go to; of an object store it is but the beginning of their names."""
+    """Make the folder of the outputs; in an object store it is only the beginning of their names."""
     files, path = _open(folder)
     with _wording(folder):
         files.makedirs(path, exist_ok=True)
@@ -66,9 +66,9 @@ def make_folder(folder: str) -> None:
 
 @contextmanager
 def staged(part: Job, *, write: bool = False) -> Iterator[Job]:
-    """The job with files that are here in place of addresses; with `write` its output is put at the end.
+    """The job with local files in place of addresses; with `write` its output is put back at the end.
 
-    What goes wrong is told with the names as they were given.
+    Errors name the addresses.
     """
     source, target = part.inputs[0], part.output
     if not (is_address(source) or (target is not None and is_address(target))):
@@ -91,8 +91,8 @@ def staged(part: Job, *, write: bool = False) -> Iterator[Job]:
             _put(here.output, target)
 
 
-def _beside(folder: str, room: str, name: str) -> str:
-    place = Path(folder, room)
+def _beside(folder: str, part: str, name: str) -> str:
+    place = Path(folder, part)
     place.mkdir(exist_ok=True)
     return str(place / name.rsplit("/", 1)[-1])
 
@@ -104,7 +104,7 @@ def _fetch(address: str, path: str) -> None:
 
 
 def _put(path: str, address: str) -> None:
-    """Put a file; under another name first where a reader could see it grow."""
+    """Put a file, first under another name where readers could see it incomplete."""
     files, there = _open(address)
     with _wording(address):
         if "s3" in _protocols(files) or "gs" in _protocols(files):  # appears when it is complete
@@ -134,12 +134,12 @@ def _open(address: str) -> tuple[Any, str]:
 
 @contextmanager
 def _wording(address: str) -> Iterator[None]:
-    """Turns what a file system says into FileTrouble; each has exceptions of its own."""
+    """Turns a file system's exceptions into FileTrouble; each has its own kinds."""
     try:
         yield
     except FileNotFoundError as error:
         raise FileTrouble(address, "no such file") from error
     except EmaError:
         raise
-    except Exception as error:  # botocore's, aiohttp's, and what else is behind fsspec
+    except Exception as error:  # botocore's, aiohttp's, or others'
         raise FileTrouble(address, str(error) or type(error).__name__) from error

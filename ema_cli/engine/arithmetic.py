@@ -1,17 +1,17 @@
-"""Two weighted averages become one, and what is left of a weight after some half-lives.
+"""Two weighted averages joined into one, and what is left of a weight after some half-lives.
 
-Every average here comes from joining an older stretch of a series with a newer one:
+Every average here comes from joining an older stretch of a series with a newer one, by shares that add up
+to 1:
 
-    share of the older · mean of the older + share of the newer · mean of the newer,     shares adding up to
-    1.
+    share of the older · mean of the older + share of the newer · mean of the newer
 
-It is computed as base + pull·(newer − older), where the base is whichever side weighs more. So equal sides
-give just themselves: a constant series stays that constant. And |pull| ≤ ½, so the error of rounding is
+It is computed as base + pull·(newer − older), where the base is the mean of the side that weighs more. So
+two equal means give that mean: a constant series stays constant. And |pull| ≤ ½, so rounding errors are
 small against what each side contributes, whatever their sizes. Only IEEE additions, multiplications,
 divisions and square roots are used, which give the same bits on every machine.
 
-Where a difference or a square leaves the range of float64, NumPy raises FloatingPointError (see `scan`),
-and the same is done again with `careful=True`: elements out of range are then scaled, all others keep their
+Where a difference or a square leaves the range of float64, NumPy raises FloatingPointError, and `safely` in
+`engine` computes again with `careful=True`: elements out of range are then scaled, the others keep their
 bits.
 """
 
@@ -29,67 +29,69 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# Some quantities of a stretch, or of many side by side, by name; see `scan`.
+# Quantities of a stretch of rows, or of many side by side, by name; `scan` lists them.
 Moments = dict[str, Any]
 # Mean and deviation of one variable, or of the two whose correlation is asked for.
 VARIABLES = (("mean", "deviation"), ("mean_y", "deviation_y"))
 MEANS = ("mean", "mean_y")
 
-TINY = 5e-324  # the least number above 0: a divisor that does no harm where the dividend is 0
-# The least share of an older side that a single newer value is compared with, so that two observations always
-# have a deviation, however long the silence between them.
+TINY = 5e-324  # the least number above 0: a safe divisor where the dividend is 0
+# The least share of the older side in a deviation, so that two observations always have one, however long
+# the silence between them.
 LEAST_SHARE = 2.0**-1022
 
 
 class Mix(NamedTuple):
     """How an older and a newer side are joined, for one element or for many.
 
-    pull: how far the mean moves from its base, as a share of the difference. newer: whether, or where, the
-    newer side is the base; there the pull is negative.
+    pull: how far the mean moves from its base, as a share of the difference newer − older. newer_heavier:
+    whether (or where) the newer side is the base; there the pull is negative.
     """
 
     pull: Any
-    newer: Any
+    newer_heavier: Any
 
     def shares(self) -> tuple[Any, Any]:
         """The shares of the older and of the newer side."""
         light = abs(self.pull)
         heavy = 1.0 - light
-        if isinstance(self.newer, bool):
-            return (light, heavy) if self.newer else (heavy, light)
-        return np.where(self.newer, light, heavy), np.where(self.newer, heavy, light)
+        newest = self.newer_heavier
+        if isinstance(newest, bool):
+            return (light, heavy) if newest else (heavy, light)
+        return np.where(newest, light, heavy), np.where(newest, heavy, light)
 
 
 def mix(older: Any, newer: Any, total: Any = None) -> Mix:
     """How sides of these weights are joined. total: the sum of the weights, where that is not 1."""
-    leans = np.greater_equal(newer, older)  # also where both are 0: then nothing is known of the older side
-    there = np.count_nonzero(leans)
-    if not there:
+    # Also where both weigh 0: then there is no older side.
+    newer_heavier = np.greater_equal(newer, older)
+    count = np.count_nonzero(newer_heavier)
+    if not count:
         return Mix(newer if total is None else newer / total, False)
-    if there == leans.size:
+    if count == newer_heavier.size:
         light = np.negative(older)
         return Mix(light if total is None else light / np.maximum(total, TINY), True)
-    light = np.where(leans, np.negative(older), newer)
-    return Mix(light if total is None else light / np.maximum(total, TINY), leans)
+    light = np.where(newer_heavier, np.negative(older), newer)
+    return Mix(light if total is None else light / np.maximum(total, TINY), newer_heavier)
 
 
 def blend(older: Floats, newer: Floats, how: Mix, out: Floats, careful: bool) -> Any:
-    """Put the mean of both sides into `out`, which may be either."""
-    pull, leans = how
-    if isinstance(pull, float) and pull == 0.0:  # one side is nothing: the other is copied, sign of zero too
-        out[...] = newer if leans else older
+    """Put the mean of both sides into `out`, which may be one of them."""
+    pull, newer_heavier = how
+    if isinstance(pull, float) and pull == 0.0:  # one side weighs nothing: a copy keeps the sign of zero
+        out[...] = newer if newer_heavier else older
         return out
     if careful:
-        move = _apart(older, newer, pull, careful=True)
+        move = _scaled_difference(older, newer, pull, careful=True)
     else:
-        move = np.subtract(newer, older, out=newer if out is newer and leans is False else None)
+        move = np.subtract(newer, older, out=newer if out is newer and newer_heavier is False else None)
         move *= pull
-    if isinstance(leans, bool):
-        return np.add(newer if leans else older, move, out=out)
-    return np.add(np.where(leans, newer, older), move, out=out)
+    if isinstance(newer_heavier, bool):
+        return np.add(newer if newer_heavier else older, move, out=out)
+    return np.add(np.where(newer_heavier, newer, older), move, out=out)
 
 
-def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
+def _scaled_difference(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
     """(newer − older)·factor, for factors of at most ½."""
     move = newer - older
     if careful and (far := np.isinf(move)).any():
@@ -101,17 +103,16 @@ def _apart(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
 def join_deviations(
     run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool
 ) -> None:
-    """Put deviation, bias and correlation of both sides in the place of the older one's; before the means
-    move.
+    """Join deviation, bias and correlation of both sides, in place of the older side's in `run`.
 
-    Of two sides with shares a and b, means apart by d, deviations r and s, and biases (1 − Σ shares²) p and
-    q,
+    To be called before the means are joined. Of two sides with shares a and b, means that differ by d,
+    deviations r and s, and biases (1 − Σ shares²) p and q,
 
         variance = a·r² + b·s² + a·b·d²          bias = a²·p + b²·q + 2·a·b
 
     (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
     1979). Deviations are roots of variances, so that 1e300 does not overflow. single: the newer side is one
-    value, which has neither. least: the older side's share is taken for no less than this.
+    value, whose deviation and bias are 0. least: the older side's share is at least this.
     """
     a, b = how.shares()
     a = a if least is None else np.maximum(a, least)
@@ -119,9 +120,9 @@ def join_deviations(
     both = roots[0] * roots[1]
     sides = {}
     for mean, name in VARIABLES[: 1 + ("mean_y" in run)]:
-        apart = _apart(run[mean], newer[mean], both, careful)
-        inside = [run[name] * roots[0]] if single else [run[name] * roots[0], newer[name] * roots[1]]
-        sides[name] = [*inside, apart]
+        between = _scaled_difference(run[mean], newer[mean], both, careful)
+        within = [run[name] * roots[0]] if single else [run[name] * roots[0], newer[name] * roots[1]]
+        sides[name] = [*within, between]
     for name, parts in sides.items():
         run[name] = _norm(parts, careful)
     if "mean_y" in run:
@@ -133,7 +134,7 @@ def join_deviations(
 
 
 def _correlate(run: Moments, newer: Moments, sides: Moments, *, single: bool) -> None:
-    """The correlation of both sides, whose deviations are known; a covariance might leave float64's range."""
+    """Join the correlations, whose deviations are known; a covariance might leave float64's range."""
     x, y = (np.maximum(run[name], TINY) for name in sides)
     products = [(one / x) * (other / y) for one, other in zip(*sides.values(), strict=True)]
     rho = run["correlation"] * products[0] + products[-1]
@@ -153,7 +154,7 @@ def _norm(sides: list[Any], careful: bool) -> Any:
 
 
 def _scaled_norm(sides: list[Any]) -> Floats:
-    """The same by way of a power of two, which changes no bit of what is in range."""
+    """As `_norm`, scaled by a power of two, which changes no bit of what is in range."""
     largest = np.abs(sides[0])
     for side in sides[1:]:
         largest = np.maximum(largest, np.abs(side))
@@ -165,7 +166,7 @@ def _scaled_norm(sides: list[Any]) -> Floats:
     return np.asarray(np.ldexp(np.sqrt(total), exponent))
 
 
-CHUNK = 8_192  # rows at once: what is needed in between then stays in the nearest cache
+CHUNK = 8_192  # rows at once, so that intermediate arrays stay in the nearest cache
 _LN2 = 0.6931471805599453
 _STEPS = 256  # of a half-life, in the table
 # e^u − 1 = u·(1 + u/2 + u²/6 + …): 1/2!, 1/3! … 1/5!, the last first; |u| ≤ ln 2/512

@@ -1,9 +1,9 @@
-"""A part of a series that is folded by itself: what its rows do to a state, worked out without the state.
+"""A part of the rows folded by itself: what its rows do to a state, computed without the state.
 
-A part is *counted* by itself; the counts of all parts, added up in order, say for each part where in its
-blocks every series stands when the part begins (`Standing`). Then the blocks that lie wholly within the
-part are folded, by itself again (`digest`). What is left on each level are the few elements before its
-first whole block and after its last. `merge` takes them up in order,
+First each part is counted by itself (`count`). The counts of the parts before it, added up, say where in its
+blocks each series stands when the part begins (`Standing`). Then the blocks that lie wholly within the part
+are folded, again by itself (`digest`). On each level a few elements are left over, before the first whole
+block and after the last. At last, `merge` folds into the state, in this order,
 
     head rows, elements of levels 1, 2, … up to the last, and down again …, 2, 1, tail rows,
 
@@ -28,16 +28,16 @@ from ema_cli.engine.scan import BLOCK, LEVELS, Lanes, Levels, Scan, Scratch, fol
 from ema_cli.engine.state import State
 from ema_cli.engine.ties import Elements, running_means
 
-AT_ONCE = 65_536  # elements folded at once, so that what is needed in between stays in the cache
+AT_ONCE = 65_536  # elements folded at once, so that intermediate arrays stay in the cache
 
 
 @dataclass(frozen=True)
 class Observations:
-    """What rows come to where those of equal time count as one; elsewhere each row is one.
+    """Rows as observations: rows of equal time are one where the average says so, else each row is one.
 
-    of_row: each row's observation, counted within its segment. counts: of each segment. means: their values,
-    by variable. weights: what each counts for, where that is not 1. times: nanoseconds, if there are any.
-    opens: the rows that begin one.
+    of_row: each row's observation, counted within its segment. counts: observations of each segment. means:
+    their values, by variable. weights: of each, where rows have weights. times: nanoseconds, if any. opens:
+    whether a row begins an observation.
     """
 
     of_row: Ints
@@ -85,7 +85,7 @@ def last_segments(rows: Rows, reset_gap: int | None) -> tuple[Rows, Bools]:
     silent = np.logical_or.reduceat(quiet, rows.segments.first)
     rows = rows.cut(quiet)
     rows = rows.pick(np.repeat(rows.segments.final, rows.segments.counts))
-    segments = rows.segments  # nobody has looked at these yet
+    segments = rows.segments
     return replace(rows, segments=replace(segments, fresh=np.zeros_like(segments.fresh))), silent
 
 
@@ -94,7 +94,7 @@ class Counts:
     """What a part holds of each series that has a value in it.
 
     series: its place among the part's own. rows: observations, after the last silence if `cut`. first, last:
-    time of the first value of all and of the last one, if there are times. keys: how many the part has.
+    times of its first and last value, if there are times. keys: how many the part has.
     """
 
     series: Ints
@@ -131,15 +131,16 @@ class Standing:
             self.last = arrays["last_time"].copy()
 
     def copy(self) -> Standing:
-        """One that goes on by itself."""
+        """An independent copy."""
         other = copy(self)
         other.rows, other.last = self.rows.copy(), self.last.copy()
         return other
 
     def advance(self, counts: Counts, slots: Ints) -> Ints:
-        """Go past a part: of each of its series the observations before the first one counted.
+        """Go past a part; gives the observations of each of its series before the first one counted.
 
-        slots: for good, of the part's keys. The first one counted may be the newest one before the part.
+        slots: permanent numbers of the part's keys. With ties the first observation counted may be the newest
+        one before the part.
         """
         series = place(counts.series, slots, self.columns)
         self._grow((int(slots.max(initial=-1)) + 1) * self.columns)
@@ -160,15 +161,16 @@ class Standing:
 
 
 def place(series: Ints, slots: Ints, columns: int) -> Ints:
-    """Where a part's own series are in the state. slots: for good, of the part's keys."""
+    """Where a part's own series are in the state. slots: permanent numbers of the part's keys."""
     return np.asarray(slots[series // columns] * columns + series % columns)
 
 
 @dataclass(frozen=True)
-class Run:
-    """Elements of one level, series after series. before: those of the same level before them.
+class LevelElements:
+    """Elements of one level, series after series.
 
-    elements: by weight, what `Scan.totals` takes.
+    counts: of each series; before: elements of the same level before them. elements: for each weight, the
+    arguments of `Scan.totals`.
     """
 
     level: int
@@ -177,8 +179,8 @@ class Run:
     before: Ints
     elements: list[Moments]
 
-    def piece(self, skip: Ints, counts: Ints) -> Run:
-        """So many elements of each series, after those skipped."""
+    def piece(self, skip: Ints, counts: Ints) -> LevelElements:
+        """`counts` elements of each series, after the first `skip` ones."""
         rank = np.arange(int(self.counts.sum())) - np.repeat(
             np.cumsum(self.counts) - self.counts, self.counts
         )
@@ -186,34 +188,38 @@ class Run:
         mine = (rank >= begin) & (rank < begin + np.repeat(counts, self.counts))
         some = counts > 0
         elements = [{name: array[mine] for name, array in one.items()} for one in self.elements]
-        return Run(self.level, self.series[some], counts[some], (self.before + skip)[some], elements)
+        before = (self.before + skip)[some]
+        return LevelElements(self.level, self.series[some], counts[some], before, elements)
 
-    def blocks(self, engine: Engine) -> Run:
-        """The blocks that these elements are, which must be whole."""
+    def blocks(self, engine: Engine) -> LevelElements:
+        """The elements of the next level; these must be whole blocks."""
         elements = [_fold_whole(engine, one, weight, self.level) for weight, one in enumerate(self.elements)]
-        return Run(self.level + 1, self.series, self.counts // BLOCK, self.before // BLOCK, elements)
+        counts, before = self.counts // BLOCK, self.before // BLOCK
+        return LevelElements(self.level + 1, self.series, counts, before, elements)
 
 
 @dataclass(frozen=True)
 class Middle:
-    """The series that have whole blocks, and what is in these.
+    """The series that have whole blocks in a part, and these blocks.
 
-    observations, rows: how many (less the rows that the head has too). last: time of the newest, if any.
+    rows, observations: how many are in them (without rows that the head has too). last: time of the newest
+    observation, if there are times.
     """
 
     series: Ints
     rows: Ints
     observations: Ints
     last: Ints
-    runs: Sequence[Run]
+    runs: Sequence[LevelElements]
 
 
 @dataclass(frozen=True)
 class Digest:
     """All that a state has to be told of a part. Places are among the part's own series.
 
-    began, ended: time of each key's first and last row, if there are times; at: those first rows.
-    behind: rows since each series' last value at the end, or all where it has none (then `unseen`).
+    began, ended: times of each key's first and last row, if there are times. at: the keys' first rows.
+    since_last: rows since each series' last value at the end of the part, or all rows where it has none
+    (then it is `unseen`).
     """
 
     head: Rows
@@ -223,7 +229,7 @@ class Digest:
     ended: Ints | None
     at: Ints
     series: Ints
-    behind: Ints
+    since_last: Ints
     unseen: Bools
 
 
@@ -234,9 +240,9 @@ def digest(average: Average, tile: Tile, before: Ints) -> Digest:
     """
     rows = tile.make_rows()
     unseen = ~np.isin(tile.series, rows.segments.series)
-    behind = np.zeros(len(tile.series), np.int64)
-    if average.missing == "decay" and not average.timed:
-        gaps, behind = tile.gaps(behind)
+    since_last = np.zeros(len(tile.series), np.int64)
+    if average.counts_gaps:
+        gaps, since_last = tile.gaps(since_last)
         rows = replace(rows, gaps=gaps)
     began = ended = None
     if tile.times is not None:
@@ -245,26 +251,25 @@ def digest(average: Average, tile: Tile, before: Ints) -> Digest:
     at = tile.first if tile.order is None else tile.order[tile.first]
     rows, _ = last_segments(rows, average.reset_gap)
     found = observe(rows, joined=average.joins_ties)
-    # A pending observation, which its last row may still change, is not folded: one more is left.
+    # A pending observation may still change, so it is not folded: one more is left to the tail.
     cut = _cut(found.counts, before, 2 if average.joins_ties else 1)
     rank, counts = found.of_row, rows.segments.counts
     early = rank < np.repeat(cut.head, counts)
     late = rank >= np.repeat(cut.head + cut.inner, counts)
     inside = ~(early | late)
-    # The last observation of the head is folded when the one after it begins.
+    # The head's last observation is folded when another begins, so the head needs that one's first row.
     triggers = np.zeros_like(inside)
     if average.joins_ties:
         triggers = inside & found.opens & (rank == np.repeat(cut.head, counts))
     engine = Engine(average, tile.columns, pairs=tile.partner is not None)
     middle = _middle(engine, rows, found, cut, (inside, triggers))
-    return Digest(
-        rows.pick(early | triggers), middle, rows.pick(late), began, ended, at, tile.series, behind, unseen
-    )
+    head, tail = rows.pick(early | triggers), rows.pick(late)
+    return Digest(head, middle, tail, began, ended, at, tile.series, since_last, unseen)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Of each segment: observations in head and middle, and those before the middle."""
+    """Observations of each segment: in the head, in the middle (`inner`), and before the middle."""
 
     head: Ints
     inner: Ints
@@ -274,8 +279,8 @@ class Cut:
 def _cut(counts: Ints, before: Ints, keep: int) -> Cut:
     """Where the whole blocks of each segment are.
 
-    The first observation always belongs to the head, which may know better how far it is from the one
-    before; at least `keep` are left for the tail.
+    The first observation always belongs to the head, since only `merge` knows how far it is from the one
+    before the part; at least `keep` are left for the tail.
     """
     head = np.minimum(counts, BLOCK - before % BLOCK)
     begin, end = before + head, before + counts
@@ -305,7 +310,7 @@ def _middle(engine: Engine, rows: Rows, found: Observations, cut: Cut, inside: t
         for decay in engine.average.decays
     ]
     series = rows.segments.series[some]
-    run = Run(0, series, inner, cut.before[some], weighed)
+    run = LevelElements(0, series, inner, cut.before[some], weighed)
     only = inside[0] & ~inside[1]
     of_rows = inner
     if len(rows.segments.counts):
@@ -313,10 +318,10 @@ def _middle(engine: Engine, rows: Rows, found: Observations, cut: Cut, inside: t
     return Middle(series, of_rows, inner, last, _fold_up(run, engine))
 
 
-def _fold_up(run: Run, engine: Engine) -> list[Run]:
-    """Whole blocks of rows as the fewest elements of higher levels, in the order they are taken up."""
-    up: list[Run] = []
-    down: list[Run] = []
+def _fold_up(run: LevelElements, engine: Engine) -> list[LevelElements]:
+    """Whole blocks of rows as the fewest elements of higher levels, in the order of merging."""
+    up: list[LevelElements] = []
+    down: list[LevelElements] = []
     while len(run.counts):
         run = run.blocks(engine)
         if run.level == LEVELS:
@@ -332,7 +337,7 @@ def _fold_up(run: Run, engine: Engine) -> list[Run]:
 
 
 def _fold_whole(engine: Engine, elements: Moments, weight: int, level: int) -> Moments:
-    """Whole blocks one after the other, as elements of the level above."""
+    """Consecutive whole blocks as elements of the level above."""
     weigher, names = engine.weigher(engine.average.decays[weight]), engine.state.block_names
     total = len(elements["mean"])
     parts: list[Moments] = []
@@ -349,9 +354,9 @@ def _fold_whole(engine: Engine, elements: Moments, weight: int, level: int) -> M
 
 
 def merge(engine: Engine, part: Digest, slots: Ints) -> None:
-    """Move `engine` on past a part that `digest` has folded: what `update` of its rows would do.
+    """Do to `engine` what `update` with the rows of a part would do.
 
-    slots: for good, of the part's keys. Raises BackwardsTimeError, before anything is folded in.
+    slots: permanent numbers of the part's keys. Raises BackwardsTimeError, before anything is folded in.
     """
     if not len(slots):
         return
@@ -382,7 +387,7 @@ def _move_clock(engine: Engine, part: Digest, slots: Ints) -> None:
 
 
 def _move_gaps(engine: Engine, part: Digest, head: Rows, slots: Ints) -> Rows:
-    """Rows without a value at the end of the part before count for the first value of this one."""
+    """Add the missing rows at the end of the parts before to the gap before this part's first value."""
     if "gap" not in engine.state.arrays:
         return head
     gap = engine.state.arrays["gap"]
@@ -391,12 +396,12 @@ def _move_gaps(engine: Engine, part: Digest, head: Rows, slots: Ints) -> Rows:
         gaps[head.segments.first] += gap[head.segments.series]
         head = replace(head, gaps=gaps)
     series = place(part.series, slots, engine.columns)
-    gap[series] = np.where(part.unseen, gap[series], 0) + part.behind
+    gap[series] = np.where(part.unseen, gap[series], 0) + part.since_last
     return head
 
 
 def _merge_rows(engine: Engine, rows: Rows) -> None:
-    """Fold rows as ever; what is printed at the last one is what is held."""
+    """Fold rows as `update` does, and store what `fill` holds after the last one."""
     if not len(rows.values):
         return
     average, held = engine.average, engine.state.arrays
@@ -422,7 +427,7 @@ def _merge_middle(engine: Engine, middle: Middle, slots: Ints) -> None:
     state.store({"last_time": middle.last}, series)
 
 
-def _merge_run(engine: Engine, run: Run, series: Ints) -> None:
+def _merge_run(engine: Engine, run: LevelElements, series: Ints) -> None:
     known = np.zeros(len(series), bool)
     for weight, (decay, elements) in enumerate(zip(engine.average.decays, run.elements, strict=True)):
         weigher = engine.weigher(decay)

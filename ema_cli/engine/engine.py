@@ -1,6 +1,6 @@
-"""The engine: rows in, moments out, everything remembered in a `State`.
+"""The engine: rows in, moments out, the memory in a `State`.
 
-One call handles up to `TILE` rows: sort them by key, drop missing cells (`rows`), see how much each
+One call handles up to `TILE` rows: sort them by key, drop missing cells (`rows`), work out what each
 remaining row weighs (`row_weights`), fold them (`scan`), and put the results back where the rows were.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
-from ema_cli.engine.row_weights import RowInfo, Steady, Varying, faded, make_steady, weigh_rows
+from ema_cli.engine.row_weights import RowInfo, Steady, Varying, decay_of_gap, make_steady, weigh_rows
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
 from ema_cli.engine.scan import Levels, Memory, Scan, Walked, make_levels, thread_scratch
 from ema_cli.engine.state import State, moments_of
@@ -37,8 +37,9 @@ class BackwardsTimeError(ValueError):
 class Engine:
     """Folds tiles of values into its state.
 
-    pairs: a column is two variables, whose correlation is wanted. before: what is wanted at each row is what
-    was before it, faded to it; a weight of 0 where there was nothing.
+    columns: value columns of a tile. pairs: a column is two variables, whose correlation is asked for.
+    before: `update` gives the moments before each row, faded to it, instead of those after it; their weight
+    is 0 where there was nothing.
     """
 
     def __init__(self, average: Average, columns: int, *, pairs: bool = False, before: bool = False) -> None:
@@ -50,8 +51,8 @@ class Engine:
     def update(self, tile: Tile, out: Moments | None = None) -> Moments:
         """The moments after each row by name, shape (weights, columns, rows); NaN where blank.
 
-        out: where they go; the columns of a weight in one piece. Raises BackwardsTimeError, before anything
-        is folded in.
+        out: arrays to put them in; the columns of one weight lie in one piece. Raises BackwardsTimeError,
+        before anything is folded in.
         """
         shape = len(self.average.decays), self.columns, tile.rows
         if out is None:
@@ -64,7 +65,7 @@ class Engine:
         return out
 
     def _check_clock(self, tile: Tile, times: Ints) -> None:
-        """Each key's times must not decrease, within the tile and since the last one."""
+        """Raise BackwardsTimeError where a key's time decreases, within the tile or since the last one."""
         times = tile.sorted(times)
         clock, started = self.state.load_keys(("clock", "started"), tile.slots)
         before = np.concatenate((times[:1], times[:-1]))
@@ -77,15 +78,18 @@ class Engine:
             raise BackwardsTimeError(int((wrong if tile.order is None else tile.order[wrong]).min()))
 
     def fading(self, tile: Tile) -> Floats | None:
-        """What is left on each missing row of the weights of all before it, (weights, columns, rows); None
-        where these rows weaken nothing. To be asked before the tile is folded in."""
+        """The share of the weights before a missing row that is left on it, (weights, columns, rows).
+
+        None where missing rows leave the weights alone. To be asked before the tile is folded in.
+        """
         if "gap" not in self.state.arrays or tile.whole:
             return None
         self.state.grow(int(tile.slots.max(initial=-1)) + 1)
         ages = tile.ages(self.state.arrays["gap"][tile.series])
         lengths, which = np.unique(ages, return_inverse=True)
         left = [
-            [faded(decay.alpha, age, True)[0] for age in lengths.tolist()] for decay in self.average.decays
+            [decay_of_gap(decay.alpha, age, True)[0] for age in lengths.tolist()]
+            for decay in self.average.decays
         ]
         return np.array(left)[:, which.reshape(ages.shape)]
 
@@ -103,7 +107,7 @@ class Engine:
                 tile.hold(array, self.state.arrays[f"held_{name}"])
 
     def read(self, tile: Tile) -> tuple[Rows, Ints | None]:
-        """The tile's rows in segments, its clock and gaps remembered; and the series that end up as new."""
+        """The tile's rows, with their clock and gaps stored; and the series that begin afresh after it."""
         rows, cleared = tile.make_rows(), None
         if tile.times is not None:
             last = tile.sorted(tile.times)[tile.first + tile.counts - 1]
@@ -118,7 +122,7 @@ class Engine:
 
     def fold_rows(self, rows: Rows, out: Moments) -> None:
         """The moments at each row by each weight into `out`: (weights, columns, rows) of the tile."""
-        self.scratch.release()  # should an update have failed half-way
+        self.scratch.release()  # an update may have failed half-way
         if self.average.reset_gap is not None:
             rows = rows.cut(self._silent(rows, self.average.reset_gap))
         segments, arrays = rows.segments, self.state.arrays
@@ -131,7 +135,7 @@ class Engine:
             elements = self._elements(rows, seen, levels)
         for weight, decay in enumerate(self.average.decays):
             used = self.scratch.used
-            into = {name: self._room(rows, array[weight]) for name, array in out.items()}
+            into = {name: self._destination(rows, array[weight]) for name, array in out.items()}
             if groups is not None:
                 groups.fold(self, weight, decay, into)
             else:
@@ -150,7 +154,7 @@ class Engine:
         arrays["seen"][segments.series[segments.final]] = (seen + segments.counts)[segments.final]
 
     def _elements(self, rows: Rows, seen: Ints, levels: Levels) -> Elements:
-        """Rows as they are folded, with what their weights depend on."""
+        """Rows with what their weights depend on."""
         segments, elapsed = rows.segments, None
         if rows.times is not None:
             elapsed = np.diff(rows.times, prepend=rows.times[:1])
@@ -162,9 +166,9 @@ class Engine:
     def fold_elements(
         self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
     ) -> Walked | None:
-        """The moments at each element by one weight into `out`; what is remembered moves on.
+        """Put the moments at each element by one weight into `out`, and store the memory.
 
-        weights: how much each element weighs, if that is known.
+        weights: what `weigh` gave for them, if that is known.
         """
         average, values, wide = self.average, elements.values, "deviation" in out
         asked, weigher = out, self.weigher(decay)
@@ -187,7 +191,7 @@ class Engine:
         if self.before and walked is not None:
             earlier = walked.before(np.arange(len(elements.values["mean"])))
             left = earlier["weight"] * values["decay"]
-            if isinstance(weigher, Varying) and weigher.floor:  # however little, it is something
+            if isinstance(weigher, Varying) and weigher.floor:
                 left = np.maximum(left, LEAST_SHARE * (earlier["weight"] > 0.0))
             for name, array in out.items():
                 array[...] = left if name == "weight" else earlier[name]
@@ -201,7 +205,7 @@ class Engine:
         return walked
 
     def weigher(self, decay: Decay) -> Steady | Varying:
-        """How the elements of one weight weigh."""
+        """What tells how elements are joined, for one of the average's weights."""
         average = self.average
         if average.steady:
             return make_steady(decay.alpha, average.adjust)
@@ -209,7 +213,7 @@ class Engine:
         return Varying(average.has_first, wide and (average.timed or decay.alpha < 1.0))
 
     def weigh(self, elements: Elements, decay: Decay) -> Moments:
-        """How much each element weighs, where there is no table."""
+        """Decay, loss and weight of each element, where there is no table."""
         segments = elements.segments
         elapsed = elements.elapsed
         if elapsed is None:
@@ -226,7 +230,7 @@ class Engine:
             return weigh_rows(self.average, decay, info)
 
     def _memory(self, elements: Elements, weight: int) -> Memory:
-        """What segments remember; of new ones perhaps an average before their first element."""
+        """The memory of each segment; a new series may begin with an average before its first element."""
         average, new, segments = self.average, elements.order == 0, elements.segments
         memory = self.state.load_memory(segments.series, segments.fresh, weight)
         total = memory.total
@@ -240,8 +244,8 @@ class Engine:
                 total[name][:, new] = array[segments.first[new]]
         return memory
 
-    def _room(self, rows: Rows, target: Floats) -> Floats:
-        """Where the scan is to put its numbers: their final place, if all rows are there in order."""
+    def _destination(self, rows: Rows, target: Floats) -> Floats:
+        """An array for the scan's numbers: their final place, if no row is missing or out of order."""
         return target.reshape(-1) if rows.where is None else self.scratch.floats(len(rows.values))
 
     def _silent(self, rows: Rows, limit: int) -> Bools:
@@ -266,9 +270,9 @@ class Engine:
 
 
 def safely(run: Callable[[bool], T], *, wide: bool) -> T:
-    """Do what may leave the range of float64 on the way: quickly, and where it does, again with care.
+    """Call `run(False)`; if an intermediate number leaves the range of float64, `run(True)`: with care.
 
-    run: called with `careful`. wide: numbers are squared, so that they may vanish too.
+    wide: numbers are squared, so that underflow counts too.
     """
     # Lanes are padded, and padding may divide 0 by 0; so may the weights of what has long faded.
     try:

@@ -1,9 +1,9 @@
-"""How each row weighs: the modes of the average, as one pair a row.
+"""How each row weighs: every mode of the average is two numbers a row.
 
-    decay    what is left of everything before the row
-    gain     the weight that its value enters with
+    decay    what is left of everything before the row; `loss` is 1 − decay, which keeps its digits
+    weight   what the row's own value weighs; in the code it is left out where it is the loss
 
-    mode                     decay                          gain                   before the first row
+    mode                     decay                          weight                 before the first row
     adjusted                 1 − α                          1                      nothing
     recursive                1 − α                          α                      an average: the first value
     init zero, NUMBER        1 − α                          α                      an average: that number
@@ -15,11 +15,12 @@
     by time, recursive       2^(−Δt/halflife)               1 − decay              nothing
     weights                  as above                       as above, times the row's weight
 
-Where nothing is before the first row, it decays to 0 what is not there and enters with its full weight.
+A first row that has nothing before it has decay 0 and loss 1.
 
-`Steady` is a second way to the same numbers, for the modes in which all rows decay alike: a table instead
-of a pair a row. It halves the time of `smooth` and more (a million rows, against the same by `Varying`:
-plain 0.43, adjusted 0.46, with std 0.41), and its weights are right to the last bit.
+`Varying` folds with these numbers. `Steady` is a second way to the same averages, for the modes in which
+all rows decay alike: a table instead of numbers for each row. It takes less than half the time (`smooth` of
+a million rows, against `Varying`: plain 0.43, adjusted 0.46, with std 0.41), and its weights are right to
+the last bit.
 Formulas: pandas' `ewm`; by time polars' `ewm_mean_by` and pandas' `times=`; sma TA-Lib's EMA. See
 docs/semantics.md.
 """
@@ -37,17 +38,17 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, Bools, Floats, Ints, Mix, Moments, halve, mix
-from ema_cli.engine.scan import BLOCK, LEVELS, Before
+from ema_cli.engine.scan import BLOCK, LEVELS, CountBefore
 
 
 @dataclass(frozen=True)
 class Steady:
-    """Where all rows decay alike: what elements weigh depends on their place in the series alone.
+    """Where all rows decay alike: what an element weighs depends on its place in the series alone.
 
-    inner: by level and place, how a block so far and its next element are joined. outer: by level, how all
-    before an element and the element are, once the beginning has faded. decays, losses: of one element, by
-    level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², when that has faded.
-    sums: of the weights (1−α)ⁱ of 1, 2, … rows of a block.
+    inner: by level and place, how the block so far is joined with its next element. outer: by level, how
+    everything before an element is joined with it, once the beginning has faded. decays, losses: of one
+    element, by level. bits: how many times a row halves what is before it. bias: 1 − Σ shares², once the
+    beginning has faded. sums: the sum of the weights (1−α)ⁱ of 1, 2, … rows of a block.
     """
 
     adjusted: bool
@@ -63,7 +64,7 @@ class Steady:
         inner = self.inner[level]
         return lambda j, _: inner[j]
 
-    def total(self, level: int, _cells: Moments, before: Before, /) -> Callable[[int, Moments], Mix]:
+    def total(self, level: int, _cells: Moments, before: CountBefore, /) -> Callable[[int, Moments], Mix]:
         outer, rows = self.outer[level], BLOCK**level
         kept = self.adjusted and self.decays[level] > 0.0
         if not kept or (faded := self._faded((begin := before()) * rows)).all():
@@ -75,23 +76,23 @@ class Steady:
 
         def how(j: int, _: Moments) -> Mix:
             nonlocal weight
-            if (least + j) * rows * self.bits > 60.0:  # and from here on in all lanes
+            if (least + j) * rows * self.bits > 60.0:  # faded in all lanes
                 return outer
-            if level == LEVELS:  # may begin anywhere, so it is not worked out step by step
+            if level == LEVELS:  # may begin at any place, so the weight is not a running one
                 weight = self.lost((begin + j) * rows)
             older = weight * decay
             weight = older + newer
-            pull, leans = mix(older, newer, weight)
-            leans = np.full(len(faded), leans) if isinstance(leans, bool) else leans
-            return Mix(np.where(faded, outer.pull, pull), np.where(faded, outer.newer, leans))
+            pull, heavier = mix(older, newer, weight)
+            heavier = np.full(len(faded), heavier) if isinstance(heavier, bool) else heavier
+            return Mix(np.where(faded, outer.pull, pull), np.where(faded, outer.newer_heavier, heavier))
 
         return how
 
-    def least(self, _before: Before | None, /) -> None:
+    def least(self, _before: CountBefore | None, /) -> None:
         return None
 
     def _faded(self, rows: Ints) -> Bools:
-        """Whether what the first row is worth after so many is lost in rounding."""
+        """Whether the first row's weight is lost in rounding after so many rows."""
         return np.asarray(rows * self.bits > 60.0)
 
     def lost(self, rows: Ints) -> Floats:
@@ -104,7 +105,7 @@ class Steady:
             return rows.astype(np.float64)
         out = self.lost(rows) / self.losses[0]
         early = np.flatnonzero(rows <= BLOCK)
-        out[early] = np.array(self.sums)[rows[early] - 1]  # to the last bit, for there people check by hand
+        out[early] = np.array(self.sums)[rows[early] - 1]  # right to the last bit, where people check by hand
         return out
 
     def biases(self, rows: Ints, started: bool) -> Floats:
@@ -133,7 +134,7 @@ def make_steady(alpha: float, adjusted: bool) -> Steady:
     with localcontext(prec=40):
         exact = Decimal(alpha)
         rest, rows = 1 - exact, 1
-        one = rest  # what is left after an element of the level
+        one = rest  # the decay of one element of the level
         for _ in range(LEVELS + 1):
             outer.append(_mix(one, 1 - one))
             decays.append(float(one))
@@ -157,9 +158,10 @@ def _mix(older: Decimal, newer: Decimal) -> Mix:
 
 @dataclass(frozen=True)
 class Varying:
-    """Where each element says how it weighs. started: there is an average before the first row.
+    """Where each element has a decay and a weight of its own.
 
-    floor: however little is left of all before a row, it is something that the row has a deviation from.
+    started: there is an average before the first row. floor: in deviations, what is before a row has at
+    least `LEAST_SHARE`.
     """
 
     started: bool
@@ -179,7 +181,7 @@ class Varying:
 
         return how
 
-    def total(self, _level: int, cells: Moments, _before: Before, /) -> Callable[[int, Moments], Mix]:
+    def total(self, _level: int, cells: Moments, _before: CountBefore, /) -> Callable[[int, Moments], Mix]:
         decays, newer = cells["decay"], cells.get("weight")
         if newer is None:
             return lambda j, _: mix(decays[j], cells["loss"][j])
@@ -191,7 +193,7 @@ class Varying:
 
         return how
 
-    def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
+    def least(self, before: CountBefore | None, /) -> Callable[[int], Any] | None:
         if not self.floor:
             return None
         if before is None or self.started:
@@ -201,8 +203,9 @@ class Varying:
 
 
 @lru_cache(maxsize=4096)
-def faded(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
-    """Decay and loss of a value so many rows after the one before it (pandas' ignore_na=False)."""
+def decay_of_gap(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
+    """Decay and loss of a value so many rows after the one before it (`--missing decay`, pandas'
+    ignore_na=False)."""
     with localcontext(prec=40):
         new = Decimal(alpha)
         old = (1 - new) ** rows if rows else Decimal(1)
@@ -213,10 +216,11 @@ def faded(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What there is to know of rows besides their values, one each.
+    """What the weight of a row depends on, (rows,) each; None where no mode in use asks for it.
 
-    first: those that begin a series. order: how many of the series are before. gaps: rows since the value
-    before. elapsed: nanoseconds since the observation before. weights: of the rows themselves.
+    first: whether it begins a series. order: rows of the series before it. gaps: rows since the value before,
+    1 where none is missing in between. elapsed: nanoseconds since the observation before. weights: the
+    column that `--weights` names.
     """
 
     first: Bools
@@ -247,18 +251,17 @@ def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
 def _by_rows(average: Average, alpha: float, rows: RowInfo) -> tuple[Floats, Floats]:
     fade, loss = np.full(len(rows.first), 1.0 - alpha), np.full(len(rows.first), alpha)
     if rows.gaps is not None:
-        odd = np.flatnonzero(
-            (rows.gaps != 1) & ~rows.first
-        )  # before the first value there is nothing to fade
+        # CountBefore the first value there is nothing to fade.
+        odd = np.flatnonzero((rows.gaps != 1) & ~rows.first)
         lengths, which = np.unique(rows.gaps[odd], return_inverse=True)
         if lengths.size:
-            pairs = np.array([faded(alpha, gap, average.adjust) for gap in lengths.tolist()])
+            pairs = np.array([decay_of_gap(alpha, gap, average.adjust) for gap in lengths.tolist()])
             fade[odd], loss[odd] = pairs[which].T
     return fade, loss
 
 
 def _seed(seed: int, fade: Floats, loss: Floats, order: Ints) -> Floats:
-    """Make the first rows a plain mean, and that the average that the recursion sets out from."""
+    """Make the first rows a plain mean, which the recursion then starts from."""
     weight = loss.copy()
     early, then = order < seed, order == seed
     fade[early], loss[early], weight[early] = 1.0, 0.0, 1.0

@@ -1,4 +1,4 @@
-"""One tile of input taken apart: sorted by key, column after column, the missing cells left out."""
+"""One tile of input as series: sorted by key, column after column, without the missing cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True)
 class KeyedRows:
-    """Which key each row belongs to: codes (n,) count from 0 within these rows, slots name them for good."""
+    """Which key each row belongs to.
+
+    codes: (n,), numbers of keys within these rows, from 0. slots: for each code, the key's permanent number.
+    """
 
     codes: NDArray[np.integer[Any]]
     slots: Ints
@@ -24,10 +27,10 @@ class KeyedRows:
 
 @dataclass(frozen=True)
 class Segments:
-    """Runs of rows that belong to one series each, one after the other.
+    """Runs of consecutive rows that belong to one series each.
 
-    counts: rows of each (> 0); series: its place in the state; fresh: it starts from nothing; final: it is
-    its series' last.
+    counts: rows of each (> 0). series: its place in the state. fresh: it starts from nothing. final: it is
+    the last segment of its series here.
     """
 
     counts: Ints
@@ -55,7 +58,7 @@ class Segments:
         return np.asarray(np.arange(int(self.counts.sum())) - np.repeat(self.first, self.counts))
 
     def cut(self, begins: Bools) -> Segments:
-        """Segments that also begin at these rows; those begin afresh."""
+        """These segments, cut before the given rows too; the new ones start from nothing."""
         anew = begins.copy()
         anew[self.first] = True
         starts = np.flatnonzero(anew)
@@ -74,11 +77,11 @@ class Segments:
 
 @dataclass(frozen=True)
 class Rows:
-    """The observed values of a tile, series after series.
+    """The values of a tile that are not missing, series after series.
 
     values: one a row. partner: of the second variable, where pairs are asked for. where: place of each row
-    in a flat (columns, tile rows) array; None: all, in order. times: nanoseconds. weights: what each row
-    counts for. gaps: rows since the value before (1: no gap), where that matters.
+    in a flat (columns, tile rows) array; None: all, in order. times: nanoseconds. weights: of each row.
+    gaps: rows since the value before (1: no gap), where the average asks for it.
     """
 
     values: Floats
@@ -90,18 +93,22 @@ class Rows:
     gaps: Ints | None = None
 
     def pick(self, which: Bools) -> Rows:
-        """Some of the rows, apart from any tile."""
+        """Some of the rows, without their place in the tile."""
         given = {name: getattr(self, name) for name in ("partner", "times", "weights", "gaps")}
         some = {name: array[which] for name, array in given.items() if array is not None}
         return Rows(self.values[which], self.segments.pick(which), **some)
 
     def cut(self, begins: Bools) -> Rows:
-        """Rows whose series begin afresh at some of them."""
+        """The same rows, where series begin afresh at the given ones."""
         return replace(self, segments=self.segments.cut(begins))
 
 
 class Tile:
-    """The rows of one update. order: input row of each key-sorted one; counts, slots: of each key."""
+    """The rows of one update.
+
+    values: (rows, columns), NaN where missing. order: the input rows sorted by key. counts, slots: rows and
+    permanent number of each key. whole: no cell is missing.
+    """
 
     def __init__(
         self,
@@ -123,7 +130,7 @@ class Tile:
         self.first = np.cumsum(self.counts) - self.counts
         # Every column of every key, column after column.
         self.series: Ints = (self.slots * self.columns + np.arange(self.columns)[:, np.newaxis]).reshape(-1)
-        # The largest number is NaN where any is, which is the quickest way to know.
+        # The maximum is NaN where any value is, which is the quickest test.
         self.whole = not (np.isnan(values.max(initial=0.0)) or partner is not None or weights is not None)
         if not self.whole:
             self.whole = not self.missing.any()
@@ -139,7 +146,7 @@ class Tile:
         return missing
 
     def sorted(self, by_row: NDArray[T]) -> NDArray[T]:
-        """What is given for each input row, for each key-sorted one."""
+        """One number per input row, in the order of the keys."""
         return by_row if self.order is None else np.asarray(by_row[self.order])
 
     @cached_property
@@ -148,7 +155,7 @@ class Tile:
         return [np.flatnonzero(~self.sorted(self.missing[:, column])) for column in range(self.columns)]
 
     def make_rows(self) -> Rows:
-        """The values there are."""
+        """The values that are not missing."""
         each = np.tile(self.counts, self.columns)
         if not self.whole:
             ends = np.append(self.first, self.rows)
@@ -172,9 +179,9 @@ class Tile:
         return Rows(_of_cells(self.values, where), segments, partner, where, **each_row)
 
     def restarted(self) -> tuple[Bools, Bools]:
-        """The observed rows at which their series begin afresh, and the series that do after their last one.
+        """Which observed rows begin their series afresh, and which series do so after their last value.
 
-        A series whose cell is missing where it begins afresh does so at its next value.
+        A series whose cell is missing where it should begin afresh does so at its next value.
         """
         assert self.restarts is not None
         times = np.cumsum(self.sorted(self.restarts))
@@ -193,17 +200,17 @@ class Tile:
             series.append(last != end)
         return np.concatenate(rows), np.concatenate(series)
 
-    def gaps(self, behind: Ints) -> tuple[Ints, Ints]:
-        """Rows since the value before for each of `Rows`, and behind each series' last value here.
+    def gaps(self, since_last: Ints) -> tuple[Ints, Ints]:
+        """Rows since the value before, for each of `Rows`; and for each series, rows since its last value.
 
-        behind: rows since the last value of each series of this tile, before it.
+        since_last: the same for each series before this tile.
         """
         before, after, n = [], [], len(self.counts)
         for column in range(self.columns):
             rows = self.observed[column]
             ends = np.searchsorted(rows, np.append(self.first, self.rows))
             some = np.diff(ends) > 0
-            old = behind[column * n : (column + 1) * n]
+            old = since_last[column * n : (column + 1) * n]
             gaps = np.diff(rows, prepend=0)
             begin = ends[:-1][some]
             gaps[begin] = rows[begin] - self.first[some] + 1 + old[some]
@@ -213,30 +220,31 @@ class Tile:
             after.append(rest)
         return np.concatenate(before), np.concatenate(after)
 
-    def ages(self, behind: Ints) -> Ints:
-        """Rows since the last value, (columns, rows); 0 where there is one. behind: as for `gaps`."""
+    def ages(self, since_last: Ints) -> Ints:
+        """Rows since the last value, (columns, rows); 0 where there is one. since_last: as for `gaps`."""
         out = np.empty((self.columns, self.rows), np.int64)
         index, n = np.arange(self.rows), len(self.counts)
         first = np.repeat(self.first, self.counts)
         for column in range(self.columns):
             source = np.where(self.sorted(self.missing[:, column]), -1, index)
             source = np.maximum.accumulate(source)
-            old = np.repeat(behind[column * n : (column + 1) * n], self.counts)
+            old = np.repeat(since_last[column * n : (column + 1) * n], self.counts)
             ages = np.where(source < first, index - first + 1 + old, index - source)
             out[column, slice(None) if self.order is None else self.order] = ages
         return out
 
     def hold(self, fields: Floats, memory: Floats) -> None:
-        """On missing rows, put what the row above has; memory: what the row above the tile had, by series.
+        """Fill missing rows with what the row above has.
 
-        fields: (weights, columns, rows). memory: (weights, series), moved on in place.
+        fields: (weights, columns, rows). memory: (weights, series), the row above the tile; replaced by the
+        tile's last row.
         """
         restarts = None if self.restarts is None else np.flatnonzero(self.sorted(self.restarts))
         ends = self.first + self.counts - 1
         for column in range(self.columns):
             series = self.slots * self.columns + column
             rows = np.flatnonzero(self.sorted(self.missing[:, column]))
-            above = rows - np.arange(1, len(rows) + 1)  # of the observed rows the one before each
+            above = rows - np.arange(1, len(rows) + 1)  # index in `observed` of the value before each
             key = np.searchsorted(self.first, rows, "right") - 1
             begin = first = self.first[key]
             if restarts is not None:
@@ -254,16 +262,16 @@ class Tile:
             memory[:, series] = mine[:, self._place(ends)]
 
     def _place(self, rows: Ints) -> Ints:
-        """The input rows of key-sorted ones."""
+        """The input rows that these rows in key order are."""
         return rows if self.order is None else np.asarray(self.order[rows])
 
 
 def _of_cells(cells: Floats, where: Ints | None) -> Floats:
-    """The cells of a table, column after column; only those that are asked for."""
+    """The cells of a table column after column: those at `where`, or all."""
     flat = cells.T.reshape(-1)  # a copy if there are several columns
     return flat if where is None else np.take(flat, where, mode="clip")  # quicker than with a check
 
 
 def _joined(columns: list[NDArray[T]]) -> NDArray[T]:
-    """One column after the other, without a copy where there is but one."""
+    """One column after the other; no copy if there is only one."""
     return columns[0] if len(columns) == 1 else np.concatenate(columns)

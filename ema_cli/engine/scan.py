@@ -1,24 +1,24 @@
 """One scan: the average at each element of a series, from blocks that are folded side by side.
 
 A series is cut into blocks of 16 elements, counted from *its own* first one. Blocks stand beside each other
-as the lanes of an array of shape (16, lanes), and each step down it joins one element to every lane. That
-is done twice: first each block is folded from nothing, and what whole blocks come to are the elements of
-the next level; above the third they are joined one after the other. What comes back is what was before each
-block, and from there each block is walked again: now every element has its average. Where a chunk of input
+as the lanes of an array of shape (16, lanes), and each step down the array joins one element to every lane.
+This is done twice. First each block is folded from nothing; the results of whole blocks are the elements of
+the next level, and above the third level they are joined one after the other. That gives what is before each
+block. From there each block is walked again, and now every element has its average. Where a chunk of input
 ends plays no part in any of this, so a file, a pipe, pieces and a cluster all give the same bits.
 
-A series remembers two things on each level: what its open block comes to, folded from nothing, and the
-total after its last element. An open block goes on where it was.
+Two things are remembered of a series on each level: its open block, folded from nothing, and the total after
+its last element. The next rows go on from both.
 
-Quantities of stretches of a series travel as arrays by name:
+A stretch of a series is described by these quantities (`Moments`):
 
     mean, deviation      of the values: weighted mean, and standard deviation of the same weights
     mean_y, deviation_y  of a second variable, where pairs are asked for, and their correlation
     bias                 1 − Σ shares²
-    decay, loss          what is left of everything before the stretch, and 1 − that, which keeps its digits
+    decay, loss          what is left of everything before the stretch, and 1 − decay, which keeps its digits
     weight               the sum of its weights
 
-How elements weigh is asked of a `Weigher` (`row_weights`).
+What elements weigh is asked of a `Weigher` (`row_weights`).
 """
 
 from __future__ import annotations
@@ -36,62 +36,61 @@ import numpy as np
 from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, join_deviations
 
 BLOCK, LEVELS = 16, 3
-# Elements in a segment, on average, from which slices are quicker than an index of each element. Slices
-# take 0.6 of the time of `smooth` for one series, the index a quarter of it for 1,000 keys; in between they
-# are alike.
+# From this many elements a segment, on average, slices are quicker than an index of each element. For one
+# series slices save 0.4 of the time of `smooth`, for 1,000 keys the index saves three quarters.
 LONG = 256
 
 
 class Scratch:
-    """Room for a tile's large arrays that is used again for the next one.
+    """Buffers for a tile's large arrays, used again for the next tile.
 
     An array of 128 KB or more comes fresh from the system each time, and the first touch of its pages costs
-    more than all the arithmetic done on it (measured: a third of the time of `smooth`). So a thread keeps its
-    room, for all engines, as long as that is not much: no two of them are at work in a thread at once.
+    more than all the arithmetic done on it (measured: a third of the time of `smooth`). So each thread keeps
+    its buffers for all engines, which never work at the same time in one thread, unless they grow large.
     """
 
     MOST = 8_000_000  # numbers
 
     def __init__(self) -> None:
-        self._rooms: list[Floats] = []
+        self._buffers: list[Floats] = []
         self.used = 0
 
     def floats(self, *shape: int) -> Floats:
         """An uninitialised array, good until `release`."""
         size = prod(shape)
-        if self.used == len(self._rooms):
-            self._rooms.append(np.empty(0))
-        # The n-th array of a tile is about as large as that of the one before.
-        if len(self._rooms[self.used]) < size:
-            self._rooms[self.used] = np.empty(size + size // 16)
+        if self.used == len(self._buffers):
+            self._buffers.append(np.empty(0))
+        # The n-th array of a tile is about as large as the n-th of the tile before.
+        if len(self._buffers[self.used]) < size:
+            self._buffers[self.used] = np.empty(size + size // 16)
         self.used += 1
-        return self._rooms[self.used - 1][:size].reshape(shape)
+        return self._buffers[self.used - 1][:size].reshape(shape)
 
     def release(self, used: int = 0) -> None:
-        """Take back all that was handed out after so many were `used`."""
+        """Take back all arrays but the first `used`."""
         self.used = used
-        if not used and sum(map(len, self._rooms)) > self.MOST:
-            self._rooms = []
+        if not used and sum(map(len, self._buffers)) > self.MOST:
+            self._buffers = []
 
 
-class _Room(threading.local):
+class _PerThread(threading.local):
     def __init__(self) -> None:
         self.scratch = Scratch()
 
 
-_ROOM = _Room()
+_PER_THREAD = _PerThread()
 
 
 def thread_scratch() -> Scratch:
-    """The calling thread's room."""
-    return _ROOM.scratch
+    """The calling thread's buffers."""
+    return _PER_THREAD.scratch
 
 
 class Lanes:
     """Where the elements of some segments stand: (16, lanes), every segment in lanes of its own.
 
-    counts: elements of each segment (> 0), which lie segment after segment. before: elements of its series
-    before the first one. pending: the last element of each may still change, so it is not remembered.
+    counts: elements of each segment (> 0), which come segment after segment. before: elements of its series
+    before its first one. pending: the last element of each may still change, so it is not remembered.
     """
 
     def __init__(self, counts: Ints, before: Ints, scratch: Scratch, *, pending: bool = False) -> None:
@@ -104,14 +103,14 @@ class Lanes:
         self.last = self.base + each - 1
         kept = ends - pending
         self.whole, left = np.divmod(kept, BLOCK)
-        # Where the last element of each segment is that is remembered, if it is one of these.
+        # Segment, place and lane of the last element that is remembered of each.
         some = np.flatnonzero(counts > pending)
         self.final = some, ((kept - 1) % BLOCK)[some], (self.base + (kept - 1) // BLOCK)[some]
         self.slices = len(counts) == 1 or len(counts) * LONG < int(counts.sum())
         self.resumed = _by_place(self.starts - 1, self.base)
         self.opened = _by_place(left - 1, self.base + self.whole)
         self._flat: Ints | None = None
-        # The lanes that are whole blocks, and of these the ones that another lane of the segment follows.
+        # The lanes that are whole blocks, and the lanes that follow another one of their segment.
         self._whole = np.ones(self.count, bool)
         self._whole[self.last[self.whole < each]] = False
         self._follows = np.ones(self.count, bool)
@@ -178,7 +177,7 @@ class Lanes:
                 out[some] = lanes[there]
 
     def ends(self, lane: Floats) -> Floats:
-        """Of a number for each lane, those of whole blocks."""
+        """From one number per lane, those of whole blocks."""
         return lane[self._whole]
 
     def hand_down(self, first: Floats, totals: Floats) -> Floats:
@@ -203,14 +202,15 @@ def _by_place(place: Ints, lanes: Ints) -> dict[int, tuple[Ints, Ints]]:
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels that some elements reach, from level `base` on; the last may be above all others.
+    """The levels that some elements reach, from level `base` on.
 
-    who: the segments on each level. lanes: where their elements are; above the last level each segment is a
-    lane.
+    segments: those that reach each level. lanes: where their elements are. chain: above the last level,
+    where elements are joined one after the other: their number in each segment, and before it; None if there
+    are none.
     """
 
     base: int
-    who: list[Ints]
+    segments: list[Ints]
     lanes: list[Lanes]
     chain: tuple[Ints, Ints] | None
 
@@ -218,56 +218,59 @@ class Levels:
 def make_levels(
     counts: Ints, before: Ints, scratch: Scratch, base: int = 0, *, pending: bool = False
 ) -> Levels:
-    """counts: elements of level `base` of each segment (> 0). before: those of its series before them."""
-    who: list[Ints] = []
+    """Lay out `counts` elements of level `base` of each segment (> 0), after `before` ones of its series."""
+    segments: list[Ints] = []
     lanes: list[Lanes] = []
     some = np.arange(len(counts))
     for _ in range(base, LEVELS):
-        who.append(some)
+        segments.append(some)
         lanes.append(Lanes(counts, before, scratch, pending=pending and not lanes))
         on = lanes[-1].whole > 0
         some, counts, before = some[on], lanes[-1].whole[on], before[on] // BLOCK
         if not len(some):
-            return Levels(base, who, lanes, None)
-    return Levels(base, [*who, some], lanes, (counts, before))
+            return Levels(base, segments, lanes, None)
+    return Levels(base, [*segments, some], lanes, (counts, before))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What segments remember, moved on in place: arrays (LEVELS, segments) by name.
+    """What is remembered of segments, updated in place: arrays (LEVELS, segments) by name.
 
-    block: what the open block comes to, from nothing. total: after the last element of all.
+    block: the open block, folded from nothing. total: after the last element, with all before it; one level
+    more.
     """
 
     block: Moments
     total: Moments
 
 
-Before = Callable[[], Ints]
+CountBefore = Callable[[], Ints]  # asked only if needed: it costs a pass over the lanes
 
 
 class Weigher(Protocol):
-    """How the elements of each level weigh; `cells` are those of one level.
+    """What the elements of each level weigh. cells: the elements of one level, (16, lanes) by name.
 
-    What is given back tells how all so far and the element at a place are joined, asked place after place.
-    `run` is what all so far has come to; weights in it move on.
+    `block` and `total` give a function of a place in the block and of `run`, the moments up to it. It is
+    called place after place, says how `run` and the element at the place are joined, and adds the element's
+    weight to those in `run`.
     """
 
     def block(self, level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
-        """For lanes that are folded from nothing; place 0 is not asked for."""
+        """For lanes that are folded from nothing; not called for place 0."""
 
-    def total(self, level: int, cells: Moments, before: Before, /) -> Callable[[int, Moments], Mix]:
-        """For lanes that go on from all there was before. before: elements of the series before each lane."""
+    def total(self, level: int, cells: Moments, before: CountBefore, /) -> Callable[[int, Moments], Mix]:
+        """For lanes that go on from all before them. before: elements of the series before each lane."""
 
-    def least(self, before: Before | None, /) -> Callable[[int], Any] | None:
-        """The least share of all so far at a place that rows are joined to (`join_deviations`); None: any."""
+    def least(self, before: CountBefore | None, /) -> Callable[[int], Any] | None:
+        """The least share of the older side at a place, for `join_deviations`; None: any."""
 
 
 @dataclass(frozen=True)
 class Scan:
     """One average of one tile.
 
-    careful: numbers may leave the range of float64 on the way. before: what is before elements is asked for.
+    careful: intermediate numbers may leave the range of float64. before: what is before each element will be
+    asked for (`Walked.before`).
     """
 
     levels: Levels
@@ -277,18 +280,19 @@ class Scan:
     before: bool = False
 
     def totals(self, elements: Moments, level: int, out: Moments) -> Walked | None:
-        """The moments after each element of a level into `out`, by name; what is remembered moves on.
+        """Put the moments after each element of a level into `out`, by name, and update the memory.
 
-        elements: flat arrays; of rows their values alone, as means.
+        elements: flat arrays by name; for rows of steady averages only their values, as "mean".
         """
         if level == LEVELS:
             self._chain(elements, out)
             return None
-        lanes, who = self.levels.lanes[level - self.levels.base], self.levels.who[level - self.levels.base]
+        at = level - self.levels.base
+        lanes, segments = self.levels.lanes[at], self.levels.segments[at]
         cells = {name: lanes.scatter(array) for name, array in elements.items()}
         block = {name: array[level] for name, array in self.memory.block.items()}
-        ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, who)
-        start = self._before(lanes, who, ends, level)
+        ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, segments)
+        start = self._before(lanes, segments, ends, level)
         before = cache(lambda: lanes.blocks() * BLOCK)
         how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
         for name in self.memory.total:
@@ -299,17 +303,17 @@ class Scan:
             {name: array.copy() for name, array in start.items()} if lanes.pending or self.before else start
         )
         step = Step(how, None if level else least, level == 0, self.careful)
-        walk(cells, start, step, _resume(lanes, who, memory), {}, keep=True)
+        walk(cells, start, step, _resume(lanes, segments, memory), {}, keep=True)
         some, place, lane = lanes.final
         for name, array in memory.items():
-            array[who[some]] = cells[name][place, lane]
+            array[segments[some]] = cells[name][place, lane]
         for name, array in out.items():
             lanes.gather(cells[name], array)
         return Walked(lanes, cells, opening)
 
-    def _before(self, lanes: Lanes, who: Ints, ends: Moments, level: int) -> Moments:
+    def _before(self, lanes: Lanes, segments: Ints, ends: Moments, level: int) -> Moments:
         """What is before each lane, from the level above."""
-        first = {name: array[level + 1, who] for name, array in self.memory.total.items()}
+        first = {name: array[level + 1, segments] for name, array in self.memory.total.items()}
         size = int(lanes.whole.sum())
         above = {name: np.empty(size) for name in first}
         if size:
@@ -317,9 +321,9 @@ class Scan:
         return {name: lanes.hand_down(array, above[name]) for name, array in first.items()}
 
     def _chain(self, elements: Moments, out: Moments) -> None:
-        """The elements above the last level joined one after the other, to all there was before them."""
+        """Join the elements above the last level one after the other to all before them."""
         assert self.levels.chain is not None
-        (counts, before), who = self.levels.chain, self.levels.who[-1]
+        (counts, before), who = self.levels.chain, self.levels.segments[-1]
         segment = np.repeat(np.arange(len(counts)), counts)
         place = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)
         cells = {
@@ -343,22 +347,22 @@ def fold_blocks(
     weigher: Weigher,
     level: int,
     careful: bool,
-    who: Ints | None = None,
+    segments: Ints | None = None,
 ) -> Moments:
-    """Fold each lane from nothing: what the whole ones come to.
+    """Fold each lane from nothing; gives the moments of the whole blocks.
 
-    memory: by name, what the open blocks of segments `who` come to, moved on in place.
+    memory: by name, the open blocks of `segments`, updated in place.
     """
     start = {name: cells[name][0].copy() if name in cells else np.zeros(lanes.count) for name in memory}
     step = Step(weigher.block(level, cells), None if level else weigher.least(None), level == 0, careful)
-    resumed = {} if who is None else _resume(lanes, who, memory)
+    resumed = {} if segments is None else _resume(lanes, segments, memory)
     opened: dict[int, tuple[Ints, Moments]] = {j: (at, {}) for j, (_, at) in lanes.opened.items()}
     ends = walk(cells, start, step, resumed, opened, keep=False)
-    if who is not None:
+    if segments is not None:
         for name, array in memory.items():
-            array[who] = 0.0
+            array[segments] = 0.0
             for j, (some, _) in lanes.opened.items():
-                array[who[some]] = opened[j][1][name]
+                array[segments[some]] = opened[j][1][name]
     ends = {name: lanes.ends(array) for name, array in ends.items()}
     if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
         ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
@@ -367,7 +371,7 @@ def fold_blocks(
 
 @dataclass(frozen=True)
 class Walked:
-    """Lanes that have been walked. start: what was before each."""
+    """Lanes whose `cells` are the moments after each element. start: those before each lane."""
 
     lanes: Lanes
     cells: Moments
@@ -382,17 +386,17 @@ class Walked:
         }
 
 
-def _resume(lanes: Lanes, who: Ints, memory: Moments) -> dict[int, tuple[Ints, Moments]]:
-    """By place: the lanes that go on after it, and what they have come to there."""
+def _resume(lanes: Lanes, segments: Ints, memory: Moments) -> dict[int, tuple[Ints, Moments]]:
+    """By place: the lanes that go on after it, and their moments there."""
     return {
-        j: (at, {name: array[who[some]] for name, array in memory.items()})
+        j: (at, {name: array[segments[some]] for name, array in memory.items()})
         for j, (some, at) in lanes.resumed.items()
     }
 
 
 @dataclass(frozen=True)
 class Step:
-    """How one element is joined to all so far. single: elements are rows, with a value alone."""
+    """How one element is joined to those before it. single: elements are rows, which have no deviation."""
 
     how: Callable[[int, Moments], Mix]
     least: Callable[[int], Any] | None
@@ -409,11 +413,12 @@ def walk(
     *,
     keep: bool,
 ) -> Moments:
-    """Go down all lanes at once; gives what they have come to at the end.
+    """Go down all lanes at once; gives their moments at the end.
 
-    run: what is before each lane; changed. keep: what lanes have come to at each place is put there; else
-    they are folded from nothing, `run` is their first element, and `cells` stay as they are. resumed: by
-    place, lanes that had come to something there before. caught: lanes of which is kept what they come to.
+    run: what is before each lane; changed. keep: `cells` are replaced by the moments at each place; else they
+    stay as they are, the lanes are folded from nothing, and `run` is their first element. resumed: by place,
+    lanes that were walked up to there in an earlier update, and their moments; these replace what was walked
+    now. caught: by place, lanes whose moments there are wanted, and where to put them.
     """
     means = [name for name in MEANS if name in run]
     others = [name for name in run if name in cells and name not in means] if keep else []

@@ -1,4 +1,4 @@
-"""What is remembered between rows, chunks and runs: one array a quantity, one place a series.
+"""The memory between rows, chunks and runs: one array for each quantity, one place for each series.
 
 A series is one chosen column of one key; its place is key slot × columns + column. Nothing here computes.
 """
@@ -20,11 +20,11 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Field:
-    """A remembered quantity.
+class Quantity:
+    """A quantity in the state. blank: its value before the first row.
 
-    per: 'key', 'series', 'weight' (one a series for each weight), 'level' (one for each level of those), or
-    'levels' (one more, for what is above them).
+    per: what there is one of it for: 'key', 'series', 'weight' (each weight of a series), 'level' (each level
+    of each weight), or 'levels' (as 'level', and one more above the last).
     """
 
     name: str
@@ -40,27 +40,28 @@ def moments_of(average: Average, pairs: bool) -> list[str]:
     return names + ["weight"] * (average.adjust and (average.sum or average.centered))
 
 
-def fields_of(average: Average, pairs: bool = False) -> list[Field]:
-    """What an average has to remember; only what it needs, for there may be a million keys."""
+def fields_of(average: Average, pairs: bool = False) -> list[Quantity]:
+    """What has to be remembered of an average; only what it needs, for there may be a million keys."""
     moments = moments_of(average, pairs)
     own = [name for name in moments if name != "weight"]
     weight = ["weight"] if average.adjust or average.seed_rows or average.weighted else []
     block, total = [*own, "decay", "loss", *weight], [*own, *weight]
-    if average.steady:  # all rows decay alike: what they weigh is known from how many there were
+    if average.steady:  # all rows decay alike: the weights follow from the number of rows
         block = total = [name for name in own if name != "bias"]
-    fields = [Field("seen", 0, "series")]
-    fields += [Field(f"block_{name}", 0.0, "level") for name in block]
-    fields += [Field(f"total_{name}", 0.0, "levels") for name in total]
-    if average.missing == "decay" and not average.timed:
-        fields.append(Field("gap", 0, "series"))
+    fields = [Quantity("seen", 0, "series")]
+    fields += [Quantity(f"block_{name}", 0.0, "level") for name in block]
+    fields += [Quantity(f"total_{name}", 0.0, "levels") for name in total]
+    if average.counts_gaps:
+        fields.append(Quantity("gap", 0, "series"))
     if average.timed:
-        fields += [Field("clock", 0, "key"), Field("started", 0, "key"), Field("last_time", 0, "series")]
+        fields += [Quantity("clock", 0, "key"), Quantity("started", 0, "key")]
+        fields.append(Quantity("last_time", 0, "series"))
     if average.joins_ties:
-        fields += [Field(name, 0, "series") for name in ("tie_time", "ties", "groups")]
-        fields += [Field(f"tie_{name}", 0.0, "series") for name in moments if name.startswith("mean")]
-        fields += [Field("tie_weight", 0.0, "series")] * average.weighted
+        fields += [Quantity(name, 0, "series") for name in ("tie_time", "ties", "groups")]
+        fields += [Quantity(f"tie_{name}", 0.0, "series") for name in moments if name.startswith("mean")]
+        fields += [Quantity("tie_weight", 0.0, "series")] * average.weighted
     if average.fill:
-        fields += [Field(f"held_{name}", np.nan, "weight") for name in moments]
+        fields += [Quantity(f"held_{name}", np.nan, "weight") for name in moments]
     return fields
 
 
@@ -74,7 +75,7 @@ class State:
         self.block_names = [f.name.removeprefix("block_") for f in self.fields if f.per == "level"]
         self.arrays: Arrays = {field.name: self._blank(field, 0) for field in self.fields}
 
-    def _blank(self, field: Field, keys: int) -> NDArray[Any]:
+    def _blank(self, field: Quantity, keys: int) -> NDArray[Any]:
         places = keys if field.per == "key" else keys * self.columns
         shapes = {"weight": (self.weights, places), "level": (self.weights, LEVELS, places)}
         shapes["levels"] = self.weights, LEVELS + 1, places
@@ -82,19 +83,18 @@ class State:
         return np.full(shape, field.blank, np.int64 if isinstance(field.blank, int) else np.float64)
 
     def grow(self, keys: int) -> None:
-        """Make room for keys 0 … keys − 1; the new ones are blank."""
-        room = self.arrays["seen"].shape[0] // self.columns
-        if keys > room:
-            more = max(keys, 2 * room) - room
+        """Make place for keys 0 … keys − 1; the new ones are blank."""
+        capacity = self.arrays["seen"].shape[0] // self.columns
+        if keys > capacity:
+            more = max(keys, 2 * capacity) - capacity
             for field in self.fields:
                 old = self.arrays[field.name]
                 self.arrays[field.name] = np.concatenate((old, self._blank(field, more)), axis=-1)
         self.keys = max(self.keys, keys)
 
     def load_keys(self, names: Iterable[str], keys: Ints) -> list[Ints]:
-        """Copies of quantities that are kept by key; blank for keys that there is no room for yet."""
-        room = self.arrays["seen"].shape[0] // self.columns
-        known = keys < room
+        """Copies of quantities that there is one of for each key; blank for keys not seen yet."""
+        known = keys < self.arrays["seen"].shape[0] // self.columns
         out = []
         for name in names:
             values = np.full(len(keys), self.by_name[name].blank, np.int64)
@@ -103,7 +103,7 @@ class State:
         return out
 
     def load(self, names: Iterable[str], places: Ints, fresh: Bools, weight: int = 0) -> Arrays:
-        """Copies of those of these quantities that are remembered, at these places; blank where `fresh`."""
+        """Copies of these quantities at these places, as far as the state has them; blank where `fresh`."""
         out: Arrays = {}
         some = fresh.any()
         for name in names:
@@ -114,14 +114,14 @@ class State:
         return out
 
     def load_memory(self, places: Ints, fresh: Bools, weight: int) -> Memory:
-        """What is remembered of the open blocks, and after the last element: (levels, places) each."""
+        """The memory that a scan needs, (levels, places) each."""
         found = self.load([f.name for f in self.fields if f.per.startswith("level")], places, fresh, weight)
         block = {name.removeprefix("block_"): a for name, a in found.items() if name.startswith("block_")}
         total = {name.removeprefix("total_"): a for name, a in found.items() if name.startswith("total_")}
         return Memory(block, total)
 
     def store_memory(self, memory: Memory, places: Ints, weight: int, which: Bools) -> None:
-        """Write back what is remembered of some segments."""
+        """Write back the memory of some segments."""
         for prefix, arrays in (("block_", memory.block), ("total_", memory.total)):
             self.store(
                 {prefix + name: array[:, which] for name, array in arrays.items()}, places[which], weight
@@ -135,7 +135,7 @@ class State:
         )
 
     def store(self, values: Mapping[str, NDArray[Any]], places: Ints, weight: int = 0) -> None:
-        """Write back what is remembered of these quantities."""
+        """Write these quantities at these places, as far as the state has them."""
         for name in values.keys() & self.arrays.keys():
             self._of(name, weight)[..., places] = values[name]
 
@@ -146,7 +146,7 @@ class State:
                 self.arrays[field.name][..., places] = field.blank
 
     def trimmed(self) -> Arrays:
-        """The arrays without the room kept for further keys."""
+        """The arrays without the spare places at their ends."""
         return {
             field.name: self.arrays[field.name][
                 ..., : self.keys * (1 if field.per == "key" else self.columns)

@@ -1,8 +1,9 @@
-"""The plain recursion by time, where rows of equal time count as one observation, the mean of those so far.
+"""The recursion by time, where rows of equal time count as one observation: the mean of those so far.
 
-The newest observation may still change, so it is *pending*: it is averaged like the others, but not
-remembered in the scan, and stands before the rows of the next update. A row that another of its time
-follows is one step from the average before their observation to its own mean so far.
+The newest observation may still change, so it is *pending*: it is averaged like the others, but the scan
+does not store it, and it is put before the rows of the next update. A row that another row of its time
+follows (an *early* row) is computed in one step: the average before their observation, joined with the mean
+of its rows so far.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ema_cli.engine.state import Arrays, State
 class Elements:
     """What is folded: rows, or observations of several rows of equal time.
 
-    order: how many of its series are before each segment's first one. gaps: rows since the value before.
-    elapsed: nanoseconds since the one before; negative where there is none. weights: what each counts for.
+    order: elements of the series before each segment's first one. gaps: rows since the value before.
+    elapsed: nanoseconds since the element before; negative where there is none. weights: of the rows.
     """
 
     values: Moments
@@ -52,12 +53,12 @@ class Folder(Protocol):
 
 
 @dataclass(frozen=True)
-class Groups:
-    """The rows of a tile as observations, the pending ones of before among them.
+class TiedRows:
+    """The rows of a tile as observations, those pending from the update before among them.
 
-    observations: one for all rows of equal time. place: of the observation of each row of the tile; None:
-    each row is one, in order. early: the rows that another of their observation follows; values, sums:
-    their means and weights so far, and ties: their rows. pending: what is remembered of the newest
+    observations: one for all rows of equal time. place: index of each row's observation; None: each row is
+    one, in order. early: the rows that another one of their observation follows; values, weights: the means
+    and weights of their observations so far. pending: the state of the newest observations. times: of the
     observations.
     """
 
@@ -70,7 +71,7 @@ class Groups:
     times: Ints
 
     def fold(self, engine: Folder, weight: int, decay: Decay, out: Moments) -> None:
-        """The moments at each row by one weight into `out`; what is remembered moves on."""
+        """Put the moments at each row by one weight into `out`, and store the memory of that weight."""
         own = self.observations
         weights = engine.weigh(own, decay)
         if self.place is None:
@@ -86,7 +87,7 @@ class Groups:
                 array[self.early] = now[name]
 
     def _so_far(self, engine: Folder, walked: Walked, weights: Moments) -> Moments:
-        """The early rows' moments: one step from those before their observation."""
+        """The early rows' moments."""
         assert self.place is not None
         assert self.observations.elapsed is not None
         observation = self.place[self.early]
@@ -108,7 +109,7 @@ class Groups:
         return run
 
     def remember(self, state: State) -> None:
-        """What all weights share moves on."""
+        """Store what all weights share."""
         segments = self.observations.segments
         series, some = segments.series[segments.final], segments.final
         state.store({name: array[some] for name, array in self.pending.items()}, series)
@@ -120,8 +121,8 @@ class Groups:
         state.store({"last_time": self.times[segments.last[folded] - 1]}, segments.series[folded])
 
 
-def group_ties(rows: Rows, state: State, scratch: Scratch) -> Groups:
-    """See which rows are one observation."""
+def group_ties(rows: Rows, state: State, scratch: Scratch) -> TiedRows:
+    """Find the rows of equal time."""
     names = ("ties", "tie_time", "tie_mean", "tie_mean_y", "tie_weight", "last_time", "groups")
     known = state.load(names, rows.segments.series, rows.segments.fresh)
     given, segments, real = _with_pending(rows, known)
@@ -148,18 +149,18 @@ def group_ties(rows: Rows, state: State, scratch: Scratch) -> Groups:
     each = None if weights is None else weights[own]
     observations = Elements(folded, groups, known["groups"], levels, None, elapsed, each)
     if isinstance(own, slice) and isinstance(real, slice):
-        return Groups(observations, None, np.empty(0, np.int64), {}, None, pending, times)
+        return TiedRows(observations, None, np.empty(0, np.int64), {}, None, pending, times)
     place = (np.cumsum(new) - 1)[real]
     final = np.zeros(len(new), bool)
     final[own] = True
     early = np.flatnonzero(~final[real])
     so_far = {name: array[real][early] for name, array in values.items()}
     theirs = None if weights is None else weights[real][early]
-    return Groups(observations, place, early, so_far, theirs, pending, times[own])
+    return TiedRows(observations, place, early, so_far, theirs, pending, times[own])
 
 
 def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, Any]:
-    """The rows, each segment's pending observation, if there is one, before them; and which are rows."""
+    """The rows, after each segment's pending observation if it has one; and which of the result are rows."""
     segments = rows.segments
     given = {"mean": rows.values, "mean_y": rows.partner, "weights": rows.weights, "times": rows.times}
     there = {name: array for name, array in given.items() if array is not None}
@@ -182,7 +183,11 @@ def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, 
 
 
 def running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Ints) -> None:
-    """Turn values into the mean of their observation so far, in place: second rows, then third …"""
+    """Turn values into the mean of their observation so far, in place.
+
+    begins: index of the first row of each row's observation. sums, ties: weights and numbers of rows, turned
+    into running sums. All second rows of observations are done at once, then all third ones, …
+    """
     later = np.flatnonzero(begins != np.arange(len(begins)))
     rank = later - begins[later]
     later = later[np.argsort(rank, kind="stable")]

@@ -1,7 +1,7 @@
 """Arrow IPC: files (Feather V2) and streams, in and out by record batches.
 
-A stream is answered batch by batch as it arrives. From Arrow to Arrow the record batches stay those of the
-input; what comes from elsewhere is written in batches of a fixed size, so that the bytes do not depend on how
+A stream is answered batch by batch as it arrives. From Arrow to Arrow the record batches are those of the
+input; rows of other formats are written in batches of a fixed size, so that the bytes do not depend on how
 the input arrived.
 """
 
@@ -28,7 +28,7 @@ from ema_cli.job import Job
 
 FILE, STREAM, FEATHER_V1 = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
 WHAT = "Arrow file"
-# Of each record batch of an input how many rows it has, put there before they are read.
+# The rows of each record batch of an input, appended before these are read.
 Cuts = deque[int]
 
 
@@ -39,7 +39,7 @@ def open_source(job: Job, name: str, opened: Opened) -> ArrowSource:  # noqa: AR
         raise DataError("this is Feather V1, an old format that is not read", Place(opened.shown), hint)
     if magic is None:
         return ArrowStream(opened)
-    with opened.seekable() as file:  # which is opened anew by it
+    with opened.seekable() as file:  # ArrowFile opens it again
         return ArrowFile(file, opened.shown)
 
 
@@ -56,7 +56,7 @@ def open_sink(job: Job, out: BinaryIO, source: Source, wanted: Projection, names
 
 
 class ArrowSource(ColumnarSource):
-    """What files and streams share. Arrow trusts what it reads, so buffers are checked before use."""
+    """What files and streams share. Arrow does not check what it reads, so batches are validated."""
 
     kind = "arrow"
 
@@ -85,7 +85,7 @@ class ArrowSource(ColumnarSource):
 
 
 class ArrowFile(ArrowSource):
-    """An IPC file, which tells where its batches are at its end."""
+    """An IPC file, whose end says where its batches are."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(name)
@@ -113,7 +113,7 @@ class ArrowFile(ArrowSource):
     def _record_batches(self, columns: Sequence[int]) -> Iterator[Any]:
         options = pa.ipc.IpcReadOptions(included_fields=list(columns))
         with trouble(self.name, WHAT):
-            # Without columns all are read: a batch of none does not say how many rows it has.
+            # For no columns read all: a batch without columns does not know its number of rows.
             reader = pa.ipc.open_file(self._handle, options=options if columns else None)
         for number in range(self._batches):
             with trouble(self.name, WHAT):
@@ -156,7 +156,7 @@ class ArrowStream(ArrowSource):
 
 
 class Whole:
-    """A reader that gives all it is asked for, as Arrow wants it, or what is left at the end."""
+    """A reader whose `read(n)` gives n bytes, as Arrow needs, or fewer at the end."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.closed = reader, False
@@ -173,7 +173,7 @@ class Whole:
 
 
 class Counted:
-    """An output that knows how far it is, which Arrow asks of a file."""
+    """An output with `tell`, which Arrow calls."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.out, self.position, self.closed = out, 0, False
@@ -190,21 +190,21 @@ class Counted:
         return self.position
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def close(self) -> None:
         self.closed = True
 
 
 class ArrowSink(Sink):
-    """Appends record batches. cuts: where those of the input end; None: batches of a fixed size."""
+    """Appends record batches. cuts: rows of each batch of the input; None: batches of a fixed size."""
 
     def __init__(self, out: BinaryIO, schema: Any, cuts: Cuts | None, *, streamed: bool) -> None:
         self.schema, self._cuts = schema, cuts
         self._parts: list[Any] = []
         self._waiting = 0
         self._groups = Regrouper(BATCH_ROWS, BATCH_BYTES)
-        # A file has one dictionary a column, which may only grow; in a stream each batch may have its own.
+        # In a file a column has one dictionary, which may only grow; in a stream each batch has its own.
         self._dictionaries: dict[int, Any] | None = None if streamed else {}
         make = pa.ipc.new_stream if streamed else pa.ipc.new_file
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)

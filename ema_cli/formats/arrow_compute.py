@@ -39,6 +39,12 @@ def lengths(texts: Any) -> Any:
     return _compute.call_function("binary_length", [texts])
 
 
+def ends(texts: Any) -> tuple[bytes, bytes]:
+    """The least and the greatest of some texts or binary values, as bytes."""
+    found = _compute.call_function("min_max", [cast(texts, pa.binary())])
+    return found["min"].as_py(), found["max"].as_py()
+
+
 def join_same(texts: Any, text: bytes) -> Any:
     """Each of the texts with the same one behind it."""
     return join(texts, pa.scalar(text, pa.binary()))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ema_cli.errors import DataError, Place
 
-TO_UTF8 = "iconv -f LATIN1 -t UTF-8 FILE | ema-smooth ..."
+TO_UTF8 = "iconv -f WINDOWS-1252 -t UTF-8 FILE | ema-smooth ..."
 
 
 def leaves(schema: Any) -> list[range]:
@@ -66,6 +66,6 @@ def utf8_name(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        shown = Place(column=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        raise DataError("a name that is not UTF-8 can go into no other format", shown, TO_UTF8) from None
+        problem = "a name that is not UTF-8 can go into no other format"
+        raise DataError(problem, Place(column=name), TO_UTF8) from None
     return name

@@ -1,8 +1,8 @@
-"""What a format offers: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
+"""What a format implements: a `Source` yields `Batch`es, the trends are computed, a `Sink` writes both.
 
 A format is one file or package with a source, a sink and a body, and a line in `registry.py`. Nothing outside
-it asks which format it is: what a sink has to know of the input is asked of its source, in the words of this
-page. Any sink takes any body, so every format converts into every other without a case for each pair.
+it asks which format it is: what a sink has to know of the input it asks the source, by the methods below.
+Any sink can write any body, so every format converts into every other without a case for each pair.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True)
 class Projection:
-    """Which columns (by index, from 0) to hand over, and how to read them.
+    """Which columns (by index, from 0) a source is to read, and how.
 
-    values: to be smoothed. keys, time: the key and time columns. time_form: how times are written.
-    invalid: 'error' or 'missing', for cells that are no finite number or no time. keep: columns that the
-    output has (all of them, or key, time and no more with `--only`). extra: columns to hand over as text, for
-    observers. time_of_day: the other column where a time stands in two. order: what should only grow, and
-    order_form: how times there are written; None where it holds numbers. file: what a column before those
-    kept is called that names the input; None: there is none. naive: the first time names no zone, so where
-    the output has types, times are written as those of a wall clock.
-    notation: how cells of text are written, and which numbers stand for missing.
+    Attributes
+    ----------
+    values : the columns to be smoothed, and the weights of rows last, if there are any.
+    keys, time : the columns of keys and of time; time_of_day : the second column, if a time stands in two.
+    time_form : how times are written.
+    order : the column that should only grow; order_form : how times in it are written, None for numbers.
+    invalid : 'error' or 'missing', for cells that are neither a finite number (or a time) nor missing.
+    keep : the columns that are written; None: all of them.
+    extra : columns to be read as text, for observers.
+    notation : how numbers are written in cells of text, and which numbers stand for missing.
+    file : name of a new first column that holds the name of the input; None: no such column.
+    naive : times name no zone, so a format that has types writes them as times without a zone.
     """
 
     values: tuple[int, ...]
@@ -62,26 +66,35 @@ class Projection:
 
 
 class Layout(Protocol):
-    """How a text-like format writes rows; each such format has its own.
+    """How a text format writes rows of any other format; each text format has its own.
 
-    A body of the same format has the text of its rows already and only splices; all others are laid out from
-    Arrow columns.
+    A body of the same format has the text of its rows already; bodies of other formats call `rows`.
     """
 
     def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:
-        """What stands before the first row: up to where new names are added, and what follows these."""
+        """The header of columns of these names, cut in two where the new columns' names go."""
 
-    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:
-        """A heading with more names at its end. alone: there are none before them."""
+    def append_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:
+        """The first part of a heading, with more names at its end. alone: it has none yet."""
 
-    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
-        """Rows as `Body.texts` has them, with the same further values, by name, at the end of each."""
+    def append_fields(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+        """The first part of `Body.texts`, with the same fields added to each row: name to text."""
 
     def rows(self, batch: Any, places: Sequence[Place], count: int) -> tuple[Any, memoryview]:
-        """Rows of an Arrow RecordBatch as `Body.texts` gives them.
+        """The rows of an Arrow RecordBatch as `Body.texts` gives them.
 
-        places: what the columns are called in messages. count: how many rows (a batch without columns does
-        not know). Raises DataError for values that have no text.
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+        places
+            One a column: what messages call it.
+        count
+            Number of rows, which a batch without columns does not know.
+
+        Raises
+        ------
+        DataError
+            For values that have no text.
         """
 
 
@@ -89,14 +102,19 @@ class Body(Protocol):
     """The rows of a batch as they came, to be written with new fields added."""
 
     def texts(self, layout: Layout) -> tuple[Any, memoryview]:
-        """Each row's text up to where new fields are added, as an Arrow binary array; what follows the last.
+        """The rows as text, cut where new fields go.
 
-        The text of a row is preceded by whatever stood between the place where the fields of the row before
-        it go and this row: what ends that row, blank lines.
+        Returns
+        -------
+        own : pyarrow.BinaryArray
+            (rows,): for each row, the text from where the new fields of the row before it go (so the end of
+            that row and blank lines first) to where its own new fields go.
+        tail : memoryview
+            What follows the last row's new fields.
         """
 
     def arrow(self) -> Any:
-        """The rows as an Arrow RecordBatch that has the source's `schema`."""
+        """The rows as a pyarrow.RecordBatch with the source's `schema`."""
 
     def head(self, rows: int) -> Body:
         """The first rows alone."""
@@ -104,7 +122,7 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Oddity:
-    """Cells of a column that are no number and count as missing: how many, and row and text of the first."""
+    """Cells of a column that are no number but count as missing: how many, and row and text of the first."""
 
     column: int
     count: int
@@ -114,13 +132,16 @@ class Oddity:
 
 @dataclass(frozen=True)
 class Clock:
-    """What else the columns of time and order say of rows; all of (rows,), or None.
+    """What else the columns of time and order say about rows; arrays of (rows,), or None.
 
-    later: int64, how much later a time is if the second reading of an hour that comes twice is meant, else 0.
-    order: float64 numbers, or int64 nanoseconds. left_out: bool, rows that have no time or place in the order
-    and so are as if they were not there. unread: the cells for which that is so, blank rows apart. wall:
-    int64, times as their clock shows them, where that is another than UTC. text: says what stands in the cell
-    of a row by which it is ordered.
+    Attributes
+    ----------
+    later : int64 nanoseconds, how much later a time is if it is in the second of two equal wall-clock hours.
+    order : float64 numbers, or int64 nanoseconds.
+    left_out : bool, rows without a readable time or order, which take no part in the averages.
+    unread : the cells for which that is so, except on blank rows.
+    wall : int64 nanoseconds as the clock showed them, if that is not UTC.
+    text : gives the text of a row's cell in the column that it is ordered by.
     """
 
     later: Ints | None = None
@@ -131,13 +152,13 @@ class Clock:
     text: Callable[[int], str] = str
 
     def picked(self, rows: Any) -> Clock:
-        """That of some rows: a slice, or places."""
+        """The same of some rows: a slice or an index array."""
         given = (self.later, self.order, self.left_out, self.wall)
         later, order, left_out, wall = (None if part is None else part[rows] for part in given)
         return replace(self, later=later, order=order, left_out=left_out, wall=wall)
 
     def saying(self, text: Callable[[int], str]) -> Clock:
-        """The same with another way to say what stands in a row."""
+        """The same with another `text`."""
         return replace(self, text=text)
 
 
@@ -145,13 +166,21 @@ class Clock:
 class Batch:
     """Up to `BATCH_ROWS` consecutive rows.
 
-    values: (rows, chosen columns) float64, NaN where missing. times: (rows,) int64 nanoseconds, if wanted.
-    keys: one Arrow string or binary array a key column. oddities: cells that were no number and count as
-    missing, a column each. size: bytes of input read so far, for the progress bar. restarts: (rows,) bool,
-    where the run has begun a series afresh; for observers. extra: as `keys`, for the
-    columns of `Projection.extra`. clock: what the columns of time and order say besides the times. file: of
-    several inputs the one it is from. cells: gives so many cells of a column, from that row on, as an Arrow
-    array, None where it was not read. room: (new columns, rows), where the new fields may be put.
+    Attributes
+    ----------
+    values : (rows, columns) float64, NaN where missing; columns in the order of `Projection.values`.
+    times : (rows,) int64 nanoseconds since 1970, if asked for.
+    keys : a string or binary Arrow array for each key column.
+    body : the rows as they came.
+    place : says where in the input a row stands.
+    oddities : for each column, the cells that were no number but count as missing.
+    size : bytes of input read so far, for the progress bar.
+    restarts : (rows,) bool, where the run has begun a series afresh; for observers.
+    extra : like `keys`, for the columns of `Projection.extra`.
+    clock : what the columns of time and order say besides the times.
+    file : the input that the rows are from, if there are several.
+    cells : gives cells of a column as an Arrow array: of (column, first row, count); None if it was not read.
+    out : (new columns, rows) float64, an array that may be used for the new fields.
     """
 
     rows: int
@@ -167,7 +196,7 @@ class Batch:
     clock: Clock = Clock()
     file: str = ""
     cells: Callable[[int, int, int], Any] | None = None
-    room: Floats | None = None
+    out: Floats | None = None
 
     @property
     def invalid(self) -> int:
@@ -180,21 +209,22 @@ class Batch:
         keys, extra = [key[:rows] for key in self.keys], [column[:rows] for column in self.extra]
         values, clock, body = self.values[:rows], self.clock.picked(slice(rows)), self.body.head(rows)
         some = replace(self, rows=rows, values=values, times=times, keys=keys, body=body, extra=extra)
-        some.clock, some.room = clock, None
+        some.clock, some.out = clock, None
         return some
 
 
 class Locator(Protocol):
-    """Says where a row of a batch stands in the input; asked only when something is wrong with it."""
+    """Says where in the input a row of a batch stands; called only if something is wrong with it."""
 
     def __call__(self, row: int, column: int | None = None) -> Place: ...
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the first rows tell: columns that hold numbers, columns without a value yet, rows looked at.
+    """What the first rows show: columns that hold numbers, columns without a value yet, rows looked at.
 
-    lookalikes: columns that hold numbers too, but not as they are read; each with what would read them.
+    lookalikes: columns whose cells look like numbers but can't be read as such, each with the options that
+    would read them.
     """
 
     numeric: list[int]
@@ -204,13 +234,17 @@ class Sample:
 
 
 class Source(Protocol):
-    """Rows to read; what has a value here is what most formats say, who inherit it.
+    """The rows of an input. Formats inherit from this and override what has no default or another answer.
 
-    name: for messages. columns: the header's names in order. kind: which inputs may be parts of one series.
-    text_format: the format that rows are written in where a text is wanted and nothing says which.
-    open_ended: `columns` are those of the first rows, and others may come.
-    compression: the codec for columns that are added to the input's, where a sink can choose. delimiter: what
-    separates fields in a text, where the input itself says so.
+    Attributes
+    ----------
+    name : what messages call the input.
+    columns : the names of its columns in order.
+    kind : name of the format's module; inputs of one kind may be parts of one series.
+    text_format : the format of the output if that is to be text and no option says which.
+    open_ended : more columns than `columns`, which are those of the first rows, may turn up later.
+    compression : codec for new columns, for sinks that choose one by column.
+    delimiter : what separates fields in a text, if the input itself says so.
     """
 
     name: str
@@ -222,15 +256,24 @@ class Source(Protocol):
     delimiter: bytes | None = None
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
-        """Which of the candidates hold numbers, by their first value within `most` rows (read ahead)."""
+        """Which of the candidates hold numbers, by their first value within the first `most` rows.
+
+        These rows are read ahead, and `batches` still yields them.
+        """
 
     def batches(self, wanted: Projection) -> Iterator[Batch]:
-        """All rows in order. Raises DataError for a cell that can't be read."""
+        """All rows in order.
+
+        Raises
+        ------
+        DataError
+            For a cell that can't be read, after the rows above it have been yielded.
+        """
 
     def batches_by(
         self, read: Callable[[Source, Projection], Iterator[Batch]], wanted: Projection
     ) -> Iterator[Batch]:
-        """All rows in order, those of each input that this is made of by this function."""
+        """All rows in order, read by calling `read` for each input that this source is made of."""
         return read(self, wanted)
 
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
@@ -240,79 +283,89 @@ class Source(Protocol):
         """The Arrow schema, metadata and all, of the columns kept."""
 
     def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - most formats say what they are
-        """How else the input may be meant, if columns of these names are not there or none holds numbers."""
+        """Options that may help if columns of these names are not found, or no column holds numbers."""
         return None
 
     def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - most formats have none
-        """Where a column is that is not among `columns` but can be had all the same, such as a member of one.
+        """The index of a column that is not among `columns`, such as a member of one; None if there is none.
 
-        key: whether it is to tell series apart. None where there is none of that name.
+        key: whether it is asked for as a key. The index lies beyond those of `columns`.
         """
         return None
 
     def label(self, column: int) -> str:
-        """The name of a column, which may be a further one."""
+        """The name of a column, which may be one that `further` has found."""
         return self.columns[column]
 
     @property
     def labels(self) -> list[str]:
-        """The names of all columns by position, further ones too, where the input is open-ended."""
+        """The names of all columns by index; in an open-ended input also those that `further` has found."""
         return self.columns
 
     def follow(self, labels: Sequence[str]) -> None:  # noqa: ARG002 - tables have a header that says it
-        """This is a later part of a series, whose columns are these; only an open-ended one has to be told.
+        """Be a later part of a series whose `labels` are these; called only for open-ended inputs.
 
-        What only the beginning of a file has, such as a byte order mark, does not pass.
+        What stands only at the beginning of a file, such as a byte order mark, is then not passed on.
         """
         return
 
     def unseen(self) -> set[str]:
-        """Of an open-ended input that has been read: the columns asked for that no row had."""
+        """The columns asked for that no row had, once an open-ended input has been read."""
         return set()
 
     def notes(self) -> list[str]:
-        """What there is to say to the user of an input that has been read."""
+        """Messages to the user, once the input has been read."""
         return []
 
     def types(self) -> Any | None:
-        """The Arrow schema of all columns, where the input has one before a row is read."""
+        """The Arrow schema of all columns, if the input has one before a row is read."""
         return None
 
-    def settle(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
-        """Hand over columns in the types of this schema, which hold what `types` said and more."""
+    def cast_to(self, schema: Any) -> None:  # noqa: ARG002 - where there are no types
+        """Yield columns in the types of this schema, which are as wide as those of `types` or wider."""
         return
 
     def has_naive_times(self, wanted: Projection) -> bool:  # noqa: ARG002 - where types or nothing tells
-        """Whether times stand as text and the first names no zone (read ahead)."""
+        """Whether times are text and the first one, which is read ahead, names no zone."""
         return False
 
-    def joint(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
-        """What has to stand between the last row and another part of the series, as a batch without rows."""
+    def separator(self, wanted: Projection) -> Batch | None:  # noqa: ARG002 - most formats need none
+        """A batch without rows, whose text has to stand between the last row and the next part of the series,
+        such as the line ending that the last line lacks."""
         return None
 
     def original(self, sink: str, wanted: Projection, new: int) -> Any | None:  # noqa: ARG002 - or none
-        """The input itself, for a sink of that format which copies it beside so many new columns, and closes
-        it; None where all is to be written anew."""
+        """The input itself, for a sink of that format that copies it, adds `new` columns and closes it.
+
+        None if everything has to be written anew.
+        """
         return None
 
     def divisible(self) -> Divisible | None:
-        """The same input as blocks that may be read elsewhere; None for formats that can't be cut unread."""
+        """This source as blocks for other processes; None for formats that can't be cut unread."""
         return None
 
     def close(self) -> None:
-        """Let go of the input."""
+        """Close the input."""
 
 
 class Divisible(Protocol):
-    """A source whose blocks may be read elsewhere, several at once and by other processes.
+    """A source whose blocks may be read by other processes, several at once.
 
-    A block is whole records, as far as can be told without reading them. Whatever turns out to be otherwise,
-    or wrong, is put back, and then read as ever with `next_batches`; so there is one way to go wrong.
-    The last one may lack its line ending, and so is never taken.
-    shared: the file that all blocks are in, where others can read it too. at: where the next one begins in
-    it. ended: there is nothing more to take. ready: to take does not wait. line: on which the next one
-    begins; who reads a block elsewhere moves it on. size: bytes of text that have been read. taken: how many
-    of the input that was given, packed as it may be. most: bytes that a block had better have at most.
+    A block is whole records, as far as can be told without reading them. A block that turns out to be
+    otherwise, or bad, is put back and read with `next_batches`; so errors come from one place. The last block
+    may lack its line ending, so it is never taken.
+
+    Attributes
+    ----------
+    shared : the file that all blocks are in, if other processes can read it too.
+    at : where in it the next block begins.
+    ended : there is nothing more to take.
+    ready : taking a block does not wait.
+    line : the line that the next block begins on; whoever has a block read elsewhere advances it.
+    size : bytes of text read so far.
+    taken : gives the bytes of the (perhaps compressed) input read so far.
+    most : the best size of a block, in bytes.
     """
 
     name: str
@@ -332,40 +385,43 @@ class Divisible(Protocol):
     def next_batches(self, wanted: Projection) -> Iterator[Batch] | None:
         """The rows of the next block, read here; None at the end."""
 
-    def take(self, room: memoryview, least: int) -> int:
-        """Put the next block at the beginning of this room, and give its bytes; 0 where what has come is less
-        than so many bytes, or no whole record; then it has not been taken. Of a file that others can read
-        nothing is put there, or read."""
+    def take(self, buffer: memoryview, least: int) -> int:
+        """Take the next block, at most as long as the `buffer`, and give its length in bytes.
+
+        It is copied into the buffer, unless the input is `shared`. 0, and nothing taken, if fewer than
+        `least` bytes or no whole record have arrived.
+        """
 
     def put_back(self, data: bytes, begin: int) -> None:
-        """These have not been taken after all, for they are no whole records. begin: where in the shared file
-        they begin, where there is one; then `data` does not matter."""
+        """Undo `take`, for blocks that are not whole records.
 
-    def apart(self) -> Divisible:
-        """One that is only there to read blocks, and can be pickled."""
+        data: their bytes, not used if the input is `shared`. begin: where in that file they begin.
+        """
+
+    def detached(self) -> Divisible:
+        """A copy without the input, which can only `read_block`, and can be pickled."""
 
     def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
-        """The rows of a block that was taken, which begins on that line, and how many lines it has.
-
-        None where it has to be put back.
-        """
+        """The rows of a block that begins on that line, and its lines; None: it must be put back."""
 
 
 class Splicer(Protocol):
-    """The part of a text-like sink that may run elsewhere: texts and fields in, bytes out."""
+    """The part of a text format's sink that may run in another process: texts and fields in, bytes out."""
 
     out: BinaryIO
     layout: Layout
 
     def append(self, own: Any, tail: memoryview, fields: Floats) -> None:
-        """Append rows, their texts as `Body.texts` gives them, with their new fields."""
+        """Append rows: what `Body.texts` gives, and their new fields, (rows, new columns) float64."""
 
 
 class Sink(Protocol):
-    """Where rows and their new fields go; made with the names of the new columns.
+    """Where rows and their new fields are written.
 
-    needs_bodies: whether `write` looks at the body of a batch. splicer: of a text-like format, which may be
-    told to append in another process instead of `write`; None where that can't be.
+    Attributes
+    ----------
+    needs_bodies : whether `write` uses the body of a batch.
+    splicer : for text formats, what can do the work of `write` in another process; else None.
     """
 
     needs_bodies: bool = True
@@ -375,4 +431,4 @@ class Sink(Protocol):
         """Append the batch with its new fields, (rows, new columns) float64, NaN where blank."""
 
     def finish(self) -> None:
-        """Write what a format keeps for its end. The file itself is closed by whoever opened it."""
+        """Write what the format has at its end. The file is closed by whoever opened it."""

@@ -1,4 +1,4 @@
-"""Blocks of an input of lines, taken unread for several processes: what such formats have in common."""
+"""Inputs of lines as blocks that several processes read: what such formats have in common."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUOTE = b'"'
 
 
 class NothingToRead:
-    """What a source reads from that is only there to be given blocks."""
+    """The reader of a source that is only given blocks."""
 
     def read(self, n: int = -1, /) -> bytes:  # noqa: ARG002 - a reader's
         return b""
@@ -26,9 +26,9 @@ class NothingToRead:
 
 
 class BlocksOfLines:
-    """A source that reads lines into `rest`, and whose blocks may be read elsewhere: see `Divisible`.
+    """A source that reads lines into `rest`, and whose blocks other processes may read: see `Divisible`.
 
-    waiting: blocks that have been read ahead. careful: line ends may stand in quotes.
+    waiting: blocks that have been read ahead. careful: line ends may stand inside quotes.
     """
 
     name: str
@@ -73,8 +73,10 @@ class BlocksOfLines:
     def at(self) -> int:
         return cast(Pushback, self.reader).tell() - len(self.rest)
 
-    def take(self, room: memoryview, least: int) -> int:
-        return self._read_block(room, least) if self.shared is None else self._skip_block(len(room), least)
+    def take(self, buffer: memoryview, least: int) -> int:
+        return (
+            self._read_block(buffer, least) if self.shared is None else self._skip_block(len(buffer), least)
+        )
 
     def _skip_block(self, most: int, least: int) -> int:
         assert self.shared is not None
@@ -86,25 +88,25 @@ class BlocksOfLines:
         self._go_to(begin + end)
         return end
 
-    def _read_block(self, room: memoryview, least: int) -> int:
+    def _read_block(self, buffer: memoryview, least: int) -> int:
         before = len(self.rest)
-        if before >= len(room):
+        if before >= len(buffer):
             return 0
-        room[:before] = self.rest
-        read = read_into(self.reader, room[before:])
+        buffer[:before] = self.rest
+        read = read_into(self.reader, buffer[before:])
         self.ended = not read
         self.size += read
         there = before + read
-        end = self._last_line_end(lambda begin, end: bytes(room[begin:end]), there)
+        end = self._last_line_end(lambda begin, end: bytes(buffer[begin:end]), there)
         whole = end >= least and not self.ended
-        self.rest = bytes(room[end * whole : there])
+        self.rest = bytes(buffer[end * whole : there])
         return end * whole
 
     def _last_line_end(self, text: Callable[[int, int], bytes], end: int) -> int:
-        """Where the last line ends, within so many bytes, that is no part of a quoted field; 0: nowhere.
+        """The end of the last line within the first `end` bytes that does not end inside quotes; 0: none.
 
-        Quotes are looked for only where they have been found to matter. If all are well-formed, a line end
-        is one of a record after an even number of them. text: gives what stands between two places.
+        Quotes are looked for only once they have been found to matter (`careful`). If all are well-formed, a
+        line ends a record after an even number of them. text: gives the bytes between two places.
         """
         if self.careful and (whole := text(0, end)).count(QUOTE) % 2:
             end = whole.rfind(QUOTE)
@@ -130,7 +132,7 @@ class BlocksOfLines:
         self.rest = b""
         reader.seek(place)
 
-    def apart(self) -> Self:
+    def detached(self) -> Self:
         self.shared = self.shared or SharedFile.of(self.reader)
         twin = copy(self)
         twin.reader, twin.rest, twin.waiting = NothingToRead(), b"", []

@@ -1,4 +1,4 @@
-"""When the rows of a batch were, or what they come after: the same for all formats."""
+"""Reads the columns of time and order of a batch, for all formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAVE_OUT = "--invalid missing to leave such rows out"
 
 
 class BadClockError(ValueError):
-    """A row without a time or a place in the order. problem: what is wrong with its cell in that column."""
+    """A row without a readable time or order. problem: what is wrong with its cell in that column."""
 
     def __init__(self, row: int, column: int, problem: str, hint: str) -> None:
         super().__init__(f"row {row}: {problem}")
@@ -29,8 +29,8 @@ class BadClockError(ValueError):
 class ClockReader:
     """Reads the columns of time and order of a batch.
 
-    values: what is to be smoothed; a row that has none of it needs no time. cells: gives a column as an Arrow
-    array. numbers: gives a column as float64, NaN where missing.
+    values: those to be smoothed; a row without any needs no time. cells: gives a column as an Arrow array.
+    numbers: gives a column as float64, NaN where missing.
     """
 
     wanted: Projection
@@ -39,10 +39,7 @@ class ClockReader:
     numbers: Callable[[int], Floats]
 
     def read(self) -> tuple[Ints | None, Clock]:
-        """The times, where they are wanted, and what else there is to know.
-
-        Raises BadClockError for the first row at fault.
-        """
+        """The times, if asked for, and what else these columns say. Raises BadClockError for a bad row."""
         wanted, times, later, wall = self.wanted, None, None, None
         order: Any | None = None
         left_out: list[Bools] = []
@@ -61,7 +58,7 @@ class ClockReader:
         return times, Clock(later, order, out, tuple(unread), wall, self._text)
 
     def _check_naive(self, read: Times) -> None:
-        """One column of a typed output has times of one kind."""
+        """Raise BadClockError for a time with a zone, where the column of the output has times without."""
         zoned = np.broadcast_to(~np.asarray(read.local), len(read.nanoseconds))
         zoned = zoned if read.unread is None else zoned & ~read.unread
         if zoned.any() and self.wanted.time is not None:
@@ -95,7 +92,7 @@ class ClockReader:
         return np.where(unread, 0.0, order)
 
     def _spare(self) -> Bools:
-        """Rows without a value."""
+        """The rows without a value."""
         return np.asarray(np.isnan(self.values).all(axis=1))
 
     def _note(
@@ -105,9 +102,9 @@ class ClockReader:
         text: Callable[[int], str],
         missed: tuple[list[Bools], list[Oddity]],
     ) -> None:
-        """Leave rows out, and tell of those that are not blank anyway."""
+        """Leave rows out, and count those that have a value."""
         missed[0].append(unread)
-        told = np.flatnonzero(unread & ~self._spare())
-        if told.size:
-            first = int(told[0])
-            missed[1].append(Oddity(column, int(told.size), first, text(first)))
+        counted = np.flatnonzero(unread & ~self._spare())
+        if counted.size:
+            first = int(counted[0])
+            missed[1].append(Oddity(column, int(counted.size), first, text(first)))

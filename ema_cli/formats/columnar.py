@@ -1,4 +1,4 @@
-"""What the columnar formats share: Arrow record batches of a known schema to batches of rows and back."""
+"""What columnar formats share: Arrow record batches of a known schema to batches of rows and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import DataError, FileTrouble, Place
+from ema_cli.errors import Advice, DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
@@ -32,12 +32,12 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.clock import BadClockError, ClockReader
 from ema_cli.formats.pandas_index import index_columns, keeping
-from ema_cli.formats.settle import InexactError, exactly
-from ema_cli.formats.text_column import NotANumberError, holds_text, other_cells_hint, read_numbers
+from ema_cli.formats.text_column import NotANumberError, holds_text, read_numbers
+from ema_cli.formats.unify import InexactError, exactly
 from ema_cli.io.atomic import system_words
 from ema_cli.notation import PLAIN
 
-# Cells held at once: a table of more than 64 columns is read in shorter batches; and bytes, for long texts.
+# Cells and bytes of a batch at most: tables of more than 64 columns or of long texts have shorter batches.
 BATCH_CELLS = BATCH_ROWS * 64
 BATCH_BYTES = 32 << 20
 # What pyarrow raises for damaged files besides its own exceptions (found by fuzzing).
@@ -53,12 +53,14 @@ DAMAGE = (
     MemoryError,
     RecursionError,
 )
-MISSING_HINT = "--invalid missing"
+OTHERS = "correct it, or choose other columns: -c COLUMN"
+# Cells around a bad one that are looked at to tell how numbers are written.
+LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
 class ArrowBody(Body):
-    """Rows as an Arrow record batch; `places` is what its columns are called in messages."""
+    """Rows as an Arrow record batch. places: what messages call its columns."""
 
     batch: Any
     rows: int
@@ -76,7 +78,7 @@ class ArrowBody(Body):
 
 @dataclass(frozen=True)
 class RowLocator:
-    """Says where a row of a batch stands: counted from 1 over the whole file."""
+    """Says where a row of a batch stands: its number in the file, from 1."""
 
     file: str
     label: Callable[[int], str]
@@ -89,7 +91,8 @@ class RowLocator:
 
 @dataclass(frozen=True)
 class Further:
-    """A member of a record: in which column, and the names on the way to it."""
+    """A column that is a member of a record. top: index of the record's column. path: names of the members on
+    the way to it."""
 
     name: str
     top: int
@@ -97,34 +100,34 @@ class Further:
 
 
 class ColumnarSource(Source):
-    """Rows of a columnar format, which says how to read columns and how far it is.
+    """Rows of a format of columns. A subclass defines `read` and `size_after`.
 
-    arrow_schema: of all columns of the input. settled: the same, or in wider types where the input is one of
-    several parts.
+    arrow_schema: of all columns of the input. unified: the same in the types that all parts of the series
+    have; None if there is one part.
     """
 
     arrow_schema: Any
-    settled: Any = None
+    unified: Any = None
     _further: Sequence[Further] = ()
     _texts: Sequence[int] = ()
 
     def types(self) -> Any:
         return self.arrow_schema
 
-    def settle(self, schema: Any) -> None:
-        self.settled = schema
+    def cast_to(self, schema: Any) -> None:
+        self.unified = schema
 
     @property
     def given(self) -> Any:
-        """The schema of the columns that are handed over."""
-        return self.arrow_schema if self.settled is None else self.settled
+        """The schema of the columns that batches have."""
+        return self.arrow_schema if self.unified is None else self.unified
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """These columns as record batches of at most `BATCH_ROWS` rows, in file order."""
+        """These columns, by index, as record batches of at most `BATCH_ROWS` rows, in file order."""
         raise NotImplementedError
 
     def size_after(self, rows: int) -> int:
-        """Bytes of input that have been read when so many rows have been."""
+        """Bytes of input read after so many rows, for the progress bar."""
         raise NotImplementedError
 
     def further(self, name: str, key: bool) -> int | None:  # noqa: ARG002 - whatever it is for
@@ -144,7 +147,7 @@ class ColumnarSource(Source):
         return self.columns[column] if column < own else self._further[column - own].name
 
     def _field(self, column: int) -> Any:
-        """The Arrow field of a column, which may be a further one."""
+        """The Arrow field of a column, which may be a member of another."""
         own = len(self.columns)
         if column < own:
             return self.given.field(column)
@@ -155,12 +158,12 @@ class ColumnarSource(Source):
         return pa.field(further.name, kind)
 
     def _top(self, column: int) -> int:
-        """The column of the table that this one is in."""
+        """The column of the table that a column is, or is a member of."""
         own = len(self.columns)
         return column if column < own else self._further[column - own].top
 
     def first_rows(self, columns: Sequence[int], most: int) -> Any | None:  # noqa: ARG002 - or none
-        """The first rows of these columns as a record batch, where they can be read again afterwards."""
+        """The first rows of these columns as a record batch; None if they can't be read twice."""
         return None
 
     def notes(self) -> list[str]:
@@ -170,24 +173,32 @@ class ColumnarSource(Source):
             for k in self._texts
         ]
 
-    def _numbers_as_text(self, candidates: Sequence[int], most: int) -> list[int]:
-        """Those columns of text whose first value is a number."""
+    def _look_at_texts(self, candidates: Sequence[int], most: int) -> dict[int, Advice]:
+        """Columns of text that look like numbers, with what would read them; notes those that are numbers."""
         texts = [k for k in candidates if holds_text(self._field(k).type)]
         batch = self.first_rows(texts, most) if texts else None
         if batch is None:
-            return []
-        first = [next(filter(None, column.slice(0, most).to_pylist()), "") for column in batch.columns]
-        return [k for k, text in zip(texts, first, strict=True) if _is_number(text)]
+            return {}
+        from ema_cli.formats.text.numerals import judge_cells
+
+        alike, self._texts = {}, []
+        for k, column in zip(texts, batch.columns, strict=True):
+            cells = _texts_of(column.slice(0, most))
+            if _is_number(next(filter(None, cells), b"")):
+                self._texts.append(k)
+            elif (judged := judge_cells(cells, PLAIN)) is not None and judged.says:
+                alike[k] = judged
+        return alike
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
-        """Those candidates whose type is a number's; pandas' index is no column of the table."""
-        self._texts = self._numbers_as_text(candidates, most)
+        """The candidates of a numeric type, except columns of pandas' index."""
+        alike = self._look_at_texts(candidates, most)
         index = index_columns(self.given)
         found = [k for k in candidates if is_number(self._field(k).type) and self.label(k) not in index]
-        return Sample(found, [])
+        return Sample(found, [], lookalikes=alike)
 
     def schema(self, wanted: Projection) -> Any:
-        """The Arrow schema of the columns kept; its metadata leaves out what is not."""
+        """The Arrow schema of the columns kept, with metadata on these alone."""
         schema = self.given
         if wanted.keep is None:
             return schema
@@ -206,13 +217,13 @@ class ColumnarSource(Source):
         tops = sorted({self._top(k) for k in read})
         places = tuple(Place(self.name, column=self.label(k)) for k in kept)
         places = places if wanted.file is None else (Place(self.name), *places)
-        # Built once: a batch of its columns has no field of its own, and must have the schema's metadata.
+        # Built once, with the metadata that all batches need.
         schema = self.schema(wanted)
         first = 0
         for part in self.read(tops):
             rows = RowLocator(self.name, self.label, first)
             whole = {
-                k: self._as_settled(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
+                k: self._as_unified(column, k, rows) for k, column in zip(tops, part.columns, strict=False)
             }
             columns = {k: self._member(whole, k) for k in read}
             count = part.num_rows
@@ -236,7 +247,7 @@ class ColumnarSource(Source):
             )
 
     def _check_values(self, wanted: Projection) -> None:
-        """Raise DataError where a column to be smoothed can hold no numbers."""
+        """Raise DataError for a column to be smoothed whose type holds no numbers."""
         for column in wanted.values:
             kind = self._field(column).type
             if not (is_number(kind) or pa.types.is_null(kind) or holds_text(kind)):
@@ -246,15 +257,15 @@ class ColumnarSource(Source):
                 raise DataError(f"values of type {kind} are no numbers", place, hint)
 
     def _member(self, whole: Mapping[int, Any], column: int) -> Any:
-        """A column as it is, or the member of a record that a further one is."""
+        """A column, which may be a member of another."""
         own = len(self.columns)
         if column < own:
             return whole[column]
         further = self._further[column - own]
         return pc.struct_field(whole[further.top], list(further.path))
 
-    def _as_settled(self, column: Any, k: int, rows: RowLocator) -> Any:
-        """A column in the type that it has in all parts."""
+    def _as_unified(self, column: Any, k: int, rows: RowLocator) -> Any:
+        """A column in the type that it has in all parts of the series."""
         kind = self.given.field(k).type
         if column.type.equals(kind):
             return column
@@ -269,8 +280,8 @@ class ColumnarSource(Source):
         return range(len(self.columns)) if wanted.keep is None else wanted.keep
 
 
-def _is_number(text: str) -> bool:
-    number = PLAIN.read(text.encode("utf-8", "surrogatepass"))
+def _is_number(text: bytes) -> bool:
+    number = PLAIN.read(text)
     return number is not None and not math.isnan(number)
 
 
@@ -289,7 +300,7 @@ def new_columns(fields: Floats) -> list[Any]:
 
 @contextlib.contextmanager
 def trouble(name: str, what: str) -> Iterator[None]:
-    """pyarrow's exceptions as FileTrouble: this is no sound `what`. Nothing but pyarrow runs inside."""
+    """Turn pyarrow's exceptions into FileTrouble "is no sound `what`"; the block calls only pyarrow."""
     try:
         yield
     except FileTrouble:
@@ -304,7 +315,7 @@ def trouble(name: str, what: str) -> Iterator[None]:
 
 
 def _cells(columns: Mapping[int, Any], column: int, first: int, count: int) -> Any:
-    """So many cells of a column from a row on, None where it was not read."""
+    """`count` cells of a column, from row `first` on; None if it was not read."""
     return None if (cells := columns.get(column)) is None else cells[first : first + count]
 
 
@@ -337,13 +348,21 @@ def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tu
     try:
         values, oddities = read_numbers(column, wanted.notation, wanted.invalid)
     except NotANumberError as error:
-        place, hint = rows(error.row, at), other_cells_hint(error.text)
-        raise DataError(f"not a number: {error.text[:60]!r}", place, hint) from None
+        from ema_cli.formats.text.numerals import hint_on_cells
+
+        near = column[max(0, error.row - LOOKED_AT) : error.row + LOOKED_AT]
+        hint = hint_on_cells(_texts_of(near), wanted.notation)
+        raise DataError(f"not a number: {error.text[:60]!r}", rows(error.row, at), hint) from None
     return values, [replace(oddity, column=at) for oddity in oddities]
 
 
+def _texts_of(column: Any) -> list[bytes]:
+    """The cells of a column of text."""
+    return [cell.encode("utf-8", "surrogatepass") for cell in column.to_pylist() if cell is not None]
+
+
 def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLocator) -> list[Oddity]:
-    """The cells that are beyond all numbers; raises DataError unless they count as missing."""
+    """The infinite cells; raises DataError unless they count as missing."""
     rows_at = [np.flatnonzero(odd[:, k]).tolist() for k in range(len(columns))]
     oddities = [
         Oddity(wanted.values[k], len(at), at[0], str(columns[k].slice(at[0], 1).cast(pa.string())[0].as_py()))
@@ -352,12 +371,12 @@ def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLoc
     ]
     if wanted.invalid == "error":
         first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
-        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), MISSING_HINT)
+        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), OTHERS)
     return oddities
 
 
 def _path_to(name: str, kind: Any) -> tuple[str, ...] | None:
-    """The members on the way to `name` in a record of this type; names may have points in them."""
+    """The names of the members on the way to `name` in a record of this type; names may contain points."""
     if not pa.types.is_struct(kind):
         return None
     for field in kind:
@@ -376,7 +395,7 @@ def _clock(
     values, rows = read
 
     def numbers(column: int) -> Floats:
-        """Infinities are told as they are in values."""
+        """A column of numbers; infinities are treated as in values."""
         return _values([columns[column]], len(values), replace(wanted, values=(column,)), rows)[0][:, 0]
 
     try:

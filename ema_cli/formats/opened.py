@@ -1,4 +1,4 @@
-"""An input that is open, before anybody knows what is in it."""
+"""An open input whose format is not known yet."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class Opened:
         self.shown = "stdin" if name == "-" else name
         self.raw = open_raw(name)
         self.is_file = stat.S_ISREG(os.fstat(self.raw.fileno()).st_mode)
-        # Somebody may have read from the stdin that we were given.
+        # Another program may have read a part of stdin before.
         self._is_at_start = self.is_file and os.lseek(self.raw.fileno(), 0, os.SEEK_CUR) == 0
         self._head = Pushback(self.raw, self.shown)
         self._text: Pushback | None = None
 
     @property
     def text(self) -> Pushback:
-        """What is in it, decompressed; bytes as they arrive."""
+        """Its bytes, decompressed, as they arrive."""
         if self._text is None:
             self._text = Pushback(open_text(self._head), self.shown)
         return self._text
 
     @property
     def is_plain_file(self) -> bool:
-        """Whether all of it is a file as it is: no pipe, and not compressed."""
+        """Whether it is a whole file: no pipe, and not compressed."""
         return self._is_at_start and self.text.raw is self._head
 
     def taken(self) -> int:
-        """How many bytes of the input have been read, packed as they may be."""
+        """How many bytes of the (perhaps compressed) input have been read."""
         return self._head.count
 
     def magic(self, magics: Iterable[bytes]) -> bytes | None:
-        """Which of these it begins with; waits only as long as it might be one."""
+        """Which of these it begins with; reads only as far as that takes."""
         magics = tuple(magics)
         text = self.text
         while _might_be(text.peeked, magics) and text.peek_more():
@@ -53,9 +53,9 @@ class Opened:
 
     @contextmanager
     def seekable(self) -> Iterator[BinaryIO]:
-        """All of it in a real file, for formats that are read from their end; closed after the block.
+        """All of it as a regular file, for formats that are read out of order; closed after the block.
 
-        A pipe, or what is compressed, is spooled to a temporary file.
+        A pipe or a compressed input is copied to a temporary file.
         """
         if self.is_plain_file:
             with self.raw:

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import Batch, Layout, Projection, Sample, Source
-from ema_cli.formats.settle import settled
+from ema_cli.formats.unify import unified_schema
 
 
 class Parts(Source):
-    """A source made of sources; the first is opened at once, the others when their turn comes.
+    """A source made of sources; the first is opened at once, each other one when its rows are read.
 
-    A later part is opened early where the first ones have too few rows to tell which columns hold numbers.
-    by_file: the name of its part is the first key of each row.
+    A later part is opened earlier if the first ones have too few rows to see which columns hold numbers.
+    by_file: the name of the part is the first key of each row.
     """
 
     def __init__(
@@ -31,23 +31,23 @@ class Parts(Source):
             self.first = opener(self.names[1])
             del self.names[0]
         self.opened = {0: self.first}
-        self.settled: Any | None = None
+        self.unified: Any | None = None
         self.further_ones: list[tuple[str, bool, int]] = []
         self.name, self.columns, self.kind = self.first.name, self.first.columns, self.first.kind
         self.text_format, self.compression = self.first.text_format, self.first.compression
         self.open_ended, self.delimiter = self.first.open_ended, self.first.delimiter
         self._unseen, self._notes = self.first.unseen(), list[str]()
         try:
-            self.settled = self._settled()
+            self.unified = self._unified_schema()
         except BaseException:
             self.close()
             raise
-        if self.settled is not None:
+        if self.unified is not None:
             for part in self.opened.values():
-                part.settle(self.settled)
+                part.cast_to(self.unified)
 
-    def _settled(self) -> Any | None:
-        """The types of the columns in all parts, where they have types: all are looked at before a row is."""
+    def _unified_schema(self) -> Any | None:
+        """The schema that fits the rows of all parts, if they have types; reads the schemas of all parts."""
         schemas = [(self.first.name, self.first.types())]
         if schemas[0][1] is None:
             return None
@@ -55,9 +55,9 @@ class Parts(Source):
             part = self._part(k)
             if part.columns:
                 schemas.append((part.name, part.types()))
-            if Path(self.names[k]).is_file():  # and so can be opened again: there may be very many
+            if Path(self.names[k]).is_file():  # it can be opened again, and there may be very many
                 self.opened.pop(k).close()
-        return settled(schemas)
+        return unified_schema(schemas)
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         found, k = self.first.sample(candidates, most), 1
@@ -108,11 +108,11 @@ class Parts(Source):
             part = self._part(k)
             if not part.columns:
                 continue
-            if earlier is not None and (joint := earlier.joint(wanted)) is not None:
-                yield self._named(replace(joint, size=size), earlier)
+            if earlier is not None and (separator := earlier.separator(wanted)) is not None:
+                yield self._named(replace(separator, size=size), earlier)
             earlier = part
             if part is not self.first:
-                self._acquaint(part)
+                self._follow_first(part)
             for batch in read(part, wanted):
                 size = batch.size = batch.size + before
                 yield self._named(batch, part)
@@ -122,7 +122,7 @@ class Parts(Source):
             self.opened.pop(k).close()
 
     def _named(self, batch: Batch, part: Source) -> Batch:
-        """The batch, and where it is from."""
+        """The batch with the name of its part."""
         batch.file = part.name
         if self.by_file:
             batch.keys = [pa.repeat(part.name, batch.rows), *batch.keys]
@@ -132,21 +132,21 @@ class Parts(Source):
         if k not in self.opened:
             part = self.opened[k] = self.opener(self.names[k])
             self._check_same(part)
-            if self.settled is not None:
-                part.settle(self.settled)
+            if self.unified is not None:
+                part.cast_to(self.unified)
             if self.open_ended:
-                self._acquaint(part)
+                self._follow_first(part)
         return self.opened[k]
 
-    def _acquaint(self, part: Source) -> None:
-        """Let a later part know what the first one knows, and find what that found beside its columns."""
+    def _follow_first(self, part: Source) -> None:
+        """Give a later part the columns of the first one, those found by `further` too."""
         part.follow(self.first.labels)
         for name, key, place in self.further_ones:
             if part.further(name, key) != place:
                 raise DataError(f"no {name!r}, which the parts before it have", Place(part.name))
 
     def _check_same(self, part: Source) -> None:
-        """Raise DataError where a later part has another header or is of another kind."""
+        """Raise DataError if a later part has another header or is of another kind."""
         if not part.columns:  # empty: no rows either
             return
         if part.kind != self.kind:
@@ -160,7 +160,7 @@ class Parts(Source):
 
 
 def check_header(columns: Sequence[str], first: Sequence[str], name: str) -> None:
-    """Raise DataError where a part has other columns than the first one."""
+    """Raise DataError if a part has other columns than the first one."""
     if list(columns) != list(first):
         problem = f"columns {', '.join(columns)}; the first part has {', '.join(first)}"
         hint = "parts of one series have the same header; for a series each: --output-dir without --chain"

@@ -1,6 +1,6 @@
-"""Keys that an input's path says, as data lakes lay out files: `sales/year=2024/month=5/part-0.parquet`.
+"""Keys in an input's path, as data lakes have them: `sales/year=2024/month=5/part-0.parquet`.
 
-They are columns that `--by` may name, and that `--only` writes; the table itself does not have them.
+They are columns that `--by` may name and `--only` writes, though they are not in the table itself.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ema_cli.errors import Advice
 from ema_cli.formats.arrow_types import utf8_name
 from ema_cli.formats.base import Batch, Body, Layout, Projection, Sample, Source
 
-# The places of such columns begin here, beyond all that a table has.
+# The indexes of such columns begin here, beyond those of any table.
 FIRST = 1 << 20
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def path_keys(name: str) -> dict[str, str | None]:
-    """The keys in a path's folders, by name; None where one has no value."""
+    """The keys in a path's folders, by name; None for one without a value."""
     found: dict[str, str | None] = {}
     for folder in PurePath(name).parts[:-1]:
         key, mark, value = folder.partition("=")
@@ -34,7 +34,7 @@ def path_keys(name: str) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class KeyedBody(Body):
-    """Rows with the same few values at the end of each. alone: nothing of the rows themselves is kept."""
+    """Rows with the path's keys at the end of each. alone: no column of the table itself is kept."""
 
     inner: Body
     rows: int
@@ -43,7 +43,7 @@ class KeyedBody(Body):
 
     def texts(self, layout: Layout) -> tuple[Any, memoryview]:
         own, tail = self.inner.texts(layout)
-        return layout.more(own, self.kept, alone=self.alone), tail
+        return layout.append_fields(own, self.kept, alone=self.alone), tail
 
     def arrow(self) -> Any:
         batch = self.inner.arrow()
@@ -90,7 +90,7 @@ class KeyedSource(Source):
         return pa.repeat(pa.scalar(None if value is None else value.encode(), pa.binary()), rows)
 
     def _own(self, wanted: Projection) -> Projection:
-        """What is wanted of the table itself."""
+        """The projection for the table itself."""
         keep = None if wanted.keep is None else tuple(k for k in wanted.keep if k < FIRST)
         return replace(wanted, keys=tuple(k for k in wanted.keys if k < FIRST), keep=keep)
 
@@ -100,7 +100,7 @@ class KeyedSource(Source):
     def header(self, wanted: Projection, layout: Layout) -> tuple[bytes, bytes]:
         own, kept = self._own(wanted), self._kept(wanted)
         text, ending = self.inner.header(own, layout)
-        return (layout.more_names(text, kept, alone=own.keep == ()) if kept else text), ending
+        return (layout.append_names(text, kept, alone=own.keep == ()) if kept else text), ending
 
     def schema(self, wanted: Projection) -> Any:
         return _with(self.inner.schema(self._own(wanted)), self._kept(wanted))
@@ -128,11 +128,11 @@ class KeyedSource(Source):
     def types(self) -> Any | None:
         return self.inner.types()
 
-    def settle(self, schema: Any) -> None:
-        self.inner.settle(schema)
+    def cast_to(self, schema: Any) -> None:
+        self.inner.cast_to(schema)
 
-    def joint(self, wanted: Projection) -> Batch | None:
-        return self.inner.joint(self._own(wanted))
+    def separator(self, wanted: Projection) -> Batch | None:
+        return self.inner.separator(self._own(wanted))
 
     def close(self) -> None:
         self.inner.close()

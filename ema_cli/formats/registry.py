@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Format:
     """A format by its name for `--from` and `--to`.
 
-    module: of this package, with `open_source` and `open_sink`. magic: first bytes that nothing else begins
-    with. binary: nothing to read in a terminal, and compressed by itself if at all.
+    module: the module of this package with its `open_source` and `open_sink`. magic: first bytes that only
+    this format has. binary: not to be printed to a terminal, and not compressed as a whole.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Format:
     binary: bool = False
 
 
-# An IPC file, an IPC stream, and Feather V1, which is not read but told apart.
+# An IPC file, an IPC stream, and Feather V1, which is recognised but not read.
 ARROW = (b"ARROW1", b"\xff\xff\xff\xff", b"FEA1")
 FORMATS = {
     each.name: each
@@ -49,23 +49,39 @@ FORMATS = {
 }
 
 
-# Suffixes that text of any kind has.
+# Suffixes that text of any format may have.
 PLAIN = {"", ".txt", ".text", ".dat", ".data", ".out", ".log", ".tmp", ".part", ".new", ".old", ".bak"}
 
 
 class Opener(Protocol):
-    """What the module of a format has."""
+    """The functions that the module of a format has."""
 
     def open_source(self, job: Job, name: str, opened: Opened) -> Source:
-        """The rows of an input. Raises FileTrouble where it can't be read, DataError where it is no table.
+        """The rows of an input.
 
-        The source closes what is opened when it is closed itself, or at once if it does not need it.
+        Parameters
+        ----------
+        job
+            The run, with options such as the delimiter.
+        name
+            The input as it was typed.
+        opened
+            The open input, as a stream (`text`) or a file (`seekable`). The source closes it when it is
+            closed itself, or earlier.
+
+        Raises
+        ------
+        FileTrouble
+            Where it can't be read; DataError where it is no table.
         """
 
     def open_sink(
         self, job: Job, out: BinaryIO, source: Source, wanted: Projection, names: list[str]
     ) -> Sink:
-        """Where the rows of `source` go, with new columns of these names."""
+        """Where the rows of `source`, with new columns of these names, are written to `out`.
+
+        wanted: the columns of the input that are written.
+        """
 
 
 def module_of(name: str) -> Opener:
@@ -79,9 +95,9 @@ def format_of_name(name: str | None) -> str | None:
 
 
 def check_output_name(job: Job) -> None:
-    """Raise OptionError where the suffix of `-o` promises a format that is not written.
+    """Raise OptionError if the suffix of `-o` is that of an unknown format.
 
-    No suffix, that of an input, a number or one of plain text promises nothing.
+    Allowed are no suffix, that of an input, a number, and those of plain text.
     """
     name = job.output
     if job.target is not None or name is None or format_of_name(name) is not None:
@@ -99,7 +115,7 @@ def check_output_name(job: Job) -> None:
 
 
 def split_suffix(base: str) -> tuple[str, str, str]:
-    """A file's base name in three: stem, suffix, and the suffixes of its compression."""
+    """A file's base name as stem, suffix, and suffixes of compression."""
     bare = base
     for packed in COMPRESSED:
         if bare.lower().endswith(packed):

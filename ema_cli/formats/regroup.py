@@ -1,4 +1,4 @@
-"""Record batches to groups of so many rows, and of so many bytes at most where rows are long."""
+"""Groups record batches into groups of a fixed number of rows, or of bytes where rows are long."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.base import Ints
 
-# What one value in a list, and any value without a length, is taken for: bytes.
+# The assumed bytes of a value in a list, and of any value of fixed length.
 IN_A_LIST, OTHER = 32, 16
 
 
 class Regrouper:
-    """Groups of so many rows; of fewer, where these would take more than so many bytes.
+    """Makes groups of `rows` rows; of fewer, where these would take more than `bytes_` bytes.
 
-    Which group a row is in depends on the rows before it alone, never on how they were cut into batches.
+    Which group a row is in depends only on the rows before it, not on how they were cut into batches.
     """
 
     def __init__(self, rows: int, bytes_: int) -> None:
@@ -27,23 +27,23 @@ class Regrouper:
         self._rows = self._bytes = 0
 
     def add(self, batch: Any) -> Iterator[list[Any]]:
-        """The groups that are full by now, each as the record batches that make it up."""
+        """The groups that this batch fills, each as a list of record batches."""
         ends = np.append(0, np.cumsum(row_bytes(batch)))
         begin, rows = 0, batch.num_rows
         while begin < rows:
-            # As many rows as there are bytes left for, but one at least.
+            # As many rows as there are bytes left for, but at least one in a group.
             fit = int(ends.searchsorted(ends[begin] + self._most_bytes - self._bytes, "right")) - 1 - begin
-            take = min(self._most_rows - self._rows, rows - begin, max(fit, int(not self._rows), 0))
-            if take:
-                self._parts.append(batch.slice(begin, take))
-            self._bytes += int(ends[begin + take] - ends[begin])
-            begin += take
-            self._rows += take
+            count = min(self._most_rows - self._rows, rows - begin, max(fit, int(not self._rows), 0))
+            if count:
+                self._parts.append(batch.slice(begin, count))
+            self._bytes += int(ends[begin + count] - ends[begin])
+            begin += count
+            self._rows += count
             if self._rows == self._most_rows or begin < rows:
                 yield self.rest()
 
     def rest(self) -> list[Any]:
-        """The group that is not full yet; empty where there is none."""
+        """The last group, which is not full; it may be empty."""
         parts, self._parts = self._parts, []
         self._rows = self._bytes = 0
         return parts
@@ -58,7 +58,7 @@ def row_bytes(batch: Any) -> Ints:
 
 
 def _value_bytes(column: Any) -> Any:
-    """The bytes of each value: an array, or a number where all take as many."""
+    """The bytes of each value: an array, or one number for all."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         return _value_bytes(column.storage)
@@ -80,5 +80,5 @@ def _value_bytes(column: Any) -> Any:
 
 
 def has_long_values(kinds: Iterable[Any]) -> bool:
-    """Whether values of such types may be of any length."""
+    """Whether values of any of these types may be of any length."""
     return not all(pa.types.is_primitive(kind) or pa.types.is_null(kind) for kind in kinds)

@@ -26,14 +26,6 @@ def holds_text(kind: Any) -> bool:
     return str(kind) in ("string", "large_string", "string_view")
 
 
-def other_cells_hint(text: str) -> str:
-    """What to try for a cell that is no number: to leave it out only where it is none in any notation."""
-    others = "-c COLUMN to choose other columns"
-    if any(letter.isdigit() for letter in text):
-        return f"{others}, or say how numbers are written: --decimal, --thousands, --strip, --na"
-    return f"--invalid missing to leave such cells out, or {others}"
-
-
 def read_numbers(column: Any, notation: Notation, invalid: str) -> tuple[Floats, list[Oddity]]:
     """(n,) float64 with NaN where missing, and the cells that were no number (of column 0, if any).
 

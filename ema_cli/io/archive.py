@@ -1,9 +1,8 @@
 """Zip archives of NumPy arrays and texts, read and written by slices: .npz files and saved states.
 
-`zipfile` reads the directory and writes. The members are read here: a small one at a tenth of its cost, and a
-stored array from any place in it. Of what a zip can hold only what NumPy writes is taken, stored or deflated
-members that do not overlap, so that no archive unfolds to more than 1,032 times its size, deflate's limit.
-Arrays are never unpickled.
+`zipfile` reads the directory and writes. Members are read here: small ones at a tenth of its cost, and
+stored arrays from any place in them. Only what NumPy writes is accepted, stored or deflated members that do
+not overlap, so no archive unpacks to more than 1,032 times its size, deflate's limit. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from ema_cli.io.atomic import system_words
 from ema_cli.io.damage import DAMAGE
 from ema_cli.io.output import Output
 
-# The longest comment that a zip has room for.
+# The longest comment that fits into a zip.
 MOST_COMMENT = (1 << 16) - 1
-# The earliest time that a zip can say: no clock in the output, the same content gives the same bytes.
+# The earliest time that a zip can hold, instead of the clock's: the same content gives the same bytes.
 _NO_CLOCK = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 16
 _ENCRYPTED = 1
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class DamagedArchive(FileTrouble):
-    """A file that is no zip archive, or one that is damaged or more exotic than any that NumPy writes."""
+    """A file that is no zip archive, is damaged, or is not as NumPy writes archives."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class NpyHeader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all values; of any length, as a hostile header may claim anything."""
+        """Bytes of all values; a Python int, since a hostile header may claim any size."""
         total = self.dtype.itemsize
         for length in self.shape:
             total *= length
@@ -114,12 +113,12 @@ class ArchiveReader:
         if len(set(self._bounds)) <= len(infos):
             raise DamagedArchive(self.name, "is damaged: two of its members overlap")
 
-    def damaged(self, member: str, said: object) -> DamagedArchive:
+    def damaged(self, member: str, problem: object) -> DamagedArchive:
         """The error that something is wrong with a member."""
-        return DamagedArchive(self.name, f"is damaged at {member.removesuffix('.npy')!r}: {said}")
+        return DamagedArchive(self.name, f"is damaged at {member.removesuffix('.npy')!r}: {problem}")
 
     def open(self, member: str) -> Member:
-        """The member's bytes, to be read from its begin on. Raises DamagedArchive."""
+        """A member, to be read from its start. Raises DamagedArchive."""
         info = self.members[member]
         try:
             self._file.seek(info.header_offset)
@@ -134,15 +133,15 @@ class ArchiveReader:
             raise self.damaged(member, "no member begins there, or it overlaps the next")
         return Member(self, info, begin)
 
-    def fill(self, at: int, room: memoryview, member: str) -> None:
-        """Read bytes of the file from `at` on until `room` is full. Raises FileTrouble."""
+    def fill(self, at: int, buffer: memoryview, member: str) -> None:
+        """Fill `buffer` with the file's bytes from `at` on. Raises FileTrouble."""
         try:
             self._file.seek(at)
-            while room:
-                got = self._file.readinto(room)
+            while buffer:
+                got = self._file.readinto(buffer)
                 if not got:
                     raise self.damaged(member, "it is cut short")
-                room = room[got:]
+                buffer = buffer[got:]
         except OSError as error:
             raise FileTrouble(self.name, system_words(error)) from error
 
@@ -153,9 +152,9 @@ class ArchiveReader:
         return bytes(content)
 
     def header(self, member: str) -> tuple[Member, NpyHeader]:
-        """The head of an .npy member, and the member at the place where its values begin.
+        """An .npy member, read up to its values, and its header.
 
-        Raises DamagedArchive where it is no array, or has not as many bytes as its shape wants.
+        Raises DamagedArchive where it is no array, or its size does not fit its shape.
         """
         opened = self.open(member)
         head = bytearray(min(10, opened.size))
@@ -163,9 +162,9 @@ class ArchiveReader:
         # Format 1.0 has two bytes for the length of the text that follows, 2.0 has four.
         wide = len(head) == 10 and head[6] == 2 and opened.size >= 12
         if wide:
-            head += opened.take(2)
+            head += opened.read(2)
         length = int.from_bytes(head[8:], "little")
-        head += opened.take(min(length, opened.size - opened.at, _CHUNK))
+        head += opened.read(min(length, opened.size - opened.at, _CHUNK))
         try:
             header = _parsed(bytes(head))
         except DAMAGE as error:
@@ -216,9 +215,9 @@ def little_endian(values: Array) -> Array:
 
 
 class Member:
-    """The bytes of one member, read from its begin to its end; there its checksum is compared.
+    """The bytes of one member, read from start to end; at the end its checksum is compared.
 
-    size: bytes in all, unpacked. at: how many have been read.
+    size: its unpacked bytes. at: how many have been read.
     """
 
     def __init__(self, archive: ArchiveReader, info: zipfile.ZipInfo, begin: int) -> None:
@@ -233,38 +232,38 @@ class Member:
     def name(self) -> str:
         return self._info.filename
 
-    def take(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """The next `count` bytes. Raises DamagedArchive where there are fewer."""
         content = bytearray(count)
         self.readinto(memoryview(content))
         return bytes(content)
 
-    def readinto(self, room: memoryview) -> None:
-        """Fill `room` with the next bytes. Raises DamagedArchive where there are fewer."""
-        if self.at + len(room) > self.size:
+    def readinto(self, buffer: memoryview) -> None:
+        """Fill `buffer` with the next bytes. Raises DamagedArchive where there are fewer."""
+        if self.at + len(buffer) > self.size:
             raise self._archive.damaged(self.name, "it is cut short")
         if self._inflate is None:
-            self._archive.fill(self._begin + self.at, room, self.name)
+            self._archive.fill(self._begin + self.at, buffer, self.name)
         else:
-            self._unpack(room)
-        self.at += len(room)
+            self._unpack(buffer)
+        self.at += len(buffer)
         if self._crc is not None:
-            self._crc = zlib.crc32(room, self._crc)
+            self._crc = zlib.crc32(buffer, self._crc)
             if self.at == self.size and self._crc != self._info.CRC:
                 raise self._archive.damaged(self.name, "its checksum (CRC-32) is wrong")
 
-    def _unpack(self, room: memoryview) -> None:
+    def _unpack(self, buffer: memoryview) -> None:
         assert self._inflate is not None  # readinto asked
         done = 0
-        while done < len(room):
+        while done < len(buffer):
             packed = self._inflate.unconsumed_tail
             if not packed:
                 packed = bytes(self._packed())
             try:
-                part = self._inflate.decompress(packed, len(room) - done)
+                part = self._inflate.decompress(packed, len(buffer) - done)
             except zlib.error as error:
                 raise self._archive.damaged(self.name, error) from error
-            room[done : done + len(part)] = part
+            buffer[done : done + len(part)] = part
             done += len(part)
             if not part and (self._inflate.eof or not packed):
                 raise self._archive.damaged(self.name, "it is cut short")
@@ -280,10 +279,10 @@ class Member:
         if at == self.at:
             return True
         if self._inflate is None:
-            self.at, self._crc = at, None  # not all of it passes by: nothing to compare
+            self.at, self._crc = at, None  # a checksum of a part says nothing
             return True
         while self.at < at:
-            self.take(min(_CHUNK, at - self.at))
+            self.read(min(_CHUNK, at - self.at))
         return self.at == at
 
 
@@ -292,12 +291,12 @@ _LONG_SIZES, _PADDING = 20, struct.Struct("<HH")
 
 
 class _Discardable(Output):
-    """An output that can be given up: a file that is thrown away, and may be closed before its last write."""
+    """An output that can be given up: then further writes go nowhere, even if its file is closed."""
 
     _given_up = False
 
     def give_up(self) -> None:
-        """Let all that is still written go nowhere."""
+        """Drop whatever is written from now on."""
         self._given_up = True
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
@@ -334,9 +333,9 @@ class ArchiveWriter:
         self._member: IO[bytes] | None = None
 
     def begin(self, member: str, comment: bytes = b"", align: int = 1) -> None:
-        """What is written from here on is of the member of that name.
+        """Begin a member; what is written from now on belongs to it.
 
-        Its first byte stands at a multiple of `align`, by padding in the header, as torch does it.
+        Padding in its header puts its first byte at a multiple of `align`, as torch does.
         """
         if self._member is not None:
             self._member.close()
@@ -371,7 +370,7 @@ class ArchiveWriter:
         return self._member
 
     def close(self, *, complete: bool = True) -> None:
-        """Write the directory and the comment; where it is not complete, nothing: it is thrown away."""
+        """Write the directory and the comment; nothing if the archive is not complete."""
         if not complete:
             self._out.give_up()
             with contextlib.suppress(Exception):  # a zip can only be closed by writing, here to nowhere

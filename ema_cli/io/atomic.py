@@ -1,4 +1,4 @@
-"""Writing a file so that it is the old one or the complete new one, whatever happens in between."""
+"""Writing a file so that it is always the old one or the complete new one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def system_words(error: OSError) -> str:
 
 
 def total_size(inputs: Sequence[str]) -> int | None:
-    """The bytes of all inputs; None where one is a pipe, or is not there (which the run will say)."""
+    """The bytes of all inputs; None where one is a pipe or does not exist (the run will report that)."""
     total = 0
     for name in inputs:
         try:
@@ -69,7 +69,7 @@ def atomic_write(name: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Bi
     temporary = temporary_path(path)
     with removed_afterwards(temporary):
         with wording(name, hint):
-            # Nobody else may look into it before it has the mode of the file that it is to replace.
+            # Others must not read it before it has the mode of the file that it will replace.
             out = io.FileIO(temporary, "xb", opener=_opener(mode if old is None else 0o600))
         with out:
             if old is not None:
@@ -83,7 +83,7 @@ def atomic_write(name: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Bi
 
 
 def shared_mode(inputs: Iterable[str]) -> int:
-    """The mode of a new file that is made of these: whoever may not read all of them may not read it."""
+    """The mode of a new file made of these inputs: who may not read all of them may not read it."""
     mode = 0o666
     for name in inputs:
         with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def _folder_hint(name: str | os.PathLike[str]) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, that last through a power cut. Raises OSError."""
+    """Make a folder and those above it, synced to the disk. Raises OSError."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in missing:
@@ -137,7 +137,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last through a power cut; some file systems refuse, which is no loss here."""
+    """Sync the renames in a folder to the disk; that some file systems refuse is no harm."""
     if _unsynced is not None:
         _unsynced.add(folder)
         return
@@ -151,11 +151,11 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def syncing_once(folder: str) -> Iterator[None]:
-    """Sync folders once, at the end of the block, not after every file: `folder`, and others written to.
+    """Sync `folder` and others written to at the end of the block, not after every file.
 
-    Each file is synced before it gets its name all the same, so it is the old or the complete new one.
+    Each file is still synced before it gets its name, so it is the old or the complete new one.
     """
-    global _unsynced  # noqa: PLW0603 - of the process, as what the disk has is
+    global _unsynced  # noqa: PLW0603 - there is one disk for the whole process
     _unsynced = {Path(folder)}
     try:
         yield

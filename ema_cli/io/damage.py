@@ -23,7 +23,7 @@ DAMAGE = (
 
 @contextlib.contextmanager
 def damage_as(make: Callable[[Exception], EmaError], *also: type[BaseException]) -> Iterator[None]:
-    """Whatever damaged data raises in the block becomes the error that `make` gives; ours pass.
+    """Turn what damaged data raises in the block into the error that `make` gives; EmaError passes.
 
     also: further exceptions that mean damage here, such as OSError where a decompressor raises it.
     """

@@ -15,14 +15,14 @@ from ema_cli.io.temporary import removed_afterwards
 
 
 class _Locking(NamedTuple):
-    """take: locks a file or raises OSError at once. removes_open: a file that is open may be removed."""
+    """lock: locks a file, or raises OSError at once. removes_open: a file that is open can be removed."""
 
-    take: Callable[[int], object]
+    lock: Callable[[int], object]
     removes_open: bool
 
 
 def _locking() -> _Locking:
-    """What this system has to lock files with; where it has nothing, nothing is locked."""
+    """This system's way to lock files; without one, nothing is locked."""
     try:
         import fcntl
     except ImportError:
@@ -49,10 +49,10 @@ def locked(lock: Path, name: str) -> Iterator[None]:
         with uninterrupted():
             with wording(name):
                 file = _taken(lock, name, locking)
-            if locking.removes_open:  # so that nobody gets hold of a file that is about to go
+            if locking.removes_open:  # remove it while it is locked, so that nobody locks a removed file
                 stack.callback(os.close, file)
                 stack.enter_context(removed_afterwards(lock))
-            else:  # Windows refuses to remove it if somebody else has opened it since, which is as good
+            else:  # Windows does not remove it if another run has opened it since, which is as good
                 stack.enter_context(removed_afterwards(lock))
                 stack.callback(os.close, file)
         yield
@@ -64,7 +64,7 @@ def _taken(lock: Path, name: str, locking: _Locking) -> int:
             raise StateError(f"{lock}: a link stands where the lock belongs", "remove it, if it is not yours")
         file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            locking.take(file)
+            locking.lock(file)
         except (BlockingIOError, PermissionError):
             os.close(file)
             raise StateError(

@@ -1,4 +1,4 @@
-"""Names of files: in the order in which people count, and those that a folder or a pattern stands for."""
+"""File names: natural order, and the files that a folder or a pattern stands for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ema_cli.errors import FileTrouble
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _DIGITS = re.compile(r"([0-9]+)")
-# What a suffix says of how a file is compressed.
+# Suffixes of compressed files.
 COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 CHECK = "check the spelling and the folder you are in"
 
@@ -29,7 +29,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name is a pattern such as `readings/*.csv`, and not that of a file that is there."""
+    """Whether a name is a pattern such as `readings/*.csv`, and not an existing file's name."""
     return glob.has_magic(name) and not os.path.lexists(name)
 
 
@@ -50,13 +50,13 @@ def files_below(folder: str) -> Iterator[str]:
             yield str(path)
 
 
-def expanded(names: Sequence[str], apart: Sequence[str | None] = ()) -> tuple[str, ...]:
+def expanded(names: Sequence[str], exclude: Sequence[str | None] = ()) -> tuple[str, ...]:
     """The names, with folders and patterns replaced by the files in them, in natural order.
 
-    apart: files that are no inputs though they lie there, such as the output of the run before. Addresses are
-    left as they are. Raises FileTrouble for a pattern or folder without files.
+    exclude: files that are no inputs, such as the output of the last run. Addresses stay as they are. Raises
+    FileTrouble for a pattern or folder without files.
     """
-    own = {os.path.realpath(name) for name in apart if name not in (None, "-")}
+    own = {os.path.realpath(name) for name in exclude if name not in (None, "-")}
     out: list[str] = []
     for name in names:
         pattern = is_pattern(name)

@@ -1,4 +1,4 @@
-"""Writing everything: a bare file may take less than it is given, and a pipe nothing for now."""
+"""Writing everything, although a raw file may accept a part of it only, and a full pipe nothing."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PAUSE = 0.01  # seconds, where the system can't say when a pipe is ready
 
 
 class Raw(Protocol):
-    """What bytes are written to; it may take fewer than it is given, or None for the time being."""
+    """A raw file: `write` gives how many bytes it accepted, or None if it can't accept any now."""
 
     def write(self, data: Buffer, /) -> int | None: ...
 
 
 def write_all(out: Raw, data: Buffer) -> int:
-    """Write all of `data`, however often that takes, and return its bytes. Raises OSError.
+    """Write all of `data`, and return its number of bytes. Raises OSError.
 
-    A pipe that nobody reads any more is a BrokenPipeError on every system.
+    A pipe without a reader is a BrokenPipeError on every system.
     """
     rest = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
     size = len(rest)
@@ -46,7 +46,7 @@ def write_all(out: Raw, data: Buffer) -> int:
 
 
 def wait_until_ready(file: Any, *, writing: bool = False) -> None:
-    """Wait until a non-blocking pipe has something to read, or room."""
+    """Wait until a non-blocking pipe can be read, or written."""
     try:
         select.select([] if writing else [file], [file] if writing else [], [])
     except (OSError, ValueError, TypeError):  # Windows can wait for sockets only
@@ -54,14 +54,14 @@ def wait_until_ready(file: Any, *, writing: bool = False) -> None:
 
 
 def _is_closed_pipe(out: Raw, error: OSError) -> bool:
-    """Whether this is what Windows says of a pipe that nobody reads: "invalid argument"."""
+    """Whether this is Windows' error for a pipe without a reader: "invalid argument"."""
     if error.errno != errno.EINVAL or not hasattr(out, "fileno"):
         return False
     return stat.S_ISFIFO(os.fstat(out.fileno()).st_mode)
 
 
 class Output(io.RawIOBase):
-    """An unbuffered output that takes all it is given, or says in words why it can't."""
+    """An unbuffered output that writes everything it is given, or raises FileTrouble."""
 
     def __init__(self, raw: BinaryIO, name: str) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Output(io.RawIOBase):
 
 
 class Texts:
-    """An output that keeps what is written until it may go on: pieces, and their bytes."""
+    """An output that collects what is written, to be passed on later. size: bytes in `pieces`."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes | memoryview] = []
@@ -101,15 +101,15 @@ class Texts:
         self.size += len(data)
         return len(data)
 
-    def take(self) -> Texts:
-        """What there is, leaving nothing."""
-        taken = Texts()
-        taken.pieces, taken.size = self.pieces, self.size
+    def pop_all(self) -> Texts:
+        """Everything collected; this is empty afterwards."""
+        popped = Texts()
+        popped.pieces, popped.size = self.pieces, self.size
         self.pieces, self.size = [], 0
-        return taken
+        return popped
 
     def write_to(self, out: BinaryIO, at: int | None) -> None:
-        """Write all of it, from that place on where one is named."""
+        """Write all of it, at the offset `at` if given."""
         if at is not None:
             out.seek(at)
         for piece in self.pieces:

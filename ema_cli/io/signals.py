@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: leave no temporary files behind and end at once, wherever the program is."""
+"""Ctrl-C, SIGTERM and SIGHUP: remove temporary files and end at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ema_cli.io.temporary import clean_up
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
-# Seconds that the main thread waits for another at most before it looks about. A signal that comes just
-# before it begins to wait does not wake it, and only the main thread handles signals.
+# The longest time in seconds that the main thread waits for another thread at once. Only the main thread
+# handles signals, and one that comes just before it begins to wait does not wake it.
 PROMPT = 0.5
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
-# Where signals can't be blocked they are put off: how many blocks ask for that, and what came meanwhile.
+# Where signals can't be blocked they are postponed: how many blocks ask for that, and the signals so far.
 _blocks = 0
 _came: list[int] = []
 
 
 def handle_interrupts() -> None:
-    """From now on these signals end the process after it has removed its temporary files.
+    """From now on these signals remove temporary files and end the process.
 
-    What `nohup` or a shell's `&` has had ignored stays so.
+    Signals that `nohup` or a shell's `&` has set to be ignored stay ignored.
     """
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -37,8 +37,9 @@ def handle_interrupts() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """No such signal while the block runs, nor in a process forked in it until `unblock_interrupts`."""
-    global _blocks  # noqa: PLW0603 - of the process, as signals are
+    """Postpone these signals while the block runs, and in processes forked in it until they call
+    `unblock_interrupts`."""
+    global _blocks  # noqa: PLW0603 - signals are the process's
     if _CAN_BLOCK:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -56,20 +57,20 @@ def uninterrupted() -> Iterator[None]:
 
 
 def unblock_interrupts() -> None:
-    """End what `uninterrupted` began, in a process that was forked in it."""
+    """Undo `uninterrupted` in a process that was forked in its block."""
     if _CAN_BLOCK:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def die_by(number: int) -> NoReturn:
-    """End as if nobody had handled the signal, so that whoever waits sees what it was."""
+    """End as if the signal had not been handled, so that the parent process sees which it was."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)
 
 
 def die_of_closed_pipe() -> NoReturn:
-    """End as `cat` does when nobody reads its output any more: by SIGPIPE, or with 1 where there is none."""
+    """End as `cat` does when its output is closed: by SIGPIPE, or with 1 where the system has none."""
     clean_up()
     if hasattr(signal, "SIGPIPE"):
         die_by(signal.SIGPIPE)
@@ -80,7 +81,7 @@ def _interrupted(number: int, _frame: FrameType | None) -> None:
     if _blocks:
         _came.append(number)
         return
-    # Unwinding would wait for threads that may wait for ever, and a second Ctrl-C would interrupt it.
+    # An exception would wait for threads that may never end, and a second Ctrl-C would interrupt that.
     signal.signal(number, signal.SIG_IGN)
     clean_up()
     if number == signal.SIGINT:

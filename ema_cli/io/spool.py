@@ -1,4 +1,4 @@
-"""Input that must be read from its end, as Parquet must, put into a temporary file first."""
+"""Copies inputs that can't be read out of order, such as a Parquet file on a pipe, to a temporary file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SPOOL_BYTES = 1 << 20
 
 
 def spool(reader: Reader) -> BinaryIO:
-    """All that comes from the reader in a temporary file without a name, which ends with the process.
+    """Everything from the reader in an unnamed temporary file, which vanishes with the process.
 
-    Raises FileTrouble where the temporary folder can't hold it.
+    Raises FileTrouble where it does not fit into the temporary folder.
     """
     hint = "set TMPDIR to a folder with more room"
     try:

@@ -25,10 +25,11 @@ from ema_cli.io.names import COMPRESSED
 from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
+from ema_cli.process import is_one_of_many, usable_processors
 
-# What is read from a file at once, and the most that is held ready from a pipe.
+# Bytes read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 20
-# And what is looked at to find out what an input is.
+# Bytes looked at to find out what an input is.
 PEEK_BYTES = 1 << 16
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -42,16 +43,16 @@ class Reader(Protocol):
 
 
 def is_ready(reader: Reader) -> bool:
-    """Whether to read does not wait for anybody, as far as the reader can tell."""
+    """Whether reading will not wait, as far as the reader can tell."""
     return bool(getattr(reader, "ready", False))
 
 
-def read_into(reader: Reader, room: memoryview) -> int:
-    """Read as `Reader.read` does, to the beginning of this room; says how many bytes."""
+def read_into(reader: Reader, buffer: memoryview) -> int:
+    """Read as `Reader.read` does, into the beginning of the buffer, and give how many bytes."""
     if isinstance(reader, Pushback):
-        return reader.readinto(room)
-    data = reader.read(len(room))
-    room[: len(data)] = data
+        return reader.readinto(buffer)
+    data = reader.read(len(buffer))
+    buffer[: len(data)] = data
     return len(data)
 
 
@@ -103,7 +104,7 @@ class InputFile(io.FileIO):
 
     def read(self, n: int | None = -1, /) -> bytes:
         while (data := super().read(n)) is None:
-            # Somebody has made the pipe non-blocking; nothing is there yet, which is not the end.
+            # Another program has made the pipe non-blocking; that nothing has arrived is not the end.
             wait_until_ready(self)
         if not data and n != 0:
             self._check_end()
@@ -122,10 +123,10 @@ class InputFile(io.FileIO):
 
 
 class SharedFile:
-    """A regular file that is open here; this process, and others it is sent to, read it at any place."""
+    """An open regular file, which this process and those that it is sent to can read at any place."""
 
     def __init__(self, file: InputFile) -> None:
-        # Linux has a path for what is open, whatever has become of its name.
+        # Linux has a path for an open file, even if it has been renamed or removed.
         self.path = f"/proc/{os.getpid()}/fd/{file.fileno()}" if sys.platform == "linux" else file.name
         self.identity = _identity(file.fileno())
         self.file: io.FileIO | None = None
@@ -179,7 +180,7 @@ def _identity(file: int) -> tuple[int, int]:
 
 
 class Pushback(io.RawIOBase):
-    """A raw input whose first bytes may be looked at before they are read; `count` of them have been."""
+    """A raw input whose first bytes can be peeked at. count: bytes read so far."""
 
     def __init__(self, raw: Reader, name: str) -> None:
         self.raw, self.name, self.peeked, self.count = raw, name, b"", 0
@@ -212,7 +213,7 @@ class Pushback(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where in a file what is read next begins."""
+        """The offset in the file of the next byte."""
         return cast(BinaryIO, self.raw).tell() - len(self.peeked)
 
     def seek(self, offset: int, _whence: int = 0, /) -> int:
@@ -272,7 +273,7 @@ class Decompressed:
 
 
 class Zstd:
-    """zstd frames through Arrow, which has the codec aboard; a frame cut short is an error here."""
+    """zstd frames, by Arrow's codec; a frame cut short is an error."""
 
     def __init__(self, inner: Pushback) -> None:
         self.stream = pa.CompressedInputStream(pa.PythonFile(inner, mode="r"), "zstd")
@@ -285,9 +286,9 @@ class Zstd:
 
 
 class ReadAhead:
-    """Reads in a thread and hands over all that has come in; never holds more than two blocks.
+    """Reads in a thread and gives all that has arrived; never holds more than two blocks.
 
-    The thread closes what it reads from: nobody may close a file while another reads it.
+    The thread closes its input, since a file must not be closed while another thread reads it.
     """
 
     def __init__(self, inner: Reader) -> None:
@@ -349,10 +350,10 @@ class ReadAhead:
 
 
 def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
-    """A file for Arrow to read from at any place: by its path, or one that is open.
+    """A file for Arrow to read at any place, given by its path or open.
 
-    Linux and macOS give an open file a path too, even one that is unlinked, so Arrow reads it without asking
-    Python; elsewhere it asks. In any case `file` may be closed afterwards.
+    Linux and macOS have a path for an open file, even an unlinked one, so that Arrow reads it without calling
+    Python; elsewhere it calls Python. In either case `file` may be closed afterwards.
     """
     if isinstance(file, str | os.PathLike):
         return pa.OSFile(os.fspath(file))
@@ -378,13 +379,15 @@ def open_output(name: str | None, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 @contextmanager
 def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """`out`, or where the name ends in .gz .bz2 .xz .zst a file that compresses into it; no clock in it."""
+    """`out`, or if the name ends in .gz, .bz2, .xz or .zst a file that compresses into it, without a date."""
     kind = next((kind for suffix, kind in COMPRESSED.items() if name.lower().endswith(suffix)), None)
     if kind is None:
         yield out
         return
     if kind == "gzip":
-        file = cast(BinaryIO, gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6))
+        from ema_cli.io.deflate import GzipFile  # its threads take long to load
+
+        file = cast(BinaryIO, GzipFile(out, 1 if is_one_of_many() else usable_processors()))
     elif kind == "bzip2":
         file = cast(BinaryIO, bz2.BZ2File(out, "wb"))
     elif kind == "xz":

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 _MOST_FILES = 8192  # that Windows lets a program have open
-# The files to remove if the process is interrupted, and what else is to be done then.
+# What to do if the process is interrupted: files to remove, and functions to call.
 _files: set[str] = set()
 _actions: list[Callable[[], None]] = []
 
 
 def temporary_path(path: Path) -> Path:
-    """A new hidden name beside `path`, for what is to become `path` later."""
+    """A new hidden name beside `path`, for a file that will be renamed to `path`."""
     return path.with_name(_temporary_name(path.name, os.urandom(4).hex()))
 
 
@@ -24,9 +24,9 @@ def _temporary_name(name: str, token: str) -> str:
 
 @contextlib.contextmanager
 def removed_afterwards(path: Path) -> Iterator[None]:
-    """Whatever ends the block, SIGTERM and Ctrl-C too, `path` is not there afterwards.
+    """Remove `path` however the block ends, by SIGTERM and Ctrl-C too.
 
-    It is noted before it is made, so that there is no moment in which it could be left behind.
+    The block makes the file; it is noted before, so that it can't be left behind.
     """
     _files.add(str(path))
     try:
@@ -39,7 +39,7 @@ def removed_afterwards(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, an interrupt calls `action` too."""
+    """While the block runs, an interrupt also calls `action`."""
     _actions.append(action)
     try:
         yield
@@ -48,17 +48,17 @@ def at_interrupt(action: Callable[[], None]) -> Iterator[None]:
 
 
 def clean_up() -> None:
-    """Do the noted actions and remove the noted files. Called when the process ends at once after that."""
+    """Call the noted functions and remove the noted files, just before the process ends."""
     for action in list(_actions):
         action()
     if _remove(_files):
-        # Windows removes no file that is open; nobody will write to one any more.
+        # Windows removes no open file, so close them all: the process ends anyway.
         os.closerange(3, _MOST_FILES)
         _remove(_files)
 
 
 def _remove(paths: Iterable[str]) -> list[str]:
-    """Remove files, and give those that can't be."""
+    """Remove files, and return those that can't be removed."""
     left = []
     for path in list(paths):
         try:
@@ -75,7 +75,7 @@ def forget_all() -> None:
 
 
 def remove_abandoned(names: Iterable[str]) -> None:
-    """Remove the temporary files that killed processes have left of their attempts to write `names`."""
+    """Remove the temporary files that processes left when they were killed while writing `names`."""
     by_folder: dict[Path, set[str]] = {}
     for name in names:
         path = Path(os.path.realpath(name))

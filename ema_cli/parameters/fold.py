@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,24 +32,20 @@ from ema_cli.parameters.plan import (
     FoldOptions,
     Plan,
     SavedFold,
-    left_out_by,
     matched,
     planned_average,
     profile_of,
 )
 from ema_cli.parameters.power import snapshot_said
 from ema_cli.parameters.saved import described
-from ema_cli.parameters.tensors import Array, Float64s, TensorInfo, is_averaged, rounded
+from ema_cli.parameters.slices import exact, folded
+from ema_cli.parameters.tensors import is_averaged
 from ema_cli.state_options import differences
 
 VERSION = 1
 _KIND = "ema-weights average"
 _STATE_KIND = "ema-weights state"
 _STATE_HINT = "a new name for --resume, which is made where there is none"
-# Elements read and written at once, and how many checkpoints' slices are in memory together.
-_SLICE, _TOGETHER = 1 << 18, 8
-# Bytes of float64 that are computed with at once: a processor's own cache has at least that.
-_CACHED = 3 << 18
 # An output tells this many of its files by name; a comment of a zip has room for so many.
 _MOST_FILES = 300
 
@@ -136,25 +131,11 @@ def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:
             )
             for target, average in zip(targets, plan.averages, strict=True)
         ]
-        arithmetic = _Arithmetic(plan)
-        for info in writers[0].order:
-            for start in range(0, max(info.size, 1), _SLICE):
-                slices = arithmetic.fold(info, (start, min(start + _SLICE, info.size)))
-                _write_slices(plan, info, slices, writers, saving)
-
-
-def _write_slices(
-    plan: Plan,
-    info: TensorInfo,
-    slices: Sequence[Array],
-    writers: Sequence[CheckpointWriter],
-    saving: Sequence[CheckpointWriter | None],
-) -> None:
-    for average, values, writer, state in zip(plan.averages, slices, writers, saving, strict=True):
-        if state is not None:
-            state.write(_state_info(info), values)
-        scaled = is_averaged(info.dtype) and average.scale != 1.0
-        writer.write(info, _fitting(values * average.scale if scaled else values, info))
+        for info, slices in folded(plan, writers[0].order):
+            for values, writer, state in zip(slices, writers, saving, strict=True):
+                if state is not None:
+                    state.write(exact(info), values.exact)
+                writer.write(info, values.rounded)
 
 
 def _named(pattern: str, length: Length) -> str:
@@ -316,135 +297,9 @@ def _state_writer(
         "weight": average.weight,
     }
     metadata = {METADATA_KEY: json.dumps(said, sort_keys=True)}
-    infos = [_state_info(info) for info in plan.tensors]
+    infos = [exact(info) for info in plan.tensors]
     with atomic_write(name) as out, state_writer_for(name)(out, name, infos, metadata) as writer:
         yield writer
-
-
-def _state_info(info: TensorInfo) -> TensorInfo:
-    dtype = np.dtype(np.float64) if is_averaged(info.dtype) else info.dtype
-    return TensorInfo(info.name, dtype, info.shape)
-
-
-class _Arithmetic:
-    """Folds slices, block by block, so that what is at work stays in the processor's nearest cache.
-
-    A block goes through all checkpoints before the next one does, the same numbers to the bit. Arrays are
-    made once: new ones for each slice would take the system as long as the arithmetic takes.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        block = _CACHED // (8 * (len(plan.averages) + 2))
-        self._values, self._step = np.empty(block), np.empty(block)
-        self._base, *self._averages = (np.empty(_SLICE) for _ in (None, *plan.averages))
-        together = min(_TOGETHER, len(plan.checkpoints))
-        self._rooms = [np.empty(8 * _SLICE, np.uint8) for _ in range(together)]
-
-    def fold(self, info: TensorInfo, part: tuple[int, int]) -> list[Array]:
-        """The slice of each average in float64, good until the next, or the newest checkpoint's integers."""
-        plan = self._plan
-        if part[0] == part[1]:
-            return [np.empty(0, info.dtype)] * len(plan.averages)  # a file may have a million of them
-        if not is_averaged(info.dtype):
-            newest = plan.checkpoints[-1].read(plan.sources[-1][info.name], *part)
-            return [newest] * len(plan.averages)
-        with np.errstate(invalid="ignore", over="ignore"):
-            if plan.averages[0].coefficients is not None:
-                return self._combined(info, part)
-            return self._folded(info, part)
-
-    def _folded(self, info: TensorInfo, part: tuple[int, int]) -> list[Array]:
-        saved = [average.saved for average in self._plan.averages]
-        averages = [average[: part[1] - part[0]] for average in self._averages]
-        for average, before in zip(averages, saved, strict=True):
-            if before is not None:
-                average[...] = before.checkpoint.read(_state_info(info), *part)
-        gains = [average.gains for average in self._plan.averages]
-        for number, place, values in self._blocks(range(len(self._plan.checkpoints)), info, part):
-            for k, average in enumerate(averages):
-                first = number == 0 and saved[k] is None
-                self._add(average[place], values, 1.0 if first else gains[k][number])
-        return list(averages)
-
-    def _add(self, average: Float64s, values: Float64s, gain: float) -> None:
-        """As `fold_in` of `ParameterEMA`, without a new array."""
-        if gain == 1.0:
-            average[...] = values
-        elif gain != 0.0:
-            step = self._step[: len(values)]
-            np.subtract(values, average, out=step)
-            step *= gain
-            average += step
-
-    def _combined(self, info: TensorInfo, part: tuple[int, int]) -> list[Array]:
-        """Weights that may be negative: the newest's values, and what the others differ from them.
-
-        Where all are alike, so is their average, to the bit.
-        """
-        plan, newest = self._plan, len(self._plan.checkpoints) - 1
-        weights = [average.weights() for average in plan.averages]
-        base, *totals = (array[: part[1] - part[0]] for array in (self._base, *self._averages))
-        for _, place, values in self._blocks([newest], info, part):
-            base[place] = values
-        for total, each in zip(totals, weights, strict=True):
-            whole = sum(each)
-            np.multiply(base, 1.0 if abs(whole - 1.0) <= 1e-9 else whole, out=total)
-        for number, place, values in self._blocks(range(newest), info, part):
-            np.subtract(values, base[place], out=values)
-            step = self._step[: len(values)]
-            for total, each in zip(totals, weights, strict=True):
-                np.multiply(values, each[number], out=step)
-                total[place] += step
-        return list(totals)
-
-    def _blocks(
-        self, numbers: Sequence[int], info: TensorInfo, part: tuple[int, int]
-    ) -> Iterator[tuple[int, slice, Float64s]]:
-        """The checkpoints' slices as float64, a block at a time in an array that may be changed.
-
-        Of each block they come in the order of `numbers`. Raises DataError where a value is not finite.
-        """
-        size, block = part[1] - part[0], len(self._values)
-        for first in range(0, len(numbers), _TOGETHER):
-            together = numbers[first : first + _TOGETHER]
-            slices = [
-                (number, self._read(number, info, part, room))
-                for number, room in zip(together, self._rooms, strict=False)
-            ]
-            for start in range(0, size, block):
-                place = slice(start, min(start + block, size))
-                values = self._values[: place.stop - start]
-                for number, raw in slices:
-                    given = raw[place]
-                    values[...] = given
-                    self._check_finite(given if given.itemsize >= 4 else values, number, info)
-                    yield number, place, values
-
-    def _read(self, number: int, info: TensorInfo, part: tuple[int, int], room: Array) -> Array:
-        return self._plan.checkpoints[number].read_into(room, self._plan.sources[number][info.name], *part)
-
-    def _check_finite(self, values: Array, number: int, info: TensorInfo) -> None:
-        # The sum is the quickest way through; it may overflow where nothing is wrong.
-        if math.isfinite(values.sum()) or np.isfinite(values).all():
-            return
-        checkpoint, source = self._plan.checkpoints[number], self._plan.sources[number][info.name]
-        raise DataError(
-            f"{checkpoint.name}: tensor {source.name!r} holds NaN or infinity, which "
-            "would stay in the average",
-            hint=f"another checkpoint in its place; or the tensor: {left_out_by(info.name)}",
-        )
-
-
-def _fitting(average: Array, info: TensorInfo) -> Array:
-    if average.dtype == info.dtype:
-        return average
-    fitting = rounded(average, info.dtype)
-    if is_averaged(info.dtype) and not np.isfinite(fitting).all():
-        raise DataError(
-            f"tensor {info.name!r} has values that {info.dtype.name} can't hold", hint="--dtype float32"
-        )
-    return fitting
 
 
 def summary(plan: Plan, options: FoldOptions) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ never imported before somebody hands in a tensor).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ Float64s = npt.NDArray[np.float64]
 _LISTED = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """What is known of a tensor before its values are read."""
 
@@ -34,10 +35,7 @@ class TensorInfo:
     @property
     def size(self) -> int:
         """How many elements; whole numbers of any length, as a hostile header may claim anything."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 def dtype_named(name: str) -> np.dtype[Any]:

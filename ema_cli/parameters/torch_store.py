@@ -27,22 +27,17 @@ from ema_cli.errors import DataError, OptionError, StateError
 from ema_cli.parameters.leaves import AVERAGED, Leaf
 from ema_cli.parameters.numpy_store import precision_for
 from ema_cli.parameters.tensors import is_tensor
+from ema_cli.parameters.torch_rounding import PIECE, round_stretch, rounded_to, split, widened
 
-# Elements in a piece on the CPU: torch runs an operation on so many on one thread.
-_PIECE = 1 << 15
 # Pieces that a thread folds at once, in two buffers of 2 MB, and threads that have them.
 _TOGETHER, _MOST_THREADS = 8, 8
-# Elements of a tensor that is no plain row of values, of which a copy is made for each slice.
+# Elements that a thread tests or rounds at once, and those of a tensor that is no plain row of values, of
+# which a copy is made for each slice. Threads that ask for the interpreter more often wait for each other.
 _SLICE = 1 << 20
 # Below this many elements more threads cost more than they bring.
 _WORTH_THREADS = 1 << 18
 # Elements that an accelerator folds at once: two buffers of float64 are 32 MB.
 _GROUP = 1 << 21
-
-# Half a unit of bfloat16 in the bits of a float32 that it leaves out, moved to the front.
-_MIDDLE = -(1 << 31)
-# Elements that are looked at together for such values.
-_ROW = 512
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -117,7 +112,7 @@ def _fold_alike(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -
         both = [(average.parts[which][0], value) for (average, _), value in zip(pairs, values, strict=True)]
         fold = functools.partial(_lerp, gain=gain)
         if values[0].device.type == "cpu":
-            cut = [pieces for pair in both for pieces in zip(*(t.split(_PIECE) for t in pair), strict=True)]
+            cut = [pieces for pair in both for pieces in zip(*(t.split(PIECE) for t in pair), strict=True)]
             _on_threads(cut, fold, numbers)
         else:
             fold(both)
@@ -136,7 +131,7 @@ def _fold_infinities(parts: Sequence[Any], values: Any, gain: float, spreading: 
 
     Where a constant infinity has become a number, the average begins anew with that.
     """
-    wide, values = _widened(parts), values.double()
+    wide, values = widened(parts), values.double()
     step = (values - wide).mul_(gain).masked_fill_(values == wide, 0.0)
     new = values if gain == 1.0 else wide + step
     if not spreading:
@@ -224,7 +219,7 @@ class TorchStore:
         if zeros:
             wide[wide.isfinite()] = 0.0  # a constant infinity is one from the start
         precision = self._precision(leaf, device)
-        parts = [tuple(self._kept(part) for part in _split(wide, precision)) for _ in range(self._count)]
+        parts = [tuple(self._kept(part) for part in split(wide, precision)) for _ in range(self._count)]
         self._keep(leaf, _Average(precision, tuple(value.shape), parts, shard=_shard(leaf.value)))
 
     def _home(self, value: Any) -> Any:
@@ -550,12 +545,12 @@ def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Grou
 def _cut(pairs: Iterable[tuple[_Average, Any]]) -> Iterator[_Group]:
     """The pieces of averages and their values, which are contiguous, some together."""
     for precision, some in _grouped(pairs, lambda pair: pair[0].precision).items():
-        values = [piece for _, value in some for piece in value.view(-1).split(_PIECE)]
+        values = [piece for _, value in some for piece in value.view(-1).split(PIECE)]
         # parts[k][j] of all averages one after the other
         whole = [
             list(zip(*one, strict=True)) for one in zip(*(average.parts for average, _ in some), strict=True)
         ]
-        parts = [[[piece for part in each for piece in part.split(_PIECE)] for each in one] for one in whole]
+        parts = [[[piece for part in each for piece in part.split(PIECE)] for each in one] for one in whole]
         for start in range(0, len(values), _TOGETHER):
             stop = start + _TOGETHER
             size = sum(value.numel() for value in values[start:stop])
@@ -564,7 +559,7 @@ def _cut(pairs: Iterable[tuple[_Average, Any]]) -> Iterator[_Group]:
 
 
 def _fold_on_threads(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
-    cpu, limit = torch.device("cpu"), _TOGETHER * _PIECE
+    cpu, limit = torch.device("cpu"), _TOGETHER * PIECE
     elements = sum(value.numel() for _, value in pairs)
     _on_threads(
         list(_cut(pairs)), lambda some: _fold_groups(some, gains, cpu, min(limit, elements)), elements
@@ -655,91 +650,23 @@ class _Stream:
             return wait
 
 
-# Rounding
-
-
-def _split(wide: Any, precision: str) -> tuple[Any, ...]:
-    """Values in float64, in the parts that they are kept in."""
-    if precision == "float64":
-        return (wide,)
-    high = wide.float()
-    if precision == "float32":
-        return (high,)
-    return high, torch.where(high.isfinite(), wide - high.double(), 0.0).float()
-
-
-def _widened(parts: Sequence[Any]) -> Any:
-    """The value of an average in a new float64 tensor."""
-    wide = parts[0].to(torch.float64, copy=True)
-    return wide.add_(parts[1]) if len(parts) == 2 else wide
-
-
-def rounded_to(parts: Sequence[Any], dtype: Any) -> Any:
-    """A new flat tensor of an average's values in `dtype`, each rounded once."""
-    new = torch.empty(parts[0].numel(), dtype=dtype, device=parts[0].device)
-    _round_into(parts, new)
-    return new
-
-
-def _round_into(parts: Sequence[Any], target: Any) -> None:
-    """Write an average's values, each rounded once, into a flat tensor.
-
-    torch goes from float64 to the narrow dtypes by way of float32 and rounds twice; here the first step is
-    rounded to odd, as `ema_cli.parameters.tensors.rounded` does it and says why.
-    """
-    if len(parts) == 2 and target.dtype == torch.float32:
-        target.copy_(parts[0])  # the pair's first is its sum, rounded
-    elif target.dtype.itemsize >= 4 or (parts[0].dtype == torch.float32 and len(parts) == 1):
-        target.copy_(_widened(parts) if len(parts) == 2 else parts[0])
-    elif target.dtype != torch.bfloat16 or target.device.type != "cpu":
-        target.copy_(_to_odd(parts[0].to(torch.float32, copy=True), parts))
-    else:
-        # Twice is wrong only where the first step ends in the middle between two: for one value in 65,536.
-        high = parts[0].float()
-        target.copy_(high)
-        doubtful = _in_the_middle(high)
-        if len(doubtful):
-            target[doubtful] = _to_odd(high[doubtful], [part[doubtful] for part in parts]).to(target.dtype)
-
-
-def _in_the_middle(high: Any) -> Any:
-    """Where float32 values lie in the middle between two of bfloat16: looked for by rows, then in those."""
-    ends = high.view(torch.int32).bitwise_left_shift(16)
-    whole = len(ends) - len(ends) % _ROW
-    rows = ends[:whole].view(-1, _ROW)
-    doubtful = (
-        (rows.amin(1) == _MIDDLE).nonzero().squeeze(1) if whole else ends.new_empty(0, dtype=torch.int64)
-    )
-    row, column = (rows[doubtful] == _MIDDLE).nonzero(as_tuple=True)
-    rest = (ends[whole:] == _MIDDLE).nonzero().squeeze(1)
-    return torch.cat([doubtful[row] * _ROW + column, rest + whole])
-
-
-def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
-    """Values rounded to float32, rounded to odd instead, in place."""
-    rest = parts[1] if len(parts) == 2 else parts[0] - high
-    inexact = rest.abs() > 0
-    beyond = inexact & (rest.signbit() != high.signbit())
-    high.view(torch.int32).sub_(beyond.int()).bitwise_or_(inexact.int())
-    return high
-
-
 def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
-    """Round averages into tensors: piece by piece on the CPU's threads, at once on an accelerator."""
+    """Round averages into tensors: by stretches on the CPU's threads, at once on an accelerator."""
     jobs = []
     for parts, target in pairs:
         if not target.is_contiguous() or parts[0].device.type != "cpu":
             whole = rounded_to(parts, target.dtype).view(target.shape)
             _written_once(target).copy_(_written_once(whole, target))
             continue
-        cut = [part.split(_PIECE) for part in parts]
-        jobs += [(some, piece) for *some, piece in zip(*cut, target.view(-1).split(_PIECE), strict=True)]
+        cut = [part.split(_SLICE) for part in parts]
+        jobs += [(some, piece) for *some, piece in zip(*cut, target.view(-1).split(_SLICE), strict=True)]
 
     def run(some: list[Any]) -> None:
-        for parts, piece in some:
-            _round_into(parts, piece)
+        room = _room(max(len(target) for _, target in some), torch.float32, torch.device("cpu"))
+        for parts, target in some:
+            round_stretch(parts, target, room)
 
-    _on_threads(jobs, run, sum(piece.numel() for _, piece in jobs))
+    _on_threads(jobs, run, sum(len(target) for _, target in jobs))
 
 
 def _written_once(tensor: Any, like: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""What a picture shows, in plain values; how it looks is up to whoever draws it."""
+"""What a picture shows, in plain values; modules for each kind of picture decide how it looks."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ AROUND_ZERO = (RESIDUAL, DIFF, "cov", "corr")
 
 
 def clean(text: str) -> str:
-    """A name as it can be shown anywhere: what would steer a terminal or turn the text is written out."""
+    """A name that can be shown anywhere: control characters and the like are written as escapes."""
     return safe_text(readable(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def short(text: str, most: int) -> str:
-    """A name as it fits into so many characters; names differ at their ends."""
+    """A name cut in its middle to at most `most` characters."""
     tail = (most - 1) // 2
     return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a picture's own options ask for. title: None for the one it has by itself. size: across and down,
-    in pixels of a file, characters of a terminal. log: logarithmic upwards. relative: every series begins
-    at 0."""
+    """The options of a picture. title: None for the default. size: width and height, in pixels of a file or
+    characters of a terminal. log: the axis of values is logarithmic. relative: every series begins at 0."""
 
     title: str | None = None
     size: tuple[int, int] | None = None
@@ -54,8 +53,8 @@ class Look:
 
 @dataclass(frozen=True)
 class Field:
-    """One of the series that a column has. part: VALUE, or what `Average.parts` says; weight: which
-    of the average's, from 0."""
+    """One column that is drawn. part: VALUE, or a part of `Average.parts`. weight: index of the average's
+    weight."""
 
     name: str
     part: str
@@ -63,8 +62,8 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line. series: of which key or run, from 0. x, y: (n,) float64, y NaN where the line is broken."""
+class Curve:
+    """One line. series: index of its key or run. x, y: (n,) float64, y NaN where the line is broken."""
 
     field: Field
     series: int
@@ -91,7 +90,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """The room between two lines over the same x, all (n,) float64."""
+    """The area between two lines over the same x, all (n,) float64."""
 
     name: str
     weight: int
@@ -103,14 +102,14 @@ class Band:
 
 @dataclass
 class Panel:
-    """One pair of axes. kind: VALUE for values and trends, or what else it shows."""
+    """One pair of axes. kind: VALUE for values and trends, or the part that it shows."""
 
     kind: str
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Curve] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
 
     def range(self, *, log: bool = False) -> tuple[float, float] | None:
-        """The least and the greatest of what it shows; None where that is nothing."""
+        """The least and the greatest value that it shows; None if there is none."""
         every = [line.y for line in self.lines] + [side for b in self.bands for side in (b.lower, b.upper)]
         flat = np.concatenate(every) if every else np.empty(0)
         flat = flat[flat > 0] if log else flat[~np.isnan(flat)]
@@ -140,7 +139,7 @@ class Trace:
     afresh: Floats | None
     weights: Floats | None
 
-    def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Line]:
+    def lines(self, fields: Sequence[Field], places: Sequence[int]) -> Iterator[Curve]:
         """These fields as lines, each with the rows that it needs alone."""
         for place in places:
             needed = self.reduced.needed([place])
@@ -149,7 +148,7 @@ class Trace:
             if self.reduced.lonely[place]:
                 # Most values stand alone: blanks are the distance between them, not a gap.
                 there &= ~np.isnan(y)
-            yield Line(fields[place], self.series, x[there], y[there])
+            yield Curve(fields[place], self.series, x[there], y[there])
 
     def band(self, fields: Sequence[Field], place: int) -> Band:
         """The band whose lower side is at this place."""
@@ -208,8 +207,7 @@ def limits(cells: Sequence[Cell], panel: int, *, log: bool = False) -> tuple[flo
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis along. kind: DATES for nanoseconds since 1970, ROWS for whole numbers, else NUMBERS, of what
-    the label says."""
+    """The horizontal axis. kind: DATES for nanoseconds since 1970, ROWS for row numbers, else NUMBERS."""
 
     label: str
     kind: str
@@ -226,7 +224,7 @@ class Axis:
         return self.dates and not self.label.endswith("(UTC)")
 
     def place(self, x: NDArray[Any]) -> Floats:
-        """Where rows stand on it."""
+        """The places of rows on it."""
         placed: Floats = (x - self.origin) / self.scale
         return placed
 
@@ -249,11 +247,11 @@ class Chart:
     rows: list[str]
 
     def cells(self) -> list[tuple[Column, list[Cell]]]:
-        """What to draw of each column."""
+        """Each column and its cells."""
         return [(column, column.cells(self.names, together=self.runs)) for column in self.columns]
 
     def span(self) -> tuple[float, float]:
-        """Where the axis begins and ends."""
+        """The ends of the axis."""
         every = [trace.x for column in self.columns for trace in column.traces]
         every = [x for x in every if not np.isnan(x).all()]
         low = min((float(np.nanmin(x)) for x in every), default=0.0)
@@ -261,7 +259,7 @@ class Chart:
 
 
 def make_chart(job: Job, recorded: Recorded, summary: Summary, look: Look = Look()) -> Chart:
-    """The chart of a run that is over, or of several."""
+    """The chart of one or several runs that have ended."""
     tracks = recorded.reduced()
     axis = _axis(job, recorded, tracks)
     columns = []

@@ -33,7 +33,7 @@ HEIGHT = 760  # pixels of a cell
 
 
 class Plot:
-    """A picture of trends: the page with its slider in a notebook's cell, matplotlib's `figure()`, `save`."""
+    """A picture of trends, as `plot` gives it: shows itself in a notebook's cell as a page with a slider."""
 
     def __init__(self, make: Callable[[Limits], Chart]) -> None:
         self._make, self._page = make, make(PAGE)
@@ -49,22 +49,39 @@ class Plot:
         return f"<Plot of {columns}{keys}: {self._page.title}>"
 
     def _repr_html_(self) -> str:
-        """The page, apart from the notebook around it: it can't reach it, nor be reached by its styles."""
+        """The page in a frame, so that it and the notebook can't change each other."""
         title = escape(self._page.title or "trend")
         return FRAME.format(page=escape(self.page()), title=title, height=HEIGHT)
 
     def page(self) -> str:
-        """The page as HTML, complete in itself."""
+        """The page as HTML text that needs no other files."""
         return draw(self._page, PAGES).decode()
 
     def figure(self) -> Figure:
-        """The picture as a matplotlib figure. Raises ImportError where that is not installed."""
-        from ema_cli.plotting.picture import settled_figure
+        """The picture as a matplotlib figure.
 
-        return settled_figure(self._picture)
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from ema_cli.plotting.picture import styled_figure
+
+        return styled_figure(self._picture)
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file: .html, .png, .svg or .pdf by its suffix. Raises ValueError for another one."""
+        """Write it to a file.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in .html, .png, .svg or .pdf, which says what is written.
+
+        Raises
+        ------
+        ValueError
+            For another suffix.
+        """
         suffix = suffix_of(str(path))
         if suffix not in SUFFIXES:
             raise OptionError(f"{path}: not a kind of picture ({', '.join(SUFFIXES)})", "trend.html")
@@ -105,7 +122,7 @@ def plot(
     Raises
     ------
     ValueError
-        For options that are out of range or contradict each other, and for rows at fault.
+        For options that are out of range or contradict each other, and for bad rows.
     """
     settings = read_options(options, timed=times is not None)
     table, job = _job(read_frame(data), (x, times, by), settings)
@@ -136,7 +153,7 @@ def _job(
 
 
 def _chart(job: Job, table: pa.Table, look: Look, limits: Limits) -> Chart:
-    """What the command makes of the table, which is its input for as long as that takes."""
+    """The chart that the command makes of the table, by way of a temporary file."""
     with tempfile.TemporaryDirectory(prefix="ema-smooth-") as folder:
         source = str(Path(folder, "data.arrow"))
         with pa.ipc.new_file(source, table.schema) as out:

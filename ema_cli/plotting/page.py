@@ -1,8 +1,8 @@
-"""The interactive page: one HTML file, complete in itself, with a slider for the weight.
+"""The interactive page: one HTML file that needs no others, with a slider for the weight.
 
-Its own page and not a plotting library's: the slider has to compute as the command does, and what a library
-would draw is a tenth of what is here, at twenty times the size. Nothing in it can run or be fetched but the
-one script that we wrote: its policy (Content-Security-Policy) names it by its hash.
+Not made with a plotting library: the slider has to compute as the command does, and a library would draw a
+tenth of what is here at twenty times the size. Nothing can run in it or be fetched by it but our one script,
+which its Content-Security-Policy names by its hash.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def draw_page(chart: Chart) -> bytes:
         "DATA": _data(chart),
     }
     page = parts["page.html"]
-    # One after another and each once, so that no name in the data is taken for a place to fill.
+    # Each is filled once, from the end, so that no text in the data is taken for a placeholder.
     for name in ("TITLE", "STYLE_HASH", "SCRIPT_HASH", "STYLE", "SCRIPT", "DATA"):
         before, _, after = page.rpartition(f"@{name}@")
         page = before + filled[name] + after

@@ -27,14 +27,14 @@ from ema_cli.plotting.chart import (
     Cell,
     Chart,
     Column,
-    Line,
+    Curve,
     Panel,
     limits,
     short,
 )
 from ema_cli.times import DAY
 
-# Told apart by colour (safe for the colour-blind), and without it by dash, weight and lightness.
+# Distinguished by colour (safe for the colour-blind), and without it by dash, width and lightness.
 COLOURS = ("#0059a8", "#d55e00", "#111111", "#009e73", "#b0457e")
 RUN_COLOURS = (
     *("#0059a8", "#d55e00", "#009e73", "#b0457e", "#111111", "#8a6d00"),
@@ -71,24 +71,24 @@ METADATA: dict[str, dict[str, Any]] = {
 
 def draw_picture(chart: Chart, kind: str) -> bytes:
     """The file's bytes; kind: png, svg or pdf."""
-    with _settled():
+    with _our_style():
         figure = draw_figure(chart)
         out = BytesIO()
         figure.savefig(out, format=kind, dpi=DPI, metadata=METADATA[kind])
     return out.getvalue()
 
 
-def settled_figure(chart: Chart) -> Figure:
-    """The figure for a caller's own use, drawn with our settings."""
-    with _settled():
+def styled_figure(chart: Chart) -> Figure:
+    """The figure, drawn with our settings, for a caller's own use."""
+    with _our_style():
         figure = draw_figure(chart)
         figure.canvas.draw()
         return figure
 
 
 @contextmanager
-def _settled() -> Iterator[None]:
-    """matplotlib with our settings and none of the user's, and without its warnings about fonts."""
+def _our_style() -> Iterator[None]:
+    """Set matplotlib to our settings, without the user's and without warnings about fonts."""
     with warnings.catch_warnings(), mpl.rc_context():
         warnings.simplefilter("ignore")
         mpl.rcdefaults()
@@ -100,10 +100,8 @@ def draw_figure(chart: Chart) -> Figure:
     """The chart as a matplotlib figure: a strip for each column, a cell for each key in it."""
     drawn = chart.cells()
     heights = [_height(cells) for _, cells in drawn]
-    size = (WIDTH, sum(heights) + 0.3 + 0.25 * len(chart.notes))
-    if chart.look.size is not None:
-        size = (chart.look.size[0] / DPI, chart.look.size[1] / DPI)
-    figure = Figure(figsize=size, layout="constrained")
+    pixels = chart.look.size or (WIDTH * DPI, round((sum(heights) + 0.3 + 0.25 * len(chart.notes)) * DPI))
+    figure = Figure(figsize=(_inches(pixels[0]), _inches(pixels[1])), layout="constrained")
     FigureCanvasAgg(figure)
     title = "\n".join([short(chart.title, 110), *(f"shown: {note}" for note in chart.notes)]).strip()
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
@@ -116,8 +114,14 @@ def draw_figure(chart: Chart) -> Figure:
     return figure
 
 
+def _inches(pixels: float) -> float:
+    """matplotlib 3.9 rounds down to whole pixels, and 245 / 120 · 120 is less than 245."""
+    inches = pixels / DPI
+    return inches if inches * DPI >= pixels else (pixels + 1e-6) / DPI
+
+
 def _span(chart: Chart) -> tuple[float, float]:
-    """What the axis along shows, the same everywhere."""
+    """The ends of the horizontal axis, the same in all panels."""
     first, last = chart.span()
     first, last = _x(np.array([first, last]), chart.axis)
     margin = 0.01 * (last - first) or 0.5
@@ -125,7 +129,7 @@ def _span(chart: Chart) -> tuple[float, float]:
 
 
 def _across(cells: int) -> int:
-    """How many cells stand beside each other."""
+    """How many cells are side by side."""
     return cells if cells < 3 else 3 if cells != 4 else 2
 
 
@@ -134,7 +138,7 @@ def _height(cells: Sequence[Cell]) -> float:
 
 
 def _heights(cells: Sequence[Cell]) -> list[float]:
-    """Those of the panels of one cell: values have most to show."""
+    """The heights of the panels of one cell; that of values is the highest."""
     first = HEIGHT if len(cells) == 1 else CELL_HEIGHT
     return [first if panel.kind == VALUE else LOWER_HEIGHT for panel in cells[0].panels]
 
@@ -228,7 +232,7 @@ def _draw_panel(axes: Any, panel: Panel, chart: Chart) -> None:
         _draw_line(axes, line, chart)
 
 
-def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
+def _draw_line(axes: Any, line: Curve, chart: Chart) -> None:
     x = _x(line.x, chart.axis)
     if line.part == VALUE:
         style: dict[str, Any] = {"color": GREY, "lw": 0.8, "zorder": 2}
@@ -253,7 +257,7 @@ def _draw_line(axes: Any, line: Line, chart: Chart) -> None:
         axes.plot(x[alone], line.y[alone], ".", ms=2.5, color=colour, zorder=order, alpha=style.get("alpha"))
 
 
-def _said(line: Line, chart: Chart) -> str:
+def _said(line: Curve, chart: Chart) -> str:
     """What a legend calls a line; nothing for the values of runs, which have their trends' colours."""
     if not chart.runs:
         return line.name

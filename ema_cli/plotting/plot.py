@@ -1,4 +1,4 @@
-"""`--plot`: a run is recorded as it goes along and drawn when its output is complete."""
+"""`--plot`: a run is recorded while it goes on, and drawn when its output is complete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Note = Callable[[str], None]
 
 
 class Recorder(Observer):
-    """Keeps of one run what is needed to draw it; may travel between processes."""
+    """Keeps of one run what is needed to draw it; can be sent between processes."""
 
     def __init__(self, job: Job, limits: Limits) -> None:
         self.job, self.limits = job, limits
@@ -59,9 +59,9 @@ class Recorder(Observer):
 class Plotter(Recorder):
     """Draws one run into a file, or as text.
 
-    target: the file, or `-` for the terminal that is stderr. note: takes what is to be said to the user.
-    place: puts the file in its place when it is closed, or leaves the old one there if an exception ends it;
-    so a picture appears after output and state, and one that can't be drawn leaves both as they were.
+    target: the file, or `-` for the terminal at stderr. note: takes messages to the user. place: its end puts
+    the file in place, or leaves the old one if it ends by an exception; so a picture appears after output and
+    state, and one that can't be drawn leaves both as they were.
     Raises OptionError or FileTrouble, before any work, for a picture that can't be made.
     """
 
@@ -77,30 +77,30 @@ class Plotter(Recorder):
             return
         chart = make_chart(self.job, recorded(self.record), summary, self.look)
         if self.went_on and self.target != "-":
-            chart.notes.append(said_of_state(self.target))
+            chart.notes.append(state_note(self.target))
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
             self.place.enter_context(open_output(self.target, shared_mode(self.job.inputs))).write(data)
 
 
 class Comparison:
-    """Draws several runs over each other. chain: they are parts of one instead."""
+    """Draws several runs over each other, or with `chain` the parts of one."""
 
     def __init__(self, job: Job, target: str, look: Look, note: Note, *, chain: bool) -> None:
         check_target(job, target)
         self.job, self.target, self.look, self.note, self.chain = job, target, look, note, chain
         self.limits, self.went_on = limits_of(target), goes_on(job)
         self.runs: dict[str, Recorder] = {}
-        # Who looks on while a job is done; it can be sent to another process.
+        # Makes the observer of a job; it can be sent to another process.
         self.watch = partial(Recorder, limits=self.limits)
 
     def finished(self, source: str, watcher: Observer) -> None:
-        """An input is done, and this one has looked on."""
+        """An input is done; `watcher` was its observer."""
         if isinstance(watcher, Recorder) and not watcher.empty:
             self.runs[source] = watcher
 
     def draw(self) -> None:
-        """Draw what has been done. Raises FileTrouble."""
+        """Draw the inputs that are done. Raises FileTrouble."""
         if not self.runs:
             self.note(f"--plot {self.target}: no rows, so nothing is drawn")
             return
@@ -114,7 +114,7 @@ class Comparison:
             together = recorded_runs(list(zip(names, records, strict=True)), self.limits)
         chart = make_chart(self.job, together, runs[0].summary, self.look)
         if self.went_on and self.target != "-":
-            chart.notes.append(said_of_state(self.target))
+            chart.notes.append(state_note(self.target))
         data = tell_and_draw(chart, self.target, self.note)
         if data is not None:
             with open_output(self.target, shared_mode(self.job.inputs)) as out:
@@ -122,18 +122,18 @@ class Comparison:
 
 
 def goes_on(job: Job) -> bool:
-    """Whether a run has rows before its first one, which only its state knows."""
+    """Whether a run goes on from a state, which stands for rows that can't be drawn."""
     return job.state is not None and Path(job.state).exists()
 
 
-def said_of_state(target: str) -> str:
-    """What is shown of a run that goes on."""
+def state_note(target: str) -> str:
+    """The note on a picture of a run that goes on from a state."""
     slider = "; the slider's trend begins afresh with them" * (suffix_of(target) == PAGES)
     return f"the rows of this run, which goes on from a state{slider}"
 
 
 def tell_and_draw(chart: Chart, target: str, note: Note) -> bytes | None:
-    """The bytes of a picture file; None where it has been drawn in the terminal."""
+    """Give the notes, and draw: the bytes of a file; None if it was drawn in the terminal."""
     for left_out in chart.notes:
         note(f"{'the picture' if target == '-' else target} shows {left_out}")
     if target == "-":
@@ -150,7 +150,7 @@ def draw(chart: Chart, suffix: str) -> bytes:
         from ema_cli.plotting.page import draw_page
 
         return draw_page(chart)
-    # A cache that it can't write, a font cache that takes long: nothing a user of ours can do about.
+    # It warns of caches that it can't write or that take long, which users of ours can't help.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     folder = os.environ.get("MPLCONFIGDIR")
     try:
@@ -158,8 +158,8 @@ def draw(chart: Chart, suffix: str) -> bytes:
 
         return draw_picture(chart, suffix[1:])
     finally:
-        # Where it has made a temporary one for want of a home, it is removed as Python ends, which the
-        # command doesn't wait for.
+        # Without a home folder it makes a temporary one, to be removed as Python shuts down, which the
+        # command skips (`console.leave`).
         made = os.environ.get("MPLCONFIGDIR")
         if made is not None and made != folder:
             shutil.rmtree(made, ignore_errors=True)
@@ -170,12 +170,12 @@ def suffix_of(target: str) -> str:
 
 
 def limits_of(target: str) -> Limits:
-    """How much this kind of picture holds."""
+    """How much this kind of picture shows."""
     return PAGE if suffix_of(target) == PAGES else PICTURE
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:
-    """Across and down, from `1600x900`. Raises OptionError."""
+    """Width and height, from `1600x900`. Raises OptionError."""
     if text is None:
         return None
     match = _SIZE.fullmatch(text.strip())
@@ -188,7 +188,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
 
 
 def check_target(job: Job, target: str) -> None:
-    """Refuse a picture that could not be made, or that would replace what the run needs."""
+    """Raise OptionError or FileTrouble for a picture that can't be made, or would replace another file."""
     if target == "-":
         return
     suffix = suffix_of(target)

@@ -1,4 +1,4 @@
-"""What a run leaves to draw: of each key the rows of every column, in a bounded number."""
+"""What is kept of a run to draw it: a bounded number of rows for each key and column."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ema_cli.plotting.reduce import ROWS_A_BUCKET, Along, Reduced, Reducer
 from ema_cli.plotting.steps import Steps
 from ema_cli.run.selection import Selection
 
-# The difference of two of the greatest numbers is infinite, and no axis goes that far.
+# Values are clipped to this, since the difference of two larger ones may be infinite.
 HIGHEST = 1e307
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a kind of picture holds.
+    """How much a kind of picture shows.
 
-    keys, columns: the first so many; cells: of one column and one key. rows: that a column has, all keys
-    together, while every one is kept. least: buckets that a key has, however many keys there are. numbers:
-    that all columns have together while every row is kept.
+    keys, columns: the most there are. cells: the most of one column and one key each. rows: the most rows of
+    a column, all keys together, that are all kept. least: the fewest buckets of a key. numbers: the most
+    numbers in all columns together if every row is kept.
     """
 
     keys: int
@@ -40,36 +40,36 @@ class Limits:
     numbers: int = 8_000_000
 
     def buckets(self, rows: int, tracks: int, series: int) -> int:
-        """Into how many buckets each of so many tracks is cut that have so many rows together."""
+        """The number of buckets of each of `tracks` tracks that have `rows` rows together."""
         most = max(min(self.rows, self.numbers // max(1, series)), ROWS_A_BUCKET * self.least)
         return max(self.least, most // ROWS_A_BUCKET // (max(1, tracks) if rows > most else 1))
 
 
-# What an eye takes in at once, and what a page lets it choose from.
+# What can be seen at once, and what can be chosen from on a page.
 PICTURE = Limits(keys=12, columns=12, cells=48, rows=16_384, least=1024)
 PAGE = Limits(keys=500, columns=200, cells=20_000, rows=200_000, least=64)
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where rows stand, (rows,) each. times: nanoseconds; steps: on an axis of its own, NaN where unknown;
-    afresh: 1 where the series begins again; weights: what each row counts for."""
+class RowPlaces:
+    """Where rows stand, (rows,) each. times: nanoseconds. steps: on the axis `--x`, NaN where unknown.
+    afresh: 1 where the series begins again. weights: of the rows."""
 
     times: Ints | None = None
     steps: Floats | None = None
     afresh: Floats | None = None
     weights: Floats | None = None
 
-    def of(self, rows: Any) -> Places:
-        """Those of some rows."""
+    def of(self, rows: Any) -> RowPlaces:
+        """The places of some rows."""
         parts = (self.times, self.steps, self.afresh, self.weights)
-        return Places(*(None if part is None else part[rows] for part in parts))
+        return RowPlaces(*(None if part is None else part[rows] for part in parts))
 
 
 @dataclass
 class Track:
-    """The rows of one key, or of one run, in each column by its name. first: its first time. by_value: rows
-    without a value are not counted where rows have numbers, for they fade nothing, or hardly so."""
+    """The rows of one key, or one run, for each column. first: its first time. by_value: without times, only
+    rows with a value are counted, since others hardly change the average."""
 
     name: str
     reducers: dict[str, Reducer]
@@ -80,7 +80,7 @@ class Track:
     _along: float = 0.0
     _last: float = field(default=float("nan"))
 
-    def add(self, places: Places, series: Sequence[Floats]) -> None:
+    def add(self, places: RowPlaces, series: Sequence[Floats]) -> None:
         """More rows. series: (rows, width) for each reducer, in their order."""
         times, steps, rows = places.times, places.steps, len(series[0])
         if times is not None and not self.rows:
@@ -99,7 +99,7 @@ class Track:
             reducer.add(x, np.column_stack([own, *carried, *number]))
 
     def _numbers(self, name: str, values: Floats, weights: Floats | None) -> Floats:
-        """How many rows of a column there are up to each one, (n,)."""
+        """The number of rows of a column up to each one, (n,)."""
         counted = np.ones(len(values), bool)
         if self.by_value:
             counted = ~np.isnan(values) if weights is None else ~np.isnan(values) & (weights > 0)
@@ -108,7 +108,7 @@ class Track:
         return numbers
 
     def _unrolled(self, steps: Floats) -> Floats:
-        """Never falling, (n,), where the steps may: each advance adds to it, no way back takes from it."""
+        """A place that never falls, (n,): the sum of all advances of the steps, without the ways back."""
         filled = np.concatenate(([self._last], steps))
         there = np.maximum.accumulate(np.where(np.isnan(filled), 0, np.arange(len(filled))))
         filled = filled[there]
@@ -131,7 +131,7 @@ class Record:
         self.average, self.limits, self.by_file = job.average, limits, job.by_file
         self.key_names, self.all_columns = chosen.keys, len(chosen.smoothed)
         self.time = chosen.time
-        # Along the time is what it is without being asked.
+        # The time is the axis anyway.
         self.x = None if chosen.wanted.extra == (chosen.wanted.time,) else chosen.x
         self.keys = KeyTable() if chosen.keys else None
         self.steps = None if self.x is None else Steps(self.x, job.decimal_comma)
@@ -150,7 +150,7 @@ class Record:
 
     @property
     def carried(self) -> list[str]:
-        """What goes along with each row, in this order."""
+        """The names of the further numbers of each row, in order."""
         timed = self.time is not None
         out = []
         if self.steps is not None or (timed and self.restarts):
@@ -160,7 +160,7 @@ class Record:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Between processes go the rows that are kept and the keys' names."""
+        """Without the table of keys, for another process: only the drawn keys' names."""
         names = self.names()
         for track, name in zip(self.tracks, names, strict=True):
             track.name = name
@@ -180,15 +180,15 @@ class Record:
             series = self._series(batch.values[rows], fields[rows])
             self.rows += len(series[0])
             track = self._track(slot)
-            self._settle([track])
+            self._balance([track])
             track.add(places.of(rows), series)
 
-    def settle(self) -> None:
-        """Give every track its share of what there is room for."""
-        self._settle(self.tracks)
+    def balance(self) -> None:
+        """Give every track its share of the buckets."""
+        self._balance(self.tracks)
 
     def names(self) -> list[str]:
-        """The keys that there are rows of, as a picture says them."""
+        """The names of the keys, for a picture."""
         if self.keys is None or not self.tracks:
             return [track.name for track in self.tracks]
         texts = [column[: self.limits.keys].to_pylist() for column in self.keys.texts()]
@@ -200,7 +200,7 @@ class Record:
         return [": ".join(filter(None, [called[key[0]], ", ".join(key[1:])])) for key in keys]
 
     def notes(self) -> list[str]:
-        """What of the table is left out."""
+        """What of the table is not drawn."""
         out = []
         if self.many_keys > self.limits.keys:
             what = "files" if self.by_file else "keys"
@@ -214,19 +214,19 @@ class Record:
             out.append(f"all rows but {self.steps.unread:,} that have no {self.x}")
         return out
 
-    def _places(self, batch: Batch) -> Places:
+    def _places(self, batch: Batch) -> RowPlaces:
         steps = None if self.steps is None else self.steps.read(batch)
         times = None if batch.times is None else batch.times.copy()  # for reducers keep them
         weights = batch.values[:, -1] if self.average.weighted else None
         if not self.restarts:
-            return Places(times, steps, None, weights)
+            return RowPlaces(times, steps, None, weights)
         if steps is None and times is not None:
             steps = times.astype(float)  # which may go back
         afresh = np.zeros(batch.rows) if batch.restarts is None else batch.restarts.astype(float)
-        return Places(times, steps, afresh, weights)
+        return RowPlaces(times, steps, afresh, weights)
 
     def _rows_of_keys(self, batch: Batch) -> Iterator[tuple[int, Any]]:
-        """Which rows of a batch belong to which of the keys drawn."""
+        """The keys that are drawn, and the rows of a batch that belong to each."""
         if self.keys is None:
             yield 0, slice(None)
             return
@@ -261,7 +261,7 @@ class Record:
             self.tracks.append(Track("", reducers, by_value))
         return self.tracks[slot]
 
-    def _settle(self, tracks: Sequence[Track]) -> None:
+    def _balance(self, tracks: Sequence[Track]) -> None:
         series = len(self.columns) * (1 + self.fields) + len(self.pairs) * self.pair_fields
         buckets = self.limits.buckets(self.rows, len(self.tracks), series)
         for track in tracks:
@@ -296,7 +296,7 @@ class Recorded:
 
 def recorded(record: Record) -> Recorded:
     """One record to draw."""
-    record.settle()
+    record.balance()
     for track, name in zip(record.tracks, record.names(), strict=True):
         track.name = name
     dates = record.steps is not None and record.steps.dates

@@ -1,10 +1,10 @@
 """Long series made short for drawing, so that the picture is the one that every row would give.
 
-The axis is cut into buckets, narrower than a pixel. Of each series a bucket keeps its first and last value,
-its least and greatest, each where it stands, and one blank row before the first and after the last value
-where there are any. Buckets are 2^k wide and begin at multiples of that, so two of them are one of the next
-size; and what a bucket keeps of rows that buckets within it have kept is what it would keep of all its rows.
-Hence the result depends on the rows alone, not on the batches in which they came.
+The axis is cut into buckets, narrower than a pixel. Of each series a bucket keeps its first, last, least and
+greatest value, each at its place, and a blank row before the first and after the last value if there is one.
+Buckets are 2^k wide and begin at multiples of that, so two of them make one of the next size; and that keeps
+of what they have kept the same as it would keep of all their rows. So the result depends on the rows alone,
+not on the batches in which they came.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ema_cli.formats.base import Floats
 
 Mask = NDArray[np.bool_]
 Along = NDArray[Any]  # int64 or float64
-# So many rows for each bucket are drawn as they are: a bucket may keep as many itself.
+# With at most this many rows a bucket, all rows are drawn: a bucket may keep as many itself.
 ROWS_A_BUCKET = 4
-# Batches that wait before they are joined: a pipe may give a row at a time.
+# Most batches that wait to be joined: a pipe may give one row at a time.
 MOST_WAITING = 1024
 
 
@@ -49,7 +49,7 @@ class Reduced:
 
 
 class Reducer:
-    """Takes rows as they come and holds a bounded number of them.
+    """Holds a bounded number of rows.
 
     buckets: the most there are, 2 or more, and may be lowered between additions; once there are more rows
     than fit, at least half as many. carried: the last so many columns go along and are not looked at.
@@ -71,7 +71,7 @@ class Reducer:
 
     @property
     def limit(self) -> int:
-        """So many rows are kept as they are."""
+        """The most rows that are all kept."""
         return ROWS_A_BUCKET * self.buckets
 
     def add(self, x: Along, values: Floats) -> None:

@@ -1,4 +1,4 @@
-"""The column that a picture is drawn along, `--x`: cells of text to places on an axis."""
+"""The horizontal axis `--x` of a picture: cells of text to places on it."""
 
 from __future__ import annotations
 

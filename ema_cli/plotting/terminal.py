@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ema_cli.formats.base import Floats
-from ema_cli.plotting.chart import VALUE, Axis, Cell, Chart, Line, Panel, short
+from ema_cli.plotting.chart import VALUE, Axis, Cell, Chart, Curve, Panel, short
 from ema_cli.run.progress import width_of
 
 # Which bit of a braille character each of its dots is, row by row.
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-# Trends as ANSI colours; without colour, each has a mark that stands for its dots.
+# Trends as ANSI colours; without colour, each has a mark in place of its dots.
 COLOURS, MARKS = (34, 31, 36, 32, 35), "*+xo#@%"
 FAINT = 90
 HEIGHTS = (5, 18)  # characters: the least and the most that one pair of axes has
@@ -27,14 +27,14 @@ Grid = NDArray[np.bool_]
 
 
 def abilities(out: TextIO) -> tuple[int, int, bool]:
-    """Columns, lines and whether there is colour (https://no-color.org)."""
+    """The terminal's columns and lines, and whether it has colour (https://no-color.org)."""
     colour = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     size = shutil.get_terminal_size((80, 24))
     return (width_of(out) if out.isatty() else size.columns), size.lines, colour
 
 
 def draw_text(chart: Chart, width: int, lines: int, colour: bool) -> str:
-    """The chart as lines of text that are at most `width` wide, and so high that one column fills `lines`."""
+    """The chart as text, at most `width` wide; one column of it fills `lines` lines."""
     if chart.look.size is not None:
         width, lines = max(MOST_NARROW, chart.look.size[0]), chart.look.size[1]
     cells = [(column.name, cell) for column, drawn in chart.cells() for cell in drawn]
@@ -98,7 +98,7 @@ class _Drawing:
             words = ["  ".join(words)]
         return ["", *([title] if title else []), *words]
 
-    def called(self, line: Line) -> str:
+    def called(self, line: Curve) -> str:
         if not self.chart.runs:
             return line.name
         several = len(self.chart.average.decays) > 1
@@ -130,19 +130,19 @@ class _Drawing:
             return ["".join(map(_painted, *row)) for row in zip(text.tolist(), paint.tolist(), strict=True)]
         return ["".join(row) for row in text.tolist()]
 
-    def mark(self, line: Line) -> str:
+    def mark(self, line: Curve) -> str:
         return MARKS[self.number(line) % len(MARKS)]
 
-    def paint(self, line: Line) -> int:
+    def paint(self, line: Curve) -> int:
         return FAINT if line.part == VALUE else COLOURS[self.number(line) % len(COLOURS)]
 
-    def number(self, line: Line) -> int:
+    def number(self, line: Curve) -> int:
         """By what lines are told apart: runs, else weights."""
         return line.series if self.chart.runs else line.weight
 
 
 def _scaled(
-    line: Line, limits: tuple[tuple[float, float], tuple[float, float]], *, log: bool
+    line: Curve, limits: tuple[tuple[float, float], tuple[float, float]], *, log: bool
 ) -> tuple[Floats, Floats, tuple[tuple[float, float], tuple[float, float]]]:
     """A line and its limits as they stand on the axis upwards."""
     if not log:

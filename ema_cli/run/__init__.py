@@ -1,1 +1,1 @@
-"""A run of `ema-smooth`: which columns, the road from source to sink, the state, many files."""
+"""A run of `ema-smooth`: which columns, from source to sink, the state, many files."""

@@ -1,4 +1,4 @@
-"""Many inputs in one process start: one output each in a folder, several at once or as one chained series."""
+"""Many inputs in one run: an output for each in a folder, several at once or as one chained series."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ema_cli.process import usable_processors
 from ema_cli.run.observer import Observer
 from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
 from ema_cli.run.pipeline import run_part
-from ema_cli.run.saved_state import keep_nothing, open_saved_state
+from ema_cli.run.saved_state import open_saved_state, save_nothing
 
 
 @dataclass
 class Tally:
-    """What became of all of them. skipped: parts of a chain after a bad one."""
+    """The outcomes of all inputs, counted. skipped: parts of a chain after a bad one."""
 
     written: int = 0
     failed: int = 0
@@ -38,7 +38,7 @@ class Tally:
 
     @property
     def exit_code(self) -> int:
-        """0 if all went well; 2 if all failed for the options' sake, else 1."""
+        """0 if all went well, 2 if all failed because of the options, else 1."""
         return max(self.exit_codes, default=0) if len(self.exit_codes) < 2 else 1
 
     def __str__(self) -> str:
@@ -61,10 +61,10 @@ def run_folder(
 ) -> Tally:
     """Smooth each input of the job into a file of the same base name in `folder`, which is made if need be.
 
-    jobs: how many at once; 0 is as many as there are processors. chain: the inputs are parts of one series,
-    one after another; after a bad one nothing more is written, and the state stays as it was. report: called
-    with every outcome as it comes; an input that fails does not keep others from being done. watch: gives
-    each job who looks on (one for all parts of a chain), and can be pickled.
+    jobs: how many at once; 0 is as many as there are processors. chain: the inputs are parts of one series;
+    after a bad one nothing more is written, and the state stays as it was. report: called with every outcome
+    as it comes; one failing input does not stop the others. watch: gives each job its observer (one for all
+    parts of a chain), and can be pickled.
     Raises OptionError before any work where two outputs would have one name or one would replace an input,
     FileTrouble where the folder can't be made, StateError.
     """
@@ -153,19 +153,19 @@ class _BrokenChainError(Exception):
 
 
 def _chained(job: Job, parts: Sequence[Job], watcher: Observer) -> Iterator[Outcome]:
-    """Part after part, each going on where the one before it ended; a bad one is the last."""
+    """The outcomes of parts, each going on where the last one ended, up to the first bad one."""
     folder = os.path.dirname(parts[0].output or "")  # noqa: PTH120 - as it was typed
-    # All outputs are on the disk before the state is.
+    # All outputs are synced to the disk before the state.
     with (
         suppress(_BrokenChainError),
         open_saved_state(job) as memory,
-        memory.saving() as keep,
+        memory.saving() as save,
         syncing_once(folder),
     ):
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             outcome = outcome_of(
-                part, partial(run_part, part, memory, keep if last else keep_nothing, watcher), watcher
+                part, partial(run_part, part, memory, save if last else save_nothing, watcher), watcher
             )
             yield outcome
             if outcome.problem is not None:

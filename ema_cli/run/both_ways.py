@@ -1,7 +1,7 @@
 """The two-sided average of an input: folded from its first row on, then from its last row back.
 
-What all rows up to each row come to is put into a temporary file with the rows; read from there backwards,
-they are joined with what comes after them.
+The moments of all rows up to each row are stored with the rows in a temporary file. When that is read
+backwards, they are joined with the moments of the rows after.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ema_cli.run.row_spool import FieldSpool, RowSpool, Stored, nowhere
 class BothWays(Deferred):
     """A run over an input in both directions.
 
-    newest_first: rows are taken in from the input's last one on, and their fields put the other way round.
+    newest_first: rows come from the input's last one to its first, and fields are written in input order.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class BothWays(Deferred):
         self.average, self.newest_first = Centered(average, columns), newest_first
         self.spool = RowSpool()
 
-    def ahead(
+    def forward(
         self, values: Floats, times: Ints | None, keys: KeyedRows | None, _restarts: Bools | None
     ) -> Floats:
-        """What all rows up to each one come to, (rows, numbers); in the place of `Trends.update`."""
-        return self.average.ahead(values, times, keys).T
+        """The moments of all rows up to each one, (rows, numbers); takes the place of `Trends.update`."""
+        return self.average.forward(values, times, keys).T
 
-    def add(self, batch: Batch, there: Ints | None, all_rows: int, ahead: Floats) -> None:
-        """Take in rows and what they come to, (rows, numbers). there: which of so many rows they are."""
+    def add(self, batch: Batch, there: Ints | None, all_rows: int, forward: Floats) -> None:
+        """Store rows and what `forward` gave. there: their indexes among `all_rows` rows; None: all."""
         numbers = self.rows + (np.arange(all_rows) if there is None else there)
-        self.spool.add(batch, {"number": numbers} | {f"ahead{k}": side for k, side in enumerate(ahead.T)})
+        self.spool.add(batch, {"number": numbers} | {f"forward{k}": side for k, side in enumerate(forward.T)})
         self.rows += all_rows
 
     def fold(self, watcher: Observer) -> None:
-        """Work out the new fields of all rows; the watcher then sees them from the first on."""
+        """Compute the new fields of all rows; the watcher then sees them from the first on."""
         self.spool.finish()
         keys, known = KeyTable(), self.rows
         seen = None if watcher is SILENT else FieldSpool(self.fields.width)
@@ -69,18 +69,18 @@ class BothWays(Deferred):
         if seen is not None:
             seen.rewind()
             for _, stored in self.spool.batches():
-                watcher.saw(stored.batch(nowhere, str, 0), seen.take(stored.count))
+                watcher.saw(stored.batch(nowhere, str, 0), seen.read(stored.count))
             seen.close()
 
     def _fields(self, stored: Stored, keys: KeyTable) -> Floats:
-        ahead = np.stack([stored.more[f"ahead{k}"] for k in range(self.average.width)])
+        forward = np.stack([stored.more[f"forward{k}"] for k in range(self.average.width)])
         keyed = keys.encode(stored.keys) if stored.keys else None
-        return self.average.fields(stored.values, stored.times, keyed, ahead)
+        return self.average.fields(stored.values, stored.times, keyed, forward)
 
     def _put(self, numbers: Ints, known: int, fields: Floats) -> int:
-        """Put the fields of rows with these numbers; from which number on all are then known."""
+        """Store the fields of rows with these numbers; gives the number from which on all are stored."""
         begin = 0
-        # What was left out between them is blank, however much that is.
+        # Rows left out between them are blank.
         for gap in [*np.flatnonzero(np.diff(numbers) > 1) + 1, len(numbers)]:
             first, last = int(numbers[begin]), int(numbers[gap - 1]) + 1
             self._place(first, fields[begin:gap])

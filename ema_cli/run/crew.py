@@ -1,9 +1,10 @@
 """More processors for one input: other processes read its blocks, and write its text.
 
-The process that was asked takes blocks from the input and hands them out. A helper finds the records of a
-block, reads values, times and keys, and hands these back. Here they are folded, in the order of the input,
-as ever; that is a fifth of the work. The new fields go back to the helper that has the block, which makes
-text of them and writes it: at its place in a file, or in turn to stdout. So all that depends on order is in
+The process that was asked hands blocks of the input out: of a file the place of each, which the helper reads
+by itself, of a pipe the text. A helper finds the records of a block, reads values, times and keys, and hands
+these back. Here they are folded, in the order of the input, as ever; that is a seventh of the work. The new
+fields are put where the helper that has the block finds them, which makes text of them and writes it: at its
+place in a file, or in turn to stdout. So all that depends on order is in
 one place, with every option, every key and every message, and the bytes can be no others. While there is
 nothing to fold and all helpers have enough to do, this process does a block itself.
 
@@ -35,7 +36,7 @@ from ema_cli.formats.base import Batch, Body, Divisible, Floats, Layout, Project
 from ema_cli.io.output import Output, Texts
 from ema_cli.io.signals import PROMPT, uninterrupted
 from ema_cli.io.temporary import at_interrupt
-from ema_cli.process import helpers_for
+from ema_cli.process import helpers_for, is_one_of_many
 
 if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.io.streams import SharedFile
@@ -179,25 +180,25 @@ class Crew:
         most = helpers_for(max(size, self.size or 0), self.processes)
         if len(self.helpers) >= most:
             return
-        from ema_cli.run.helper import may_start, start
+        from ema_cli.run.helper import start
 
         if not self.helpers:
             self.stack.enter_context(at_interrupt(self._kill))
             self.room = memoryview(bytearray(LEAST_BLOCK))
         try:
-            while may_start() and len(self.helpers) < most:
+            while not is_one_of_many() and len(self.helpers) < most:
                 with uninterrupted():
                     self.helpers.append(start())
                 self.helpers[-1].tell("begin", self._about())
         except OSError:  # there is no memory or process for it
             self.processes = 1
-        if not may_start():
+        if is_one_of_many():
             self.processes = 1
 
     def _about(self) -> bytes:
         splicer = copy(self.splicer)
         splicer.out = cast(BinaryIO, None)
-        apart = None if self.divisible is None else self.divisible.apart()
+        apart = None if self.divisible is None else self.divisible.detached()
         return pickle.dumps((apart, self.wanted, splicer, self.target, self.out.name), 5)
 
     def _free(self) -> Helper | None:
@@ -378,7 +379,7 @@ class Crew:
         source.line += block.lines
         self._grow(source.size)
         for batch in block.batches:
-            batch.room = self._room_for(block, batch.rows)
+            batch.out = self._room_for(block, batch.rows)
             yield batch
         block.over = True
         self._release(block)
@@ -394,7 +395,7 @@ class Crew:
         piece = Piece(self.numbers)
         if not (self._lay_out(piece, batch, fields) or self._ship(piece, batch, fields)):
             self.splicer.append(*batch.body.texts(self.splicer.layout), fields)
-            piece.texts = self.made.take()
+            piece.texts = self.made.pop_all()
             piece.size = piece.texts.size
         self.pieces.append(piece)
         self._flush()

@@ -1,6 +1,6 @@
-"""New fields that are known only when all rows have been read: the input is read once more to be written.
+"""Fields that are known only when all rows have been read: the input is then read again and written.
 
-In between the fields wait in a temporary file, row after row.
+Until then the fields are kept in a temporary file, row after row.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from ema_cli.run.row_spool import FieldSpool
 
 
 class Deferred:
-    """The new fields of all rows. wanted: what is read. new: how many columns. reopen: gives the input once
-    more, from its first row. rows: how many there are."""
+    """The new fields of all rows.
+
+    wanted: what is read of the input. new: number of new columns. reopen: opens the input again. rows: number
+    of rows.
+    """
 
     def __init__(self, wanted: Projection, new: int, reopen: Callable[[], Source]) -> None:
         self.wanted, self.reopen = wanted, reopen
@@ -28,26 +31,26 @@ class Deferred:
         self.fields = FieldSpool(new)
 
     def blank(self, first: int, last: int) -> None:
-        """Nothing is known of these rows."""
+        """Leave these rows blank."""
         for begin in range(first, last, BATCH_ROWS):
             rows = min(BATCH_ROWS, last - begin)
             self.fields.put(begin, np.full((rows, self.fields.width), np.nan))
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
-        """Write a batch of the input's further reading with its new fields, and give these."""
-        fields = self.fields.take(batch.rows)
+        """Write a batch of the input's second reading with its new fields, and give these."""
+        fields = self.fields.read(batch.rows)
         if len(fields) < batch.rows:
             raise self._changed()
         writer.write(batch, fields)
         return fields
 
     def check_all(self, rows: int) -> None:
-        """Raise FileTrouble unless so many rows, all, have been written."""
+        """Raise FileTrouble unless all rows have been written. rows: how many have."""
         if rows != self.rows:
             raise self._changed()
 
     def find(self, number: int) -> tuple[Batch, int]:
-        """The batch of the input that has a row, counted from 0, and where in it; reads as far as that."""
+        """The batch that holds row `number` (from 0) of the input, and the row's index in it."""
         with closing(self.reopen()) as source:
             for batch in source.batches(self.wanted):
                 if number < batch.rows:
@@ -67,7 +70,7 @@ def refuse_pipes(inputs: Sequence[str], why: str) -> None:
     for name in inputs:
         try:
             once = name != "-" and stat.S_ISFIFO(os.stat(name).st_mode)  # noqa: PTH116 - as it was typed
-        except OSError:  # which is told when it is opened
+        except OSError:  # reported when it is opened
             continue
         if once:
             hint = "give it on stdin, which is put into a temporary file: ema-smooth ... - < FILE"

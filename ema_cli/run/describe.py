@@ -1,4 +1,4 @@
-"""What a run computed and did, in words: the text of `-v`."""
+"""The text of `-v`: what a run has computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ema_cli.like import describe as options_of
 
 
 def describe(job: Job, summary: Summary) -> str:
-    """Several lines: formula, weights in force, columns, counts."""
+    """Several lines: formula, weights, columns, counts."""
     average = job.average
     lines = [f"{', '.join(job.inputs)} → {job.output or 'stdout'}", formula(average)]
     if job.weights is not None:
@@ -32,7 +32,7 @@ def describe(job: Job, summary: Summary) -> str:
 
 
 def formula(average: Average) -> str:
-    """The recurrence in force, as docs/semantics.md writes it."""
+    """The formula of the average, as docs/semantics.md writes it."""
     fade = "e^(−{}/τ)" if average.decays[0].family == "tau" else "2^(−{}/halflife)"
     if average.timed and average.adjust:
         text = f"y = Σ w·x / Σ w with w = {fade.format('|Δt|' if average.centered else 'age')}"

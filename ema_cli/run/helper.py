@@ -132,11 +132,6 @@ class Helper:
             self.connection.send(task)
 
 
-def may_start() -> bool:
-    """Whether this process may have helpers: not where it is one of many itself, on a batch or a cluster."""
-    return not multiprocessing.current_process().daemon
-
-
 # Those that were started before anybody knew that they would be needed. Unused ones end with this process.
 _early: list[Helper] = []
 

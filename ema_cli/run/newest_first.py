@@ -1,7 +1,7 @@
 """Rows that stand in falling order: smoothed from the last to the first, written in the order they came.
 
-The input is read twice from its first row on: once to put into a temporary file what is folded, once to write
-it. In between the rows are folded from that file backwards.
+The input is read twice from its first row on: first to store what is folded in a temporary file, then to
+write it. In between, the rows are folded from that file backwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NewestFirst(Deferred):
         self.spool = RowSpool()
 
     def read(self, source: Source, wanted: Projection) -> None:
-        """Take in all rows."""
+        """Store all rows."""
         self.name = source.name
         for batch in source.batches(wanted):
             self.spool.add(batch)
@@ -44,7 +44,7 @@ class NewestFirst(Deferred):
             yield first, rows.batch(locator, locator.text, size)
 
     def fold(self, fields: Callable[[Batch], Floats], watcher: Observer) -> None:
-        """Work out the new fields of all rows; the watcher sees them in this order."""
+        """Compute the new fields of all rows; the watcher sees them from the last row to the first."""
         for first, batch in self.batches():
             found = fields(batch)
             self.fields.put(first, found[::-1])
@@ -57,7 +57,7 @@ class NewestFirst(Deferred):
 
 
 class _Locator:
-    """Says where a row stands of which there are only numbers; last: the number of a batch's first row."""
+    """Finds the place of a stored row by reading the input. last: number of a batch's first row."""
 
     def __init__(self, run: NewestFirst, last: int) -> None:
         self.run, self.last = run, last

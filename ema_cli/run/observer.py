@@ -1,4 +1,4 @@
-"""Who looks on while a run goes along: a progress bar, a picture. None of them changes what is written."""
+"""What watches a run: a progress bar, a picture. None of them changes what is written."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from ema_cli.run.selection import Selection
 
 
 class Observer:
-    """Told of each step of a run; this one does nothing with it.
+    """Is told of each step of a run; this base class does nothing.
 
-    An input that is passed on as it is, for it has no rows, is not told of at all.
+    Not called for an input that is passed on as it is because it has no rows.
     """
 
     def begin(self, chosen: Selection) -> None:
         """The columns are chosen; no row has been computed."""
 
     def saw(self, batch: Batch, fields: Floats) -> None:
-        """A batch has been handed to the sink with its new fields, (rows, new columns) float64, NaN where
-        blank. Neither may be changed, for they are still being written, nor kept."""
+        """A batch and its new fields, (rows, new columns) float64, NaN where blank, have gone to the sink.
+
+        Neither may be kept, nor changed, since they are still being written.
+        """
 
     def end(self, summary: Summary) -> None:
-        """The output is complete, but neither it nor the state is in its place yet; what is raised here
-        leaves both as they were."""
+        """The output is complete, but neither it nor the state has been renamed to its place; an exception
+        raised here leaves both as they were."""
 
 
 SILENT = Observer()

@@ -1,7 +1,7 @@
-"""Whether rows come in their order, and which of two hours a wall clock means: known from the rows before.
+"""Whether rows are in order, and which of two equal hours a wall clock means: both follow from earlier rows.
 
-All of it is by series, and carried from batch to batch and from run to run, so where the input is cut plays
-no part. The functions are pure; `RowOrder` remembers.
+All of it is by series, and carried from batch to batch and from run to run, so it does not matter where the
+input is cut. The functions are pure; `RowOrder` has the memory.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class LateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of a batch that are there, for none of them is left out: `Batch` says what is what."""
+class KeptRows:
+    """Rows without those left out. The attributes are those of `Batch`."""
 
     values: Floats
     times: Ints | None
@@ -47,34 +47,34 @@ class Rows:
         return len(self.values)
 
     @classmethod
-    def of(cls, batch: Batch | Rows, there: Ints | None) -> Rows:
-        """Those of a batch; None: all."""
+    def of(cls, batch: Batch | KeptRows, there: Ints | None) -> KeptRows:
+        """The rows of a batch at these places; None: all."""
         rows = cls(batch.values, batch.times, batch.clock, batch.keys)
         return rows if there is None else rows.picked(there)
 
-    def picked(self, there: Ints) -> Rows:
+    def picked(self, there: Ints) -> KeptRows:
         times = None if self.times is None else self.times[there]
         keys = [pc.take(key, there) for key in self.keys]
-        return Rows(self.values[there], times, self.clock.picked(there), keys)
+        return KeptRows(self.values[there], times, self.clock.picked(there), keys)
 
 
 def picked_keys(keys: KeyedRows, there: Ints) -> KeyedRows:
-    """The keys of some rows; every code has a row, as the engine wants it."""
+    """The keys of some rows; codes without a row are dropped, as the engine needs it."""
     codes, inverse = np.unique(keys.codes[there], return_inverse=True)
     return KeyedRows(inverse.astype(keys.codes.dtype), keys.slots[codes])
 
 
 def scatter(fields: Floats, there: Ints, rows: int) -> Floats:
-    """The new fields of all rows: blank for those that are not among these."""
+    """The new fields of all rows, from those of the rows at `there`; the others are blank."""
     out = np.full((fields.shape[1], rows), np.nan).T
     out[there] = fields
     return out
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Rows of a batch sorted by series, in their order. rows: which row stands where; first: where each
-    series begins, slots: which series that is."""
+class RowsBySeries:
+    """The rows of a batch sorted by series. rows: their indexes; first: where each series begins in these;
+    slots: the series' permanent numbers."""
 
     rows: Ints
     first: Ints
@@ -85,28 +85,30 @@ class Groups:
         return np.append(self.first[1:], len(self.rows)) - 1
 
     def before(self, values: NDArray[Any], carried: NDArray[Any]) -> NDArray[Any]:
-        """The value before each one of sorted values; `carried` (by slot) before the first of a series."""
+        """The value before each of the sorted values; before the first of a series, `carried` (by slot)."""
         out = np.empty_like(values)
         out[1:] = values[:-1]
         out[self.first] = carried[self.slots]
         return out
 
 
-def group(keys: KeyedRows | None, rows: int) -> Groups:
-    """The rows of a batch by their keys; all of one series where there are none."""
+def rows_by_series(keys: KeyedRows | None, rows: int) -> RowsBySeries:
+    """Sort the rows of a batch by key; without keys they are one series."""
     if keys is None:
-        return Groups(np.arange(rows), np.zeros(1, np.int64), np.zeros(1, np.int64))
+        return RowsBySeries(np.arange(rows), np.zeros(1, np.int64), np.zeros(1, np.int64))
     order = np.argsort(keys.codes, kind="stable")
     codes = keys.codes[order]
     first = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
-    return Groups(order, first, keys.slots[codes[first]])
+    return RowsBySeries(order, first, keys.slots[codes[first]])
 
 
-def late(values: NDArray[Any], groups: Groups, last: NDArray[Any], started: Bools, *, afresh: bool) -> Bools:
-    """Which of sorted values are less than the greatest of their series before; with `afresh` than the one
-    before, for with a late one the series begins again.
+def late(
+    values: NDArray[Any], groups: RowsBySeries, last: NDArray[Any], started: Bools, *, afresh: bool
+) -> Bools:
+    """Which of the sorted values are less than the greatest one before in their series.
 
-    last: by slot, what is carried from earlier rows, where `started`.
+    afresh: less than the value just before, because the series begins again with each late one. last: by
+    slot, the greatest value of earlier rows, if `started`.
     """
     carried = np.where(started[groups.slots], last[groups.slots], values[groups.first])
     by_slot = last.copy()
@@ -117,23 +119,23 @@ def late(values: NDArray[Any], groups: Groups, last: NDArray[Any], started: Bool
     return values < groups.before(_greatest(values, groups, carried), by_slot)
 
 
-def _greatest(values: NDArray[Any], groups: Groups, carried: NDArray[Any]) -> NDArray[Any]:
-    """The greatest value so far of each series, what is carried included."""
+def _greatest(values: NDArray[Any], groups: RowsBySeries, carried: NDArray[Any]) -> NDArray[Any]:
+    """The running maximum of each series, `carried` included."""
     values = values.copy()
     values[groups.first] = np.maximum(values[groups.first], carried)
-    # As ranks, which can be raised from series to series so that one pass goes through all of them.
+    # As ranks, raised from series to series, so that one running maximum serves all of them.
     found, ranks = np.unique(values, return_inverse=True)
     lift = np.repeat(np.arange(len(groups.first)) * len(found), np.diff(groups.first, append=len(values)))
     highest: NDArray[Any] = found[np.maximum.accumulate(ranks + lift) - lift]
     return highest
 
 
-def second_readings(times: Ints, later: Ints, groups: Groups, known: Known) -> Bools:
-    """Which of sorted times are meant by the second reading of their wall clock.
+def second_readings(times: Ints, later: Ints, groups: RowsBySeries, known: Known) -> Bools:
+    """Which of the sorted times mean the second of two equal wall-clock hours.
 
-    times: nanoseconds by the first reading. later: how much later the second one is, 0 where there is none.
-    From where the clock goes back or repeats in an hour that comes twice, its second reading is meant until
-    the hour is over.
+    times: nanoseconds, taken as the first hour. later: how much later the second one is; 0 if there is only
+    one. From where the clock goes back or repeats within such an hour, the second one is meant until it is
+    over.
     """
     twice = later != 0
     previous = groups.before(times, known.times)
@@ -151,11 +153,11 @@ def second_readings(times: Ints, later: Ints, groups: Groups, known: Known) -> B
 
 @dataclass
 class Known:
-    """What is carried for each series, by slot.
+    """What is remembered of each series, by slot.
 
-    last: the greatest of its order, or where it was last with restarts; started: whether there is one.
-    times: of its last row, by the first reading of its clock. reading: which reading of an hour that comes
-    twice that row was, or outside of one.
+    last: its greatest order (with `--late restart` its last one), if `started`. times: of its last row, taken
+    as the first of two equal hours. reading: whether that row was in the first or second of two equal hours,
+    or `OUTSIDE` of such.
     """
 
     last: NDArray[Any]
@@ -173,7 +175,7 @@ class Known:
         return {"last": self.last, "started": self.started, "times": self.times, "reading": self.reading}
 
     def grow(self, slots: int) -> None:
-        """Have room for so many series."""
+        """Make place for so many series."""
         if (more := slots - len(self.last)) > 0:
             self.last = np.append(self.last, np.zeros(more, self.last.dtype))
             self.started = np.append(self.started, np.zeros(more, bool))
@@ -183,15 +185,15 @@ class Known:
 
 @dataclass(frozen=True)
 class Looked:
-    """Rows that were looked at. times: by the reading that is meant. late: which of them go back, None where
-    none does."""
+    """What is known of rows before they are folded. times: the ones that are meant. late: which rows go
+    back; None: none. after: stores the memory of these rows."""
 
     times: Ints | None
     late: Bools | None
     after: Callable[[], None]
 
     def accept(self) -> None:
-        """Remember them: they are folded in."""
+        """Remember these rows: they have been folded in."""
         self.after()
 
 
@@ -199,11 +201,11 @@ class Looked:
 class Admitted:
     """Rows of a batch that are to be folded.
 
-    there: where they are in the batch, None: all of them. late: where those that go back are. restarts:
-    (rows,) bool, whose series begin afresh, if any do.
+    there: their indexes in the batch; None: all. late: indexes of the rows that go back. restarts: (rows,)
+    bool, where a series begins afresh; None: nowhere.
     """
 
-    rows: Rows
+    rows: KeptRows
     keys: KeyedRows | None
     there: Ints | None
     late: Ints | None
@@ -211,35 +213,34 @@ class Admitted:
     looked: Looked
 
     def place(self, row: int) -> int:
-        """Where in the batch one of the rows to be folded is."""
+        """The index in the batch of one of these rows."""
         return row if self.there is None else int(self.there[row])
 
     def accept(self) -> None:
-        """Remember them: they are folded in."""
+        """Remember these rows: they have been folded in."""
         self.looked.accept()
 
 
 class RowOrder:
-    """What is remembered of earlier rows.
+    """The order of rows, checked against the memory of earlier ones.
 
-    late: what is done about a row that goes back: `error`, `skip` or `restart`. of_times: whether the order
-    is of times. zoned: whether clocks have a zone, so that hours come twice.
+    late: what is done about a row that goes back: `error`, `skip` or `restart`. of_times: the order is one of
+    times. zoned: times are local to a zone, so that some hours come twice.
     """
 
     def __init__(self, late: str, *, of_times: bool, zoned: bool) -> None:
         self.late, self.zoned = late, zoned
         self.known = Known.nothing(of_times)
 
-    def admit(self, batch: Batch | Rows, keys: KeyTable) -> Admitted:
-        """The rows of a batch that are to be folded. Nothing but their keys is remembered before they are
-        accepted.
+    def admit(self, batch: Batch | KeptRows, keys: KeyTable) -> Admitted:
+        """The rows of a batch that are to be folded; only their keys are remembered before `accept`.
 
-        Raises LateError for the first row that goes back, where that is an error and there is an order
-        besides the times, of which the engine sees to it.
+        Raises LateError for the first row that goes back by `--order`, if that is an error; the engine checks
+        times.
         """
         left_out = batch.clock.left_out
         there = None if left_out is None else np.flatnonzero(~left_out)
-        rows = Rows.of(batch, there)
+        rows = KeptRows.of(batch, there)
         keyed = keys.encode(rows.keys) if rows.keys and rows.count else None
         try:
             looked = self.look(rows.times, rows.clock, keyed, rows.count)
@@ -258,14 +259,11 @@ class RowOrder:
         return Admitted(rows.picked(kept), keyed, there, late, None, looked)
 
     def look(self, times: Ints | None, clock: Clock, keys: KeyedRows | None, rows: int) -> Looked:
-        """How rows stand to each other and to earlier ones. Nothing is remembered before they are accepted.
-
-        Raises LateError as `admit` does.
-        """
+        """Compare rows with each other and with earlier ones. Raises LateError as `admit` does."""
         judged = clock.order is not None or self.late != "error"
         if not rows or not (judged or self.zoned):
             return Looked(times, None, lambda: None)
-        groups = group(keys, rows)
+        groups = rows_by_series(keys, rows)
         known = self.known
         known.grow(int(groups.slots.max()) + 1)
         meant, readings = times, None
@@ -286,8 +284,8 @@ class RowOrder:
 
         return Looked(meant, late_rows, accept)
 
-    def _meant(self, times: Ints, later: Ints | None, groups: Groups) -> tuple[Ints, NDArray[np.int8]]:
-        """The times that are meant, and which reading each sorted row is."""
+    def _meant(self, times: Ints, later: Ints | None, groups: RowsBySeries) -> tuple[Ints, NDArray[np.int8]]:
+        """The times that are meant, and for each sorted row, which of two equal hours it is in."""
         readings = np.zeros(len(times), np.int8)
         if later is None:
             return times, readings
@@ -299,8 +297,8 @@ class RowOrder:
         out[groups.rows[second]] += by_series[second]
         return out, readings
 
-    def _late(self, values: NDArray[Any], groups: Groups) -> Bools | None:
-        """Which rows go back, in the order they came."""
+    def _late(self, values: NDArray[Any], groups: RowsBySeries) -> Bools | None:
+        """Which rows go back, in input order; None: none."""
         known = self.known
         found = late(values, groups, known.last, known.started, afresh=self.late == "restart")
         if not found.any():
@@ -311,7 +309,7 @@ class RowOrder:
             raise LateError(int(out.argmax()))
         return out
 
-    def _remember(self, values: NDArray[Any], groups: Groups) -> None:
+    def _remember(self, values: NDArray[Any], groups: RowsBySeries) -> None:
         known, slots = self.known, groups.slots
         newest = values[groups.last]
         if self.late == "skip":
@@ -321,11 +319,11 @@ class RowOrder:
         known.started[slots] = True
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that is remembered: arrays by name; none where nothing has to be."""
+        """The memory as arrays by name; empty if there is none."""
         return self.known.arrays() if len(self.known.last) else {}
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Become what `state` was taken of. Raises ValueError or KeyError where the arrays don't fit."""
+        """Restore what `state` gave. Raises ValueError or KeyError where the arrays don't fit."""
         if not arrays:
             return
         before = self.known.arrays()
@@ -337,10 +335,10 @@ class RowOrder:
 
 
 @contextmanager
-def admitting(order: RowOrder, rows: Batch | Rows, keys: KeyTable) -> Iterator[Admitted]:
-    """The rows that are in the averages; they are remembered once the block has folded them in.
+def admitting(order: RowOrder, rows: Batch | KeptRows, keys: KeyTable) -> Iterator[Admitted]:
+    """The rows to be folded by the block; they are remembered when it ends.
 
-    Raises LateError, also where a time goes backwards, which the engine finds; then nothing is remembered.
+    Raises LateError, also for a time that the engine finds going backwards; then nothing is remembered.
     """
     admitted = order.admit(rows, keys)
     try:

@@ -1,4 +1,4 @@
-"""One job of a batch and what became of it, as plain data that travels between processes."""
+"""One job of a batch and its outcome, as plain data that can be sent between processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ema_cli.run.pipeline import run
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: a summary, or what was wrong (`exit_code` is that of the error).
+    """The outcome for one input: a summary, or a problem, with the exit code of its error.
 
-    watcher: who looked on, with what it has seen.
+    watcher: the observer of the job, with what it has recorded.
     """
 
     source: str
@@ -28,23 +28,23 @@ class Outcome:
     watcher: Observer = SILENT
 
 
-# Gives each job of a batch who looks on.
+# Gives each job of a batch its observer.
 Watch = Callable[[Job], Observer]
 
 
 def unwatched(_: Job) -> Observer:
-    """Nobody looks on."""
+    """No observer."""
     return SILENT
 
 
 def smooth_file(job: Job, watch: Watch = unwatched) -> Outcome:
-    """Do a job of one input and one output; what goes wrong is the outcome."""
+    """Do a job of one input and one output; its errors are part of the outcome."""
     watcher = watch(job)
     return outcome_of(job, lambda: run(job, watcher), watcher)
 
 
 def outcome_of(job: Job, work: Callable[[], Summary], watcher: Observer = SILENT) -> Outcome:
-    """Do this work for a job of one input, whatever comes of it."""
+    """Do this work for a job of one input; its errors are part of the outcome."""
     source, target = job.inputs[0], str(job.output)
     try:
         return Outcome(source, target, work(), watcher=watcher)
@@ -52,7 +52,7 @@ def outcome_of(job: Job, work: Callable[[], Summary], watcher: Observer = SILENT
         problem, hint, code = error.problem, error.hint, error.exit_code
     except MemoryError:
         problem, hint, code = "not enough memory", "", 1
-    except Exception as error:  # the others of the batch are to be done all the same
+    except Exception as error:  # the other jobs of the batch go on
         if os.environ.get("EMA_TRACEBACK"):
             raise
         problem = f"internal error, {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Reading, computing and writing at the same time, each in a thread of its own, a few batches apart."""
+"""Reading, computing and writing at the same time, each in its own thread, a few batches apart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 20
 
 
 class Writer(Protocol):
-    """Takes batches and their new fields, and writes them meanwhile."""
+    """Writes batches and their new fields while others are computed."""
 
     def write(self, batch: Batch, fields: Floats) -> None: ...
 
@@ -33,10 +33,10 @@ class Writer(Protocol):
 def overlapped(
     source: Source, wanted: Projection, sink: Sink, job: Job
 ) -> Iterator[tuple[Iterable[Batch], Writer]]:
-    """The batches, and a writer that has written all at the end of the block, each beside the other.
+    """The batches, read in advance, and a writer that has written everything when the block ends.
 
-    Text may be shared with other processes (see `crew`). All else goes through three threads, unless it is
-    small. The source is closed by whoever reads it.
+    Large text is shared with other processes (see `crew`); other large inputs use three threads. Whoever
+    reads the source closes it.
     """
     size = total_size(job.inputs)
     crew = crew_for(source, wanted, sink, job.processes, size)
@@ -48,18 +48,18 @@ def overlapped(
         with contextlib.closing(source):
             yield source.batches(wanted), sink
         return
-    ahead = Ahead(source.batches(wanted), source.close)
+    reader = ReaderThread(source.batches(wanted), source.close)
     try:
-        with Behind(sink, ahead.fail) as behind:
-            yield ahead, behind
+        with WriterThread(sink, reader.fail) as writer:
+            yield reader, writer
     finally:
-        ahead.stop()
+        reader.stop()
 
 
-class Ahead:
-    """An iterator run in a thread, a few items ahead of whoever asks for them.
+class ReaderThread:
+    """Iterates in a thread, a few items in advance of whoever asks for them.
 
-    close: called in that thread when it has ended, for nobody may close a file while another reads it.
+    close: called in that thread at its end, since a file must not be closed while another thread reads it.
     """
 
     def __init__(self, items: Iterator[Batch], close: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +78,7 @@ class Ahead:
             end = None
         except BaseException as error:  # handed to whoever asks
             end = error
-        with contextlib.suppress(Exception):  # of what has been read nothing depends on it any more
+        with contextlib.suppress(Exception):  # everything has been read, so a failing close is harmless
             self.close()
         self.queue.put((False, end))
 
@@ -96,12 +96,12 @@ class Ahead:
                 raise item
 
     def fail(self, error: BaseException) -> None:
-        """Let whoever waits for an item have this error instead."""
-        with contextlib.suppress(Full):  # then nobody waits
+        """Raise this error in the thread that waits for an item."""
+        with contextlib.suppress(Full):  # then it does not wait
             self.queue.put_nowait((False, error))
 
     def stop(self) -> None:
-        """Let the thread end at its next item; waits for that only if it comes soon."""
+        """Make the thread end at its next item; wait for that a short time only."""
         self.stopped = True
         for _ in range(PATIENCE):
             with contextlib.suppress(Empty):
@@ -112,10 +112,10 @@ class Ahead:
                 return
 
 
-class Behind:
-    """A sink run in a thread. As a context manager it ends with everything written that was handed over.
+class WriterThread:
+    """Writes to a sink in a thread; when its `with` block ends, everything has been written.
 
-    What goes wrong in the thread is raised in the caller's, at its next step; `failed` is told at once.
+    An error in the thread is raised at the caller's next step, and given to `failed` at once.
     """
 
     def __init__(self, sink: Sink, failed: Callable[[BaseException], None] = lambda _: None) -> None:
@@ -145,7 +145,7 @@ class Behind:
                 self.queue.put(item, timeout=PROMPT)
                 return
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> WriterThread:
         return self
 
     def __exit__(

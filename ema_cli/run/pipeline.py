@@ -1,4 +1,4 @@
-"""The road: source → trends → sink → state, one batch after another."""
+"""One run: source → trends → sink, batch by batch, and the state at the end."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def run(job: Job, watcher: Observer = SILENT) -> Summary:
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
     """
-    # The state changes last, but all of it has been written before the output is renamed.
-    with open_saved_state(job) as memory, memory.saving() as keep:
-        return run_part(job, memory, keep, watcher)
+    # The state is renamed after the output, but is complete on the disk before the output is renamed.
+    with open_saved_state(job) as memory, memory.saving() as save:
+        return run_part(job, memory, save, watcher)
 
 
-def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILENT) -> Summary:
+def run_part(job: Job, memory: SavedState, save: Save, watcher: Observer = SILENT) -> Summary:
     """Do the job, carrying on from `memory`, and leave in it what the next part carries on from.
 
-    keep: called with all that is remembered when everything is written, but not yet in its place.
+    save: called with everything to remember, once the output is written but before it is renamed.
     """
     with ExitStack() as stack:
         finds_alphas = job.average.auto and memory.alphas is None
@@ -86,14 +86,14 @@ def run_part(job: Job, memory: SavedState, keep: Save, watcher: Observer = SILEN
             opened.callback(source.close)
         with _written(source, opened, work, watcher if work.deferred is None else SILENT):
             watcher.end(work.summary)
-            keep(chosen, work.trends, work.keys)
+            save(chosen, work.trends, work.keys)
         return work.summary
 
 
 def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | None) -> Selection | None:
-    """The columns of the run, which must be those it goes on with; None where there are no rows to tell.
+    """The columns of the run; None where there are no rows to tell.
 
-    before: where these are.
+    before: the positions of the columns of the run that is carried on. Raises StateError where they differ.
     """
     if memory.header is not None and source.columns and not source.open_ended:
         check_header(source.columns, memory.header, source.name)
@@ -102,7 +102,7 @@ def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | No
         return None
     memory.header = source.columns
     memory.check(chosen)
-    # Whether times that another format gets have no zone.
+    # Only where times change format does it matter whether they name a zone.
     if FORMATS[target_of(job, source)].module == source.kind or not source.has_naive_times(chosen.wanted):
         return chosen
     return replace(chosen, wanted=replace(chosen.wanted, naive=True))
@@ -110,12 +110,12 @@ def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | No
 
 @contextmanager
 def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -> Iterator[None]:
-    """Everything is written when the block begins, and in its place when it ends."""
+    """Write everything; the block runs before the output is renamed to its place."""
     job, chosen = work.job, work.chosen
     with open_output(job.output, shared_mode(job.inputs)) as out:
         sink = open_sink(job, out, source, chosen.wanted, chosen.new)
         reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
-        opened.pop_all()  # from here on the source is closed by whoever reads it
+        opened.pop_all()  # from here on, whoever reads the source closes it
         with overlapped(source, reading, sink, job) as (batches, writer):
             for batch in batches:
                 watcher.saw(batch, work.write(batch, writer))
@@ -135,15 +135,17 @@ class Work:
         self.order = memory.order
         self.summary = Summary(names=chosen.smoothed, alphas=memory.alphas)
         self.notes = notes
-        self.suspicions = Suspicions(job, chosen.columns)
+        self.suspicions = Suspicions(job, chosen.columns, chosen.places)
         self.deferred: Deferred | None = None
         self.update: Callable[..., Floats] = self.trends.update
         self.admitted: Admitted | None = None
         self.written, self.is_first = 0, True
 
     def write(self, batch: Batch, writer: Writer) -> Floats:
-        """Write a batch with its new fields, and give these. Raises DataError for a row at fault, after those
-        above it."""
+        """Write a batch with its new fields, and give these.
+
+        Raises DataError for a bad row, after writing those above it.
+        """
         self.written += batch.rows
         self.suspicions.saw(batch)
         if self.deferred is not None:
@@ -156,7 +158,7 @@ class Work:
         return fields
 
     def fold_backwards(self, back: NewestFirst, watcher: Observer) -> None:
-        """Work out all new fields before the first row is written. Raises DataError for a row at fault."""
+        """Compute all new fields before the first row is written. Raises DataError for a bad row."""
         back.fold(self._sound, watcher)
         self._count(back)
         self.deferred = back
@@ -164,8 +166,8 @@ class Work:
     def fold_both_ways(
         self, both: BothWays, back: NewestFirst | None, batches: Iterator[Batch], watcher: Observer
     ) -> None:
-        """The same from both ends of the input. back: what the rows are read from, if not from `batches`."""
-        self.update = both.ahead
+        """The same for the two-sided average. back: what gives the rows, if `batches` does not."""
+        self.update = both.forward
         for batch in batches if back is None else (batch for _, batch in back.batches()):
             found, there = self._sound(batch), None if self.admitted is None else self.admitted.there
             kept = found if there is None else found[there]
@@ -177,19 +179,19 @@ class Work:
         self.deferred = both
 
     def _sound(self, batch: Batch) -> Floats:
-        """The new fields of a batch. Raises DataError for a row at fault."""
+        """The new fields of a batch. Raises DataError for a bad row."""
         found = self.fields(batch)
         if len(found) < batch.rows:
             raise self.fault(batch, len(found))
         return found
 
     def _count(self, back: NewestFirst) -> None:
-        """The cells that were no number when the rows were first read."""
+        """Count the cells that were no number when the rows were first read."""
         self.summary.invalid += back.invalid
         self.summary.missing -= back.invalid
 
     def _admitted(self, batch: Batch) -> Batch:
-        """The rows of a batch that are in the averages, and where these began afresh; not to be written."""
+        """The rows of a batch that went into the averages, for watchers; it can't be written."""
         admitted = self.admitted
         if admitted is None or admitted.there is None:
             return batch if admitted is None else replace(batch, restarts=admitted.restarts)
@@ -207,7 +209,7 @@ class Work:
         return kept
 
     def saw(self, batch: Batch, fields: Floats, watcher: Observer) -> None:
-        """Show a watcher the rows that are in the averages."""
+        """Show a watcher the rows that went into the averages."""
         there = None if self.admitted is None else self.admitted.there
         watcher.saw(self._admitted(batch), fields if there is None else fields[there])
 
@@ -221,7 +223,7 @@ class Work:
         self.summary.notes += [*source.notes(), *self.notes.notes(), *self.suspicions.notes]
 
     def fields(self, batch: Batch) -> Floats:
-        """The new fields of a batch's rows; of those above it only, where a row is at fault."""
+        """The new fields of a batch's rows; if one is bad, only of those above it."""
         missing = missing_cells(batch.values[:, : len(self.chosen.smoothed)])
         wrong = refused(self.job.average, batch.values)
         if wrong.any():
@@ -237,23 +239,20 @@ class Work:
         return fields
 
     def _fold(self, batch: Batch) -> Floats:
-        """The new fields of rows, blank for those that are left out.
-
-        Raises LateError; then nothing is remembered of the rows.
-        """
+        """The new fields of rows, blank for those left out. Raises LateError, and then folds in nothing."""
         with admitting(self.order, batch, self.keys) as admitted:
             rows = admitted.rows
             given = rows.values, rows.times, admitted.keys, admitted.restarts
-            if batch.room is None or admitted.there is not None:
+            if batch.out is None or admitted.there is not None:
                 fields = self.update(*given)
             else:
-                fields = self.trends.update(*given, out=batch.room)
+                fields = self.trends.update(*given, out=batch.out)
         self.admitted = admitted
         self.notes.saw(batch, admitted.late)
         return fields if admitted.there is None else scatter(fields, admitted.there, batch.rows)
 
     def fault(self, batch: Batch, row: int) -> DataError:
-        """What is wrong with the row that `fields` stopped at."""
+        """The error of the row that `fields` stopped at."""
         wrong = np.flatnonzero(refused(self.job.average, batch.values[row : row + 1]))
         if not wrong.size:
             return self.notes.error(batch, row)
@@ -267,12 +266,12 @@ class Work:
 
 
 def missing_cells(values: Floats) -> int:
-    """How many are NaN; where none is, the largest number says so, which is quicker to find."""
+    """How many are NaN. The maximum, which is quicker to find, tells if any is."""
     return int(np.count_nonzero(np.isnan(values))) if np.isnan(values.max(initial=0.0)) else 0
 
 
 def refused(average: Average, values: Floats) -> Bools:
-    """Which cells stop the run: missing ones if they are to, and weights that are none."""
+    """Which cells stop the run: missing ones with `--missing error`, and negative weights."""
     weighted, strict = average.weighted, average.missing == "error"
     cells = np.isnan(values) if strict else np.zeros((len(values), values.shape[1] * weighted), bool)
     if weighted:
@@ -282,7 +281,7 @@ def refused(average: Average, values: Floats) -> Bools:
 
 
 class _OfAdmitted(Observer):
-    """Begins, and passes on the rows that are in the averages and where these began afresh."""
+    """A watcher that is shown only the rows that went into the averages."""
 
     def __init__(self, work: Work, watcher: Observer) -> None:
         self.work, self.watcher = work, watcher
@@ -326,9 +325,9 @@ def _until_rows(job: Job, source: Source, batches: Iterator[Batch]) -> Iterator[
 
 @contextmanager
 def rewindable_stdin(job: Job) -> Iterator[int]:
-    """Where stdin is to be read more than once, put a temporary file with its contents in its place.
+    """Make stdin readable more than once, by a temporary file with its contents if it is a pipe.
 
-    Gives the place in stdin where the input begins. Raises OptionError for other pipes.
+    Gives the offset in stdin where the input begins. Raises OptionError for other inputs that are pipes.
     """
     ways = {"--newest-first": job.newest_first, "--centered": job.average.centered, "--alpha auto": True}
     refuse_pipes(job.inputs, next(option for option, asked in ways.items() if asked))
@@ -354,7 +353,7 @@ def find_alphas(job: Job, chosen: Selection, batches: Callable[[], Iterator[Batc
         for batch in batches():
             try:
                 admitted = order.admit(batch, keys)
-            except LateError:  # at which the run itself is going to stop
+            except LateError:  # the run itself will stop there, with a message
                 return
             admitted.accept()
             if admitted.rows.count:
@@ -364,17 +363,17 @@ def find_alphas(job: Job, chosen: Selection, batches: Callable[[], Iterator[Batc
 
 
 def _again(job: Job, chosen: Selection, start: int) -> Source:
-    """The inputs once more. start: where in stdin the input begins, if stdin is an input."""
+    """The inputs, opened again. start: offset in stdin where the input begins, if stdin is an input."""
     if "-" in job.inputs:
         os.lseek(0, start, os.SEEK_SET)
     source = open_inputs(job)
-    for name, key in chosen.further:  # in the order of their places, so they have the same ones
+    for name, key in chosen.further:  # in the same order, so that they get the same indexes
         source.further(name, key)
     return source
 
 
 def _batches_again(job: Job, chosen: Selection, start: int, back: NewestFirst | None) -> Iterator[Batch]:
-    """All rows in the order in which they are smoothed; stdin is left where it was."""
+    """All rows in the order of smoothing; stdin's position is restored."""
     if back is not None:
         for _, batch in back.batches():
             yield batch

@@ -1,4 +1,4 @@
-"""How far a long run has come, in one line on stderr that is gone when it ends."""
+"""The progress bar: one line on stderr, removed at the end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ema_cli.io.atomic import total_size
 from ema_cli.job import Summary
 from ema_cli.run.observer import Observer
 
-LARGE = 50 << 20  # bytes of input that are announced at once
-PATIENCE = 2.0  # seconds after which any run is
+LARGE = 50 << 20  # bytes of input from which the bar appears at once
+PATIENCE = 2.0  # seconds after which it appears in any run
 REDRAW = 0.1  # seconds between two drawings
-LOG_EVERY = 10.0  # seconds between two lines where lines can't be drawn over
+LOG_EVERY = 10.0  # seconds between two lines if `out` is no terminal
 BAR = 24  # characters
 
 
 class Progress(Observer):
     """Draws itself on `out` as bytes of input go by.
 
-    total: how many there will be, if known. redraws: `out` is a terminal, on which a line can be drawn over;
-    otherwise every drawing is a line of its own, and they are few. at_once: don't wait until it takes long.
+    total: bytes of input, if known. redraws: `out` is a terminal, on which a line can be drawn over; else
+    every drawing is a line of its own, and they are few. at_once: don't wait until the run takes long.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Progress(Observer):
         self._draw_if_due()
 
     def finished(self, name: str) -> None:
-        """One file of a batch is done; several may be at once."""
+        """One file of a batch is done."""
         with suppress(OSError):
             self.done += Path(name).stat().st_size
         self.files += 1
@@ -66,7 +66,7 @@ class Progress(Observer):
             self.due = now + (REDRAW if self.redraws else LOG_EVERY)
 
     def draw(self, now: float) -> None:
-        """One line, never longer than the terminal is wide."""
+        """Draw one line, not wider than the terminal."""
         text = self.text(now - self.started)
         if not self.redraws:
             self.out.write(text + "\n")
@@ -76,14 +76,14 @@ class Progress(Observer):
         self.visible, self.drawn = True, self.done
 
     def erase(self) -> None:
-        """Leave the line as if nothing had been there."""
+        """Remove the line."""
         if self.visible:
             self.out.write("\r\x1b[K")
             self.out.flush()
             self.visible = False
 
     def text(self, elapsed: float) -> str:
-        """What the line says after so many seconds."""
+        """The text of the line after so many seconds."""
         rate = self.done / elapsed if elapsed > 0 else 0.0
         count = f"{self.files:,} file{'s' * (self.files != 1)}" if self.files else f"{self.rows:,} rows"
         so_far = f"{size_text(self.done)}, {count}, {size_text(rate)}/s"
@@ -98,9 +98,9 @@ class Progress(Observer):
 def make_progress(
     inputs: Sequence[str], out: TextIO | None, wanted: bool | None, prints: bool = True
 ) -> Progress | None:
-    """A bar for these inputs on `out`; None where there is to be none.
+    """A bar for these inputs on `out`; None if there is to be none.
 
-    wanted: None is where `out` is a terminal, and the data does not run over one. prints: the data goes to
+    wanted: None is yes if `out` is a terminal and the data is not printed to one. prints: the data goes to
     stdout.
     """
     if out is None or wanted is False:
@@ -112,7 +112,7 @@ def make_progress(
 
 
 def width_of(out: TextIO) -> int:
-    """The columns of a terminal; 80 where it doesn't say."""
+    """The columns of a terminal; 80 if unknown."""
     try:
         return os.get_terminal_size(out.fileno()).columns or 80
     except (OSError, ValueError):

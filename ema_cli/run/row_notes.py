@@ -49,7 +49,7 @@ class RowNotes:
         out = []
         for name, advice in self.chosen.left_out:
             what = f"column {name!r} looks like numbers and was left out"
-            out.append(f"{what}\n  try: {advice}")
+            out.append(f"{what}\n  try: {advice}" if advice.options else f"{what}: {advice.cause}")
         # By column, for which cell comes first to notice depends on how the input was cut.
         for _, (count, place, text) in sorted(self.invalid.items()):
             many = (

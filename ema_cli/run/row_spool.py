@@ -1,7 +1,7 @@
-"""Rows in a temporary file, to be read from the last to the first; and their new fields, to be read again.
+"""Rows in a temporary file, to be read from the last to the first; and new fields in another.
 
-Only what is folded is kept, 8 bytes a number and the texts of keys, whatever the input is: so one way does
-for files of any format, compressed ones and pipes, in the memory of a few batches.
+Only what is folded is stored, 8 bytes a number and the texts of keys. So this works for inputs of any format,
+compressed ones and pipes, in the memory of a few batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOTHING: Mapping[str, NDArray[Any]] = {}
 
 @contextmanager
 def _wording() -> Iterator[None]:
-    """What the temporary folder says, in words."""
+    """Turns errors of the temporary folder into FileTrouble."""
     try:
         yield
     except OSError as error:
@@ -41,7 +41,7 @@ def _temporary() -> BinaryIO:
 
 
 class _NoBody(Body):
-    """What nobody writes."""
+    """The body of a batch that is not written."""
 
     def texts(self, layout: Layout) -> tuple[Any, memoryview]:
         raise NotImplementedError
@@ -57,13 +57,13 @@ _NO_BODY = _NoBody()
 
 
 def nowhere(row: int, column: int | None = None) -> Place:
-    """Where a row is that nobody finds fault with."""
+    """The locator of rows that can't be at fault."""
     raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What is folded of rows, and what observers want of them: `Batch` says what is what.
+    """What is folded of rows, and what observers need; attributes as those of `Batch`.
 
     more: further numbers of each row, by name.
     """
@@ -89,7 +89,7 @@ class Stored:
         return Stored(values, times, self.clock.picked(there), keys, extra, more)
 
     def batch(self, place: Locator, text: Callable[[int], str], size: int) -> Batch:
-        """The rows as a batch that is not written. text: says what stands in the cell that orders a row."""
+        """The rows as a batch that is not written. text: as in `Clock`."""
         batch = Batch(self.count, self.values, self.times, self.keys, _NO_BODY, place)
         batch.size, batch.extra, batch.clock = size, self.extra, self.clock.saying(text)
         return batch
@@ -110,7 +110,7 @@ class RowSpool:
         """Append the rows of a batch. more: further numbers of each, by name."""
         if not batch.rows:
             return
-        # Small batches go together, for each one costs a little in the file's index.
+        # Small batches are joined, since each one costs a little in the file's index.
         if self._count + batch.rows > BATCH_ROWS:
             self._flush()
         self._waiting.append(_packed(batch, more))
@@ -136,7 +136,7 @@ class RowSpool:
                 self._writer.close()
 
     def batches(self, *, last_first: bool = False) -> Iterator[tuple[int, Stored]]:
-        """All rows, a batch at a time, and how many stand before it. last_first: the last batch first."""
+        """All rows in batches, each with the number of rows before it. last_first: the last batch first."""
         if self._writer is None:
             return
         reader = pa.ipc.open_file(pa.PythonFile(self._file, mode="r"))
@@ -156,7 +156,7 @@ def _packed(batch: Batch, more: Mapping[str, NDArray[Any]]) -> Any:
         arrays["times"] = pa.array(batch.times)
     if clock.order is not None:
         arrays["order"] = pa.array(clock.order)
-    # There or not from batch to batch, and a file has one schema.
+    # Not all batches have these, but a file has one schema.
     nothing = np.zeros(batch.rows, np.int64)
     arrays["later"] = pa.array(nothing if clock.later is None else clock.later)
     arrays["left_out"] = pa.array(nothing > 0 if clock.left_out is None else clock.left_out)
@@ -199,8 +199,8 @@ class FieldSpool:
     def rewind(self) -> None:
         self._file.seek(0)
 
-    def take(self, rows: int) -> Floats:
-        """Those of the next rows; fewer where there are no more."""
+    def read(self, rows: int) -> Floats:
+        """The fields of the next rows; fewer at the end."""
         size, parts = rows * self.width * 8, []
         while size and (part := self._file.read(size)):
             parts.append(part)

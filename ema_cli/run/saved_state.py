@@ -1,8 +1,7 @@
-"""The state file: what a run leaves for the next one, so that both together are one.
+"""The state file: what a run leaves for the next one, so that both together give what one run gives.
 
-A zip archive that ordinary tools can read: `state.json` says what is in it (`unzip -p FILE state.json`),
-every remembered quantity is a NumPy array of its own (`numpy.load(FILE)`), and the archive's checksums
-tell a damaged file from a sound one. Never a pickle.
+A zip archive that ordinary tools can read: `state.json` describes it (`unzip -p FILE state.json`), every
+quantity is a NumPy array (`numpy.load(FILE)`), and the archive's checksums show damage. Never a pickle.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ ABOUT = "state.json"
 Save = Callable[[Selection, Trends, KeyTable], None]
 
 
-def keep_nothing(*_: object) -> None:
-    """Between the parts of a chain the state is not saved: a rerun begins with the first part."""
+def save_nothing(*_: object) -> None:
+    """For all parts of a chain but the last: after a bad part, a rerun begins with the first one."""
 
 
 class SavedState:
-    """What goes from one run to the next: by a state file, or within the process from part to part.
+    """What goes from one run to the next by a state file, or from part to part within a process.
 
-    columns, places: what was smoothed, and where it was in the table; None where nothing was yet.
-    alphas: the weights that `--alpha auto` found in the first of the runs, which are kept.
-    header: all columns of the parts before, where there were any.
+    columns, places: names and indexes of the smoothed columns; None before the first run. alphas: the weights
+    that `--alpha auto` found in the first run. header: all columns of earlier parts, if any. live: the
+    averages and keys themselves, once there are any.
     """
 
     def __init__(self, job: Job, found: tuple[dict[str, Any], dict[str, Any]] | None = None) -> None:
@@ -61,9 +60,9 @@ class SavedState:
         self.order: RowOrder | None = None
 
     def find_columns(self, source: Source) -> list[int] | None:
-        """Where the columns that were smoothed are among these; None where there is nothing to carry on.
+        """The indexes in `source` of the columns smoothed before; None if there is nothing to carry on.
 
-        Raises StateError where one is not there.
+        Raises StateError where one is missing.
         """
         if self.columns is None or self.places is None or not source.columns:  # none: an empty file
             return None
@@ -86,22 +85,19 @@ class SavedState:
             return
         defaults = defaults_of(Average) | defaults_of(Job)
         differ = differences(self.about["options"], _signature(self.job, chosen), defaults)
-        differ = [each for each in differ if each.name != "weighted"]  # which `weights` says
+        differ = [each for each in differ if each.name != "weighted"]  # the option `weights` says it
         if differ:
             problem = f"{self.job.state}: made with other options: {'; '.join(map(str, differ))}"
             raise StateError(problem, f"the same options again; or {AFRESH}")
 
     @property
     def order_is_time(self) -> bool | None:
-        """Whether the order of the runs before is of times; None where nothing is known of one."""
+        """Whether the order of earlier runs is one of times; None if they had none."""
         last = self.arrays.get("order.last") if self.order is None else self.order.known.last
         return None if last is None else last.dtype.kind == "i"
 
     def carry_on(self, chosen: Selection) -> tuple[Trends, KeyTable]:
-        """Averages that are where the earlier runs ended, and the keys they knew.
-
-        Raises StateError where the file is damaged.
-        """
+        """The averages and keys after the earlier runs. Raises StateError where the file is damaged."""
         if self.live is not None:
             return self.live
         trends, keys = Trends(self.job.average, len(chosen.smoothed), self.alphas), KeyTable()
@@ -127,15 +123,14 @@ class SavedState:
 
     @contextmanager
     def saving(self) -> Iterator[Save]:
-        """A function that writes down everything for the next run, once the output is complete.
+        """A function that writes the state, to be called once the output is complete.
 
-        What it wrote is in force at the end of the block; the file is the old one or the complete new one.
-        So an output that is renamed inside the block and the state change together, but for the moment
-        between the two; what can fail, such as a full disk, fails before either does.
+        It writes a temporary file, which replaces the state file at the end of the block. If the output is
+        renamed inside the block, what can fail, such as a full disk, fails before either file is replaced.
         """
         with ExitStack() as stack:
 
-            def keep(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
+            def save(chosen: Selection, trends: Trends, keys: KeyTable) -> None:
                 if self.job.state is None:
                     return
                 raw = stack.enter_context(atomic_write(self.job.state, shared_mode(self.job.inputs)))
@@ -143,7 +138,7 @@ class SavedState:
                 with wording(self.job.state):
                     os.fsync(raw.fileno())
 
-            yield keep
+            yield save
 
     def _contents(
         self, chosen: Selection, trends: Trends, keys: KeyTable
@@ -164,13 +159,13 @@ class SavedState:
 
 
 def order_of(job: Job, chosen: Selection) -> RowOrder:
-    """What remembers the order of a job's rows, before the first of them."""
+    """The memory of the order of a job's rows, before the first one."""
     of_times = chosen.wanted.order is None or chosen.wanted.order_form is not None
     return RowOrder(job.late, of_times=of_times, zoned=job.time_zone is not None)
 
 
 def _signature(job: Job, chosen: Selection) -> dict[str, Any]:
-    """All that must be the same for a state to be carried on. Columns are by name, not as they were given."""
+    """What must be the same for a state to be carried on; columns by name, not as they were typed."""
     named = {
         "columns": chosen.smoothed,
         "by": chosen.keys,
@@ -192,7 +187,7 @@ def _pack(out: BinaryIO, name: str, about: Mapping[str, Any], arrays: Mapping[st
 
 
 def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """What is in a state file, None if there is none. Raises StateError for anything else."""
+    """The contents of a state file, None if it does not exist. Raises StateError if it is none."""
     if not Path(name).exists():
         return None
     try:
@@ -219,7 +214,7 @@ def _unpack(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def _check_shape(about: Mapping[str, Any]) -> None:
-    """Raise ValueError or TypeError where `state.json` does not say what it has to."""
+    """Raise ValueError or TypeError where `state.json` lacks something or contradicts itself."""
     columns, places, alphas = about["columns"], about["places"], about["alphas"]
     if not (isinstance(columns, list) and isinstance(about["options"], dict) and isinstance(places, list)):
         raise TypeError("columns, places and options")

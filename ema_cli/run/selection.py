@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import Any
 
-from ema_cli.errors import Advice, DataError, OptionError, Place, readable
+from ema_cli.errors import Advice, DataError, OptionError, Place, readable, typeable
 from ema_cli.formats.base import Projection, Sample, Source
 from ema_cli.job import Job
 from ema_cli.times.form import TimeForm
@@ -21,12 +21,12 @@ SAMPLE = 1000  # rows within which a column's first value must lie for it to be 
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns of one run: what to read, what they are called, and the new ones' names.
+    """The columns of one run: what to read, their names, and the names of the new ones.
 
-    x: the axis of a picture, which is the one extra column that is read. time_of_day, order: as in `Job`.
-    left_out: columns that look like numbers, but are not read as such.
-    further: names of columns beside the table's own, and whether they are keys, by their places.
-    columns: all of the table's. weights: what the rows count for, the last of the values that are read.
+    x: the axis of a picture, the one extra column that is read. time_of_day, order: as in `Job`. left_out:
+    columns that look like numbers, but can't be read as such. further: names of columns that
+    `Source.further` found, and whether they are keys, in the order of their indexes. columns: all columns of
+    the table. weights: the column of weights, which is read as the last of the values.
     """
 
     wanted: Projection
@@ -44,7 +44,7 @@ class Selection:
 
     @property
     def places(self) -> list[int]:
-        """Where the smoothed columns are."""
+        """The indexes of the smoothed columns."""
         return list(self.wanted.values[: len(self.smoothed)])
 
 
@@ -71,18 +71,18 @@ def find_column(name: str, columns: Sequence[str], option: str, file: str) -> in
     columns = [readable(column) for column in columns]
     close = get_close_matches(name, columns, n=3, cutoff=0.5)
     folded = [column for column in columns if column.strip().lower() == name.strip().lower()]
-    likely = [match for match in dict.fromkeys(folded + close) if match.isprintable() and match]
-    hint = " or ".join(f"{option} {_shell(match)}" for match in likely)
+    likely = [match for match in dict.fromkeys(folded + close) if match and "\0" not in match]
+    hint = " or ".join(f"{option} {typeable(match)}" for match in likely)
     listed = ", ".join(columns[:SHOWN]) + (
         f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     )
-    # One of them by number would be a guess, and it would be taken.
+    # A hint with a number would be a guess that people follow.
     number = f"{option} and one of these, by name or by number (1 to {len(columns)})"
     raise NoColumnError(f"{file}: no column {name!r}; there are: {listed}", hint or number)
 
 
 def advised(select: Select) -> Select:
-    """`select`, saying how else the input may be meant where it has not the columns asked for."""
+    """`select`, with a hint how else the input may be read if it lacks the columns asked for."""
 
     @wraps(select)
     def selected(source: Source, job: Job, *rest: Any) -> Selection | None:
@@ -98,21 +98,15 @@ def advised(select: Select) -> Select:
     return selected
 
 
-def _shell(name: str) -> str:
-    """A name as it can be typed in a shell."""
-    plain = all(c.isalnum() or c in "_-.+%@/:" for c in name)
-    return name if plain else "'" + name.replace("'", "'\\''") + "'"
-
-
 @advised
 def select(
     source: Source, job: Job, before: Sequence[int] | None, order_is_time: bool | None = None
 ) -> Selection | None:
-    """The columns this job smooths; None where the input has no rows to tell by and none are named.
+    """The columns this job smooths; None if none are named and the input has no rows to choose them by.
 
-    before: where the columns are that a state goes on with, unless others are named. order_is_time: whether
-    the order that it goes on with is of times; None where the rows are to tell.
-    Raises OptionError for names that are not there or clash, DataError where no column is numeric.
+    before: indexes of the columns of a state that is carried on. order_is_time: whether its order is one of
+    times; None if the rows have to show it. Raises OptionError for unknown or equal names, DataError if no
+    column is numeric.
     """
     columns = source.columns
     if not columns:
@@ -129,6 +123,7 @@ def select(
         return None
     wanted = _projection(job, roles, values, order_is_time)
     smoothed = [source.label(k) for k in values]
+    _check_names(values, smoothed, source.name)
     new = job.average.all_names(smoothed)
     others = columns if wanted.keep is None else [source.label(k) for k in wanted.keep]
     _check_new([*([FILE] * (wanted.file is not None)), *new], others, source.name)
@@ -151,7 +146,7 @@ def select(
 
 @dataclass(frozen=True)
 class RoleColumns:
-    """Where the columns are that are no values; None for those that there are not."""
+    """The indexes of the columns that are not smoothed; None for those not given."""
 
     keys: tuple[int, ...]
     time: int | None
@@ -171,7 +166,7 @@ def _role_columns(job: Job, source: Source) -> RoleColumns:
 
 
 def _roles(job: Job) -> dict[str, tuple[str | None, ...]]:
-    """What names a column that is neither value nor key, by option."""
+    """The options that name a column which is neither value nor key, and the names."""
     # The time is an order by itself.
     order = None if job.order == job.time else job.order
     return {
@@ -185,7 +180,7 @@ def _roles(job: Job) -> dict[str, tuple[str | None, ...]]:
 def _projection(
     job: Job, roles: RoleColumns, values: Sequence[int], order_is_time: bool | None
 ) -> Projection:
-    """What is to be read: the values, and the weights of rows as the last of them."""
+    """What to read: the values, with the weights of rows as the last of them, and so on."""
     form = TimeForm(job.time_unit, job.time_format, job.time_zone)
     times = [k for k in (roles.time, roles.time_of_day) if k is not None]
     return Projection(
@@ -207,14 +202,14 @@ def _projection(
 def _sampled(
     source: Source, roles: RoleColumns, values: Sequence[int] | None, is_time: bool | None
 ) -> tuple[Sample, bool | None]:
-    """What the first rows have to tell, where that is not known: which of the other columns are numeric, and
-    whether the order is of times (`is_time`, if known)."""
+    """What only the first rows show: which columns are numeric, if `values` is None, and whether the order is
+    one of times, if `is_time` is None."""
     column = roles.order
-    apart = {*roles.keys, roles.time, roles.time_of_day, roles.x, roles.weights, column}
-    candidates = set() if values is not None else {*range(len(source.columns))} - apart
+    others = {*roles.keys, roles.time, roles.time_of_day, roles.x, roles.weights, column}
+    candidates = set() if values is not None else {*range(len(source.columns))} - others
     if column is not None and is_time is None:
         candidates.add(column)
-    # At once, for what has been sampled is not looked at again.
+    # In one call, since a source looks at its first rows once.
     sample = source.sample(sorted(candidates), SAMPLE) if candidates else Sample([], [])
     if column in candidates:
         is_time = column not in (*sample.numeric, *sample.undecided)
@@ -222,7 +217,7 @@ def _sampled(
 
 
 def _place(source: Source, name: str, option: str) -> int:
-    """The position of a column, which may be a further one. Raises OptionError."""
+    """The index of a column, which may be one that `Source.further` finds. Raises OptionError."""
     try:
         return find_column(name, source.columns, option, source.name)
     except OptionError:
@@ -233,10 +228,20 @@ def _place(source: Source, name: str, option: str) -> int:
 
 
 def check_seen(source: Source, job: Job) -> None:
-    """Raise OptionError where a column that was asked for was in no row of an open-ended input."""
+    """Raise OptionError if a column that was asked for was in no row of an open-ended input."""
     if missing := sorted(source.unseen()):
         options = {name: option for option, names in _roles(job).items() for name in names}
         find_column(missing[0], source.columns, options.get(missing[0], "-c"), source.name)
+
+
+def _check_names(places: Sequence[int], names: Sequence[str], file: str) -> None:
+    """Raise OptionError where columns of one name are smoothed, for so would be the new ones."""
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        numbers = " or ".join(f"-c {k + 1}" for k, each in zip(places, names, strict=True) if each == name)
+        raise OptionError(
+            f"{file}: {count} columns are called {name!r}", f"one of them, by number: {numbers}"
+        )
 
 
 def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
@@ -255,7 +260,7 @@ def _check_new(new: Sequence[str], columns: Sequence[str], file: str) -> None:
 
 
 def nothing_to_smooth(job: Job, source: Source) -> DataError:
-    """For a table with rows and no numeric column, but perhaps one that has another part to play."""
+    """The error of a table with rows but no numeric column other than those with another role."""
     named = {option: names for option, names in _roles(job).items() if any(names)}
     others = f" besides {' and '.join(named)}" if named else ""
     problem = f"no column{others} holds numbers (the first value of each within 1,000 rows decides)"

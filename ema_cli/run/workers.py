@@ -1,4 +1,4 @@
-"""Jobs of a batch in several processes at once, each of which is started once and does one after another."""
+"""Jobs of a batch in several processes; each process is started once and does one job after another."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ema_cli.job import Job
 from ema_cli.process import may_fork
 from ema_cli.run.outcome import Outcome, Watch, smooth_file, unwatched
 
-# Seconds for a worker to remove its temporary files in when it is told to end.
+# Seconds that a worker has to remove its temporary files when it is told to end.
 GRACE = 10
 
 
 class Worker:
-    """A process that does jobs as they are handed to it; `job` is the one it has now."""
+    """A process that does jobs. job: the one that it is doing now."""
 
     def __init__(self, others: Sequence[Worker], watch: Watch) -> None:
         forks = may_fork()  # which spares every worker the imports
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self.connection, theirs = context.Pipe()
-        # A forked worker has copies of these; with them open it would not notice that its parent is gone.
+        # A forked worker has copies of these; while they are open it can't notice that its parent has ended.
         inherited = [self.connection, *(other.connection for other in others)] if forks else []
         self.process = context.Process(target=_work, args=(theirs, inherited, watch), daemon=True)
         self.process.start()
@@ -37,11 +37,11 @@ class Worker:
     def hand(self, job: Job | None) -> None:
         """Give it a job; None ends it."""
         self.job = job
-        with suppress(OSError):  # it has died, which `outcome` will find
+        with suppress(OSError):  # it has died; `outcome` will find that out
             self.connection.send(job)
 
     def outcome(self) -> Outcome | None:
-        """What became of its job; None if it has died of it."""
+        """The outcome of its job; None if the process has died."""
         try:
             outcome: Outcome = self.connection.recv()
         except (EOFError, OSError):
@@ -49,14 +49,14 @@ class Worker:
         return outcome
 
     def end(self) -> None:
-        """Make it remove its temporary files and go, whatever it is doing."""
+        """Make it remove its temporary files and end, whatever it is doing."""
         if self.process.is_alive():
             self.process.terminate()
         self.process.join(GRACE)
 
 
 def at_once(jobs: Sequence[Job], workers: int, watch: Watch = unwatched) -> Iterator[Outcome]:
-    """The outcomes of all jobs as they come, `workers` being done at a time. watch: can be pickled."""
+    """The outcomes of all jobs as they come, from `workers` processes. watch: can be pickled."""
     waiting = list(reversed(jobs))
     team: list[Worker] = []
 
@@ -84,7 +84,7 @@ def at_once(jobs: Sequence[Job], workers: int, watch: Watch = unwatched) -> Iter
 
 
 def _start(team: list[Worker], watch: Watch) -> Worker:
-    """One more worker in the team; no signal until it is there to be ended, and minds signals itself."""
+    """Add a worker to the team; signals wait until it can be ended, and handles signals itself."""
     with uninterrupted():
         team.append(Worker(team, watch))
     return team[-1]
@@ -106,6 +106,6 @@ def _work(connection: Connection, inherited: Sequence[Connection], watch: Watch)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while (job := connection.recv()) is not None:
             connection.send(smooth_file(job, watch))
-    # As the command itself does: Arrow sometimes aborts while Python takes itself down.
+    # As the command does (`console.leave`): Arrow sometimes aborts while Python shuts down.
     sys.stderr.flush()
     os._exit(0)

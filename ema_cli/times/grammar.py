@@ -49,7 +49,7 @@ _DIRECTIVES = {
     "S": rb"[0-5][0-9]|[0-9]",
     "f": rb"[0-9]+",
     "j": rb"36[0-6]|3[0-5][0-9]|[12][0-9]{2}|0[1-9][0-9]|00[1-9]|[1-9][0-9]|0[1-9]|[1-9]",
-    "p": rb"AM|PM",
+    "p": rb"AM|PM|A\.M\.|P\.M\.",
     "b": b"|".join(name[:3] for name in MONTHS),
     "B": b"|".join(MONTHS),
     "a": b"|".join(name[:3] for name in WEEKDAYS),
@@ -61,6 +61,8 @@ _SAME = {"e": "%d", "h": "%b", "F": "%Y-%m-%d", "T": "%H:%M:%S", "R": "%H:%M", "
 # Directives that are read digit by digit, and the most digits that they take.
 _DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "I": 2, "M": 2, "S": 2, "f": 9, "j": 3}
 SPACES = b" \t"
+# What a space in a format stands for: no-break ones too, as JavaScript writes them before AM and PM.
+GAP = rb"(?:[ \t]|\xc2\xa0|\xe2\x80[\x89\xaf])+"
 # Longer cells, and columns of more shapes than this, are read one by one.
 LONGEST, MOST_SHAPES = 40, 1024
 ROUNDS = 3
@@ -92,7 +94,7 @@ def compile_format(text: str) -> re.Pattern[bytes]:
     pattern, seen = b"", set[str]()
     for piece in re.findall(r"%.?|\s+|[^%\s]+", text.strip()):
         if piece.isspace():
-            pattern += rb"[ \t]+"
+            pattern += GAP
         elif piece == "%%" or piece[0] != "%":
             pattern += re.escape(piece.replace("%%", "%").encode())
         elif piece[1:] not in _DIRECTIVES:
@@ -141,7 +143,7 @@ def read_cell(match: re.Match[bytes]) -> tuple[int, bool]:
             raise ValueError(NO_DAY)
     hour = int(part.get("H", b"0"))
     if "I" in part:
-        hour = int(part["I"]) % 12 + 12 * (part["p"].upper() == b"PM")
+        hour = int(part["I"]) % 12 + 12 * (part["p"][:1] in b"pP")
     clock = [hour, int(part.get("M", b"0")), int(part.get("S", b"0"))]
     nanoseconds = fraction(part.get("f", b""), 9)
     if (clock[0] > 23 or clock[1] > 59 or clock[2] > 59) and not (clock == [24, 0, 0] and not nanoseconds):
@@ -407,7 +409,7 @@ def _seconds(parts: Mapping[str, bytes | None], numbers: dict[str, Ints]) -> tup
         sound = sound | ((hour == 24) & (minute == 0) & (second == 0) & (fraction == 0))
     if "I" in numbers:
         sound = sound & (numbers["I"] >= 1) & (numbers["I"] <= 12)
-        hour = numbers["I"] % 12 + 12 * ((parts["p"] or b"").upper() == b"PM")
+        hour = numbers["I"] % 12 + 12 * ((parts["p"] or b"")[:1] in (b"p", b"P"))
     seconds = hour * 3600 + minute * 60 + second
     if "hours" in numbers:
         sound = sound & (numbers["hours"] < 24) & (numbers["minutes"] < 60)

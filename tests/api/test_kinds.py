@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import date, timedelta
 from itertools import pairwise
@@ -350,12 +351,19 @@ def test_durations_of_every_kind(halflife: Any) -> None:
     assert smooth([1.0, 5.0], halflife=halflife, times=DAYS[:2]).tolist() == [1.0, 3.0]
 
 
+def without_unit(count: int) -> np.timedelta64:
+    """A duration of nothing in particular, which later NumPys discourage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.timedelta64(count)
+
+
 @pytest.mark.parametrize(
     ("halflife", "message"),
     [
-        (np.timedelta64("NaT"), "halflife NaT: not a number"),
+        (np.timedelta64("NaT", "s"), "halflife NaT: not a number"),
         (pd.NaT, "halflife NaT"),
-        (np.timedelta64(5), "a number without a unit"),
+        (without_unit(5), "a number without a unit"),
         (np.timedelta64(2, "M"), "months and years have no fixed length"),
         ("P", "halflife P: not a number"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ema_cli.average import make_average
-from ema_cli.cluster.chain import Choice, choose, finish, load
+from ema_cli.cluster.chain import Chosen, choose, finish, load
 from ema_cli.cluster.parted import begin, carry, cut_out, digest, measure
 from ema_cli.errors import DataError
 from ema_cli.io.temporary import remove_abandoned
@@ -24,8 +24,8 @@ def in_steps(job: Job, folder: str) -> None:
     """Every part read, digested and written on its own, the state carried past digests alone."""
     parts = plan(job, folder)
     choice = choose(parts[0], None, None)
-    assert isinstance(choice, Choice)
-    series = choice.series(job)
+    assert isinstance(choice, Chosen)
+    series = choice.smoothing(job)
     trends, keys = series.trends(), KeyTable()
     position, _ = begin(trends, keys)
     for part in parts:

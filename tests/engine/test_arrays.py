@@ -507,6 +507,8 @@ def test_the_public_names() -> None:
     assert set(ema_cli.__all__) <= set(dir(ema_cli))
     with pytest.raises(AttributeError, match="no attribute 'smoth'"):
         _ = ema_cli.smoth
+    assert "see `Options`" in str(smooth.__doc__)
+    assert "Weight of the newest value" in str(ema_cli.Options.__doc__)  # for help(ema_cli.Options)
 
 
 def test_what_is_imported_when() -> None:

@@ -128,13 +128,8 @@ CHANGES: dict[str, Any] = {
     "adjust": True,
     "init": "zero",
     "missing": "decay",
-    "fill": True,
     "min_periods": 3,
-    "std": True,
     "bands": 2,
-    "residual": True,
-    "var": True,
-    "bias": True,
     **dict.fromkeys(FLAGS, True),
 }
 

@@ -56,7 +56,7 @@ def both_ways(case: Case, cuts: list[int]) -> np.ndarray:
             known, codes = np.unique(part.keys, return_inverse=True)
             keys = KeyedRows(codes.astype(np.uint16), np.searchsorted(names, known))
         given = part.table, part.times, keys
-        parts.append((*given, both.ahead(*given)))
+        parts.append((*given, both.forward(*given)))
     return np.concatenate([both.fields(*part) for part in reversed(parts)][::-1])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Workshop, children, wait_for
+from tests.conftest import Workshop, children, is_gone, wait_for
 
 KILLS = int(os.environ.get("EMA_KILLS", "8"))
 MEGABYTES = int(os.environ.get("EMA_KILL_MB", "3"))
@@ -141,7 +141,7 @@ def test_an_interrupt_that_is_ignored_stays_so(shop: Workshop) -> None:
     """As under nohup, or a script's `&`."""
     command = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", *shop.command("--alpha", "0.1")]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=shop.environment) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, env=shop.environment) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"v\n1\n")
@@ -362,8 +362,8 @@ def test_an_input_that_vanishes_or_grows_while_it_is_read(shop: Workshop) -> Non
         with (shop.folder / "in.csv").open("ab") as file:
             file.write(b"4000,0.5,a,1.5\n")
         (shop.folder / "in.csv").unlink()
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+        out = process.stdout.read()
+        assert process.wait(60) == 0
     assert first + out == expected
 
 
@@ -452,7 +452,7 @@ def test_a_batch_is_interrupted_with_all_its_workers(
         _, said = process.communicate()
     assert said == b""
     assert not list(shop.folder.glob("out/.*"))
-    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+    assert all(map(is_gone, workers))
 
 
 @needs_proc
@@ -465,7 +465,7 @@ def test_workers_go_when_their_parent_is_killed(shop: Workshop) -> None:
         wait_for(lambda: len(children(process.pid)) == 2)
         workers = children(process.pid)
         process.kill()
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    wait_for(lambda: all(map(is_gone, workers)))
 
 
 def has_open(process: int, path: Path) -> bool:

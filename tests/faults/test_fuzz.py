@@ -31,6 +31,7 @@ from ema_cli.formats.text.dialect import input_dialect
 from ema_cli.formats.text.source import TextSource
 from ema_cli.job import SPACES, Job
 from ema_cli.run import pipeline
+from tests.conftest import Pieces
 
 EXAMPLES = settings(max_examples=max(300, settings.default.max_examples if settings.default else 0))
 NAMES = [
@@ -167,20 +168,6 @@ def random_job(chance: random.Random, delimiter: bytes) -> Job:
         invalid=chance.choice(["error", "missing"]),
         digits=chance.choice([None, None, 3]),
     )
-
-
-class Pieces:
-    """A reader that gives what it has in pieces of any size, as pipes do."""
-
-    def __init__(self, data: bytes, chance: random.Random | None) -> None:
-        self.file, self.chance = io.BytesIO(data), chance
-
-    def read(self, n: int = -1, /) -> bytes:
-        size = 1 << 30 if self.chance is None else self.chance.choice([1, 1, 2, 3, 7, 20])
-        return self.file.read(size if n < 0 else min(n, size))
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 def outcome(job: Job, data: bytes, chance: random.Random | None) -> tuple[bytes, str | None, list[str]]:

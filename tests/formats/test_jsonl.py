@@ -30,27 +30,13 @@ from ema_cli.formats.jsonl.source import JsonSource
 from ema_cli.job import Job
 from ema_cli.run import pipeline
 from ema_cli.trends import Trends
-from tests.conftest import Workshop
+from tests.conftest import Pieces, Workshop
 
 LOG = b"""{"step": 1, "loss": 4.0, "m": {"x": 1}, "k": "a"}
 {"step": 2, "loss": 2.0, "eval_loss": 1.0, "k": "b"}
 {"step": 3, "loss": "3.0", "m": {"x": 3}, "k": "a"}
 """
 HALF = make_average({"alpha": ["0.5"]})
-
-
-class Pieces:
-    """A reader that gives what it has in pieces of any size, as pipes do."""
-
-    def __init__(self, data: bytes, chance: random.Random | None) -> None:
-        self.file, self.chance = io.BytesIO(data), chance
-
-    def read(self, n: int = -1, /) -> bytes:
-        size = 1 << 30 if self.chance is None else self.chance.choice([1, 1, 2, 3, 7, 20, 100])
-        return self.file.read(size if n < 0 else min(n, size))
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 def outcome(job: Job, data: bytes, chance: random.Random | None = None) -> tuple[bytes, str | None]:

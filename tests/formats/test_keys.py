@@ -62,7 +62,9 @@ def test_codes_of_a_dictionary_are_ranked_as_their_texts_are() -> None:
     codes = pa.array([3, 1, 1, 2] * 10, pa.int32())
     column = pa.DictionaryArray.from_arrays(codes, texts)
     twice = pa.DictionaryArray.from_arrays(codes, pa.array([b"", b"b", b"a", b"b"], pa.binary()))
-    for each in (column, twice, column.take(pa.array([1, 3, 0] * 10))):
+    fresh = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, 2, 3, 1]), texts)
+    fresh_twice = pa.DictionaryArray.from_arrays(fresh.indices, twice.dictionary)
+    for each in (column, twice, column.take(pa.array([1, 3, 0] * 10)), fresh, fresh_twice, fresh[1:]):
         coded, plain = KeyTable(), KeyTable()
         found, expected = coded.encode([each]), plain.encode([each.cast(pa.binary())])
         assert found.slots[found.codes].tolist() == expected.slots[expected.codes].tolist()

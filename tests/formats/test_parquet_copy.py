@@ -24,7 +24,7 @@ from ema_cli.formats.base import Batch, Projection, Sink
 from ema_cli.formats.parquet import copy as parquet_copy
 from ema_cli.formats.parquet import sink as parquet_sink
 from ema_cli.formats.parquet.copy import Original, ParquetCopySink, original_of
-from ema_cli.formats.parquet.footer import File, split
+from ema_cli.formats.parquet.footer import FileMeta, split
 from ema_cli.formats.parquet.source import ParquetSource
 from ema_cli.formats.parquet.thrift import BINARY, I64, a_list, encode
 from tests.conftest import Workshop
@@ -178,7 +178,7 @@ def test_chunks_that_are_elsewhere_or_beyond_the_end_are_not_copied(tmp_path: Pa
     saved(pa.table({"x": [1.0]}), tmp_path / "t.parquet").close()
 
     def chunk(footer: Any) -> Any:
-        return footer[File.GROUPS][1][1][0][1][1][1][0]
+        return footer[FileMeta.GROUPS][1][1][0][1][1][1][0]
 
     assert doctored(tmp_path / "t.parquet", len) is not None
     for change in (
@@ -189,9 +189,9 @@ def test_chunks_that_are_elsewhere_or_beyond_the_end_are_not_copied(tmp_path: Pa
         lambda footer: chunk(footer)[3][1].update({9: (I64, 1)}),
         lambda footer: chunk(footer)[3][1].update({6: (BINARY, b"1")}),
         lambda footer: chunk(footer)[3][1].pop(5),
-        lambda footer: footer.update({File.ROWS: (I64, 2)}),
-        lambda footer: footer.update({File.COLUMN_ORDERS: a_list([{}, {}, {}])}),
-        lambda footer: footer.update({File.SCHEMA: a_list([])}),
+        lambda footer: footer.update({FileMeta.ROWS: (I64, 2)}),
+        lambda footer: footer.update({FileMeta.COLUMN_ORDERS: a_list([{}, {}, {}])}),
+        lambda footer: footer.update({FileMeta.SCHEMA: a_list([])}),
     ):
         assert doctored(tmp_path / "t.parquet", change) is None
 

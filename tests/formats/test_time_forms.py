@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ema_cli.errors import OptionError
 from ema_cli.times import BadTimeError, TimeForm, check_form, read_times
 from ema_cli.times.grammar import compile_format, read_cell
-from ema_cli.times.hints import formats_of
+from ema_cli.times.hints import PLAIN, formats_of
 from ema_cli.times.zones import Zone
 
 EPOCH = datetime.datetime(1970, 1, 1)
@@ -240,6 +240,16 @@ def test_times_of_a_zone() -> None:
     assert naive == -9 * HOUR
 
 
+def test_spaces_and_halves_of_the_day_as_programs_write_them() -> None:
+    cells = pa.array(["1/5/2021 9:00\u202fPM", "1/5/2021 9:30\u00a0p.m.", "1/5/2021 10:00 P.M."])
+    times = read_times([cells], TimeForm(format="%d/%m/%Y %I:%M %p"), "error")
+    assert (np.diff(times.nanoseconds) == 1_800_000_000_000).all()
+    assert (
+        times.nanoseconds[0]
+        == int(datetime.datetime(2021, 5, 1, 21, tzinfo=datetime.UTC).timestamp()) * 10**9
+    )
+
+
 # -- hints
 
 
@@ -268,6 +278,24 @@ def test_times_of_a_zone() -> None:
         ("Jan 5, 2021", "--time-format '%b %d, %Y'"),
         ("Monday, 5 April 2021 10:00", "--time-format '%A, %d %B %Y %H:%M'"),
         ("10/Oct/2000:13:55:36 -0700", "--time-format '%d/%b/%Y:%H:%M:%S %z'"),
+        ("2021", "--time-format %Y, if these are years"),
+        ("2021121", "--time-format %Y%j"),
+        ("2021-121", "--time-format '%Y-%j'"),
+        ("2021-05", "--time-format '%Y-%m'"),
+        ("05/2021", "--time-format '%m/%Y'"),
+        ("20210501_103000", "--time-format '%Y%m%d_%H%M%S'"),
+        ("01MAY2021:10:00:00", "--time-format '%d%b%Y:%H:%M:%S'"),
+        ("01-MAY-21 10.00.00.000000 AM", "--time-format '%d-%b-%y %I.%M.%S.%f %p'"),
+        ("Sat May  1 10:00:00 2021", "--time-format '%a %b  %d %H:%M:%S %Y'"),
+        ("2021-05-01 10:00:00.5 +0000 UTC", "--time-format '%Y-%m-%d %H:%M:%S.%f %z UTC'"),
+        ("2021年5月1日", "--time-format '%Y年%m月%d日'"),
+        ("13/05/2021 9:00\u202fp.m.", "--time-format '%d/%m/%Y %I:%M %p'"),
+        ("10:15:01.123", "--time-format '%H:%M:%S.%f' if all of one day"),
+        ("10:15", "--time-format '%H:%M' if these are hours and minutes, all of one day"),
+        ("May  1 10:00:00", PLAIN),  # of no year
+        ("2021-05-01 10:00:00 CET", PLAIN),
+        ("2021-W05", PLAIN),
+        ("01.05.2021 10:00 - 01.05.2021 11:00", PLAIN),
     ],
 )
 def test_a_hint_is_made_from_the_cell(text: str, hint: str) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ema_cli.times import BadTimeError, TimeForm, grammar, numbers, read_times, reader, to_nanoseconds
@@ -109,6 +109,7 @@ def test_any_text_gives_the_same_by_the_fast_path_and_the_slow_one(
 def test_uniform_text_takes_the_fast_path_and_agrees(
     cells: list[datetime.datetime], form: str, zone: str
 ) -> None:
+    assume(not reader.WRAPS or all(1678 <= cell.year < 2262 for cell in cells))  # which older Arrows can't do
     texts = [cell.strftime(form) + zone * ("H" in form) for cell in cells]
     fast = reader._iso_by_arrow(pa.array(texts))
     assert fast.nanoseconds.tolist() == [by_scalar(text, None) for text in texts]

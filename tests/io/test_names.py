@@ -35,7 +35,7 @@ def test_a_folder_stands_for_its_files(shop: Workshop, monkeypatch: pytest.Monke
     assert expanded(["d/day-?.csv"]) == ("d/day-9.csv",)
     assert expanded(["d/_*"]) == ("d/_temporary.csv",)
     assert expanded(["**/day-1*.csv"]) == ("d/day-10.csv", "d/e/day-1.csv")
-    assert expanded(["d"], apart=["d/day-10.csv", None]) == ("d/day-9.csv", "d/e/day-1.csv")
+    assert expanded(["d"], exclude=["d/day-10.csv", None]) == ("d/day-9.csv", "d/e/day-1.csv")
     assert expanded(["s3://bucket/*.csv", "none.csv"]) == ("s3://bucket/*.csv", "none.csv")
     shop.write("a[1].csv", "x\n1\n")
     assert expanded(["a[1].csv"]) == ("a[1].csv",)  # a file that is there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,7 +22,7 @@ from packaging.metadata import Metadata  # noqa: E402 - comes with it
 
 REPOSITORY = "https://github.com/ema-smooth/ema-smooth"
 # Where this is no checkout, as in an unpacked sdist, there is nothing to compare the sdist with.
-IN_GIT = (ROOT / ".git").exists()
+IN_GIT = (ROOT / ".git").exists() and shutil.which("git") is not None
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     subprocess.run([*hatch, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
     (sdist,) = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # which came with Python 3.11.4
+        archive.extractall(folder)
     unpacked = folder / sdist.name.removesuffix(".tar.gz")
     subprocess.run([*hatch, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")

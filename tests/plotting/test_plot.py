@@ -318,7 +318,7 @@ def test_a_step_is_the_axis_and_is_not_smoothed(shop: Workshop, suffix: str) -> 
 
 
 def test_a_step_that_goes_back_is_drawn_there_and_a_spike_in_it_is_kept() -> None:
-    from ema_cli.plotting.record import PICTURE, Places, Track
+    from ema_cli.plotting.record import PICTURE, RowPlaces, Track
     from ema_cli.plotting.reduce import Reducer
 
     track = Track("", {"x": Reducer(1, PICTURE.rows // 4, 2)})
@@ -328,7 +328,7 @@ def test_a_step_that_goes_back_is_drawn_there_and_a_spike_in_it_is_kept() -> Non
     values[count + 1000] = 7.0
     for begin in range(0, len(step), 50_000):
         piece = slice(begin, begin + 50_000)
-        track.add(Places(None, step[piece]), [values[piece, 0]])
+        track.add(RowPlaces(None, step[piece]), [values[piece, 0]])
     reduced = track.reducers["x"].result()
     assert len(reduced.x) < 20_000
     (at,) = np.flatnonzero(reduced.values[:, 0] == 7.0)
@@ -350,6 +350,8 @@ def test_title_and_size_are_as_asked_for(shop: Workshop) -> None:
     need("png")
     shop.run(*CO2, "--plot", "x.png", "--title", "mine", "--size", "1200x500")
     assert struct.unpack(">II", shop.read("x.png")[16:24]) == (1200, 500)
+    shop.run(*CO2, "--plot", "x.png", "--size", "490x246")  # which are no whole pixels once they are inches
+    assert struct.unpack(">II", shop.read("x.png")[16:24]) == (490, 246)
     done = shop.run(*CO2, "--plot", "-", "--title", "Carbon dioxide", "--size", "60x20")
     lines = done.err.splitlines()
     assert lines[0] == "Carbon dioxide"

@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 from ema_cli.errors import DataError, EmaError, FileTrouble, OptionError, Place
-from tests.conftest import Workshop, children, wait_for
+from tests.conftest import Workshop, children, is_gone, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 # The real command, but that any input is large, there are two helpers whatever the machine, and all rows wait
@@ -198,7 +198,9 @@ def test_the_longer_a_pipe_the_more_helpers(packed: bool, crew: Crewed, shop: Wo
         assert process.stderr is not None
         feed = threading.Thread(target=feed_all, args=[process.stdin, sent])
         feed.start()
-        found = process.stdout.read(2 << 20)
+        found = b""
+        while len(found) < 2 << 20:  # a pipe gives what it has
+            found += process.stdout.read((2 << 20) - len(found))
         helpers_of(process)
         found += process.stdout.read()
         feed.join()
@@ -337,13 +339,6 @@ def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
 def said(pid: int) -> bytes:
     """The command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def blocked(crew: Crewed, *arguments: str) -> subprocess.Popen[bytes]:

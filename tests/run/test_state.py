@@ -382,8 +382,8 @@ def test_a_million_keys_in_seconds(tmp_path: Path) -> None:
     with open_saved_state(job) as memory:
         assert memory.about is not None
         memory.carry_on(_chosen())
-    with open_saved_state(job) as memory, memory.saving() as keep:
-        keep(_chosen(), *memory.carry_on(_chosen()))
+    with open_saved_state(job) as memory, memory.saving() as save:
+        save(_chosen(), *memory.carry_on(_chosen()))
     assert time.perf_counter() - begin < 10  # a fifth of a million; it takes well under a second here
 
 

@@ -16,9 +16,9 @@ from ema_cli.formats.arrow_types import binary_array, utf8_name
 from ema_cli.formats.base import Body, Floats, Ints, Layout, Projection
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.layout import END, JsonLayout
-from ema_cli.formats.jsonl.lines import Lines, Member
+from ema_cli.formats.jsonl.lines import JsonLines, Record
 
-# Where the name of the input is, which is no member.
+# The index of the column that holds the input's name, which is no member.
 FILE = -1
 
 
@@ -26,13 +26,13 @@ FILE = -1
 class JsonBody(Body):
     """Objects and the bytes before them, which begin at `begin`. read: the values and times made of them.
 
-    kept: the columns that another format gets, and that are written with `--only`: positions and names; FILE
-    is the input's name, which `file` is.
+    kept: index and name of the columns written with `--only` and to other formats; FILE is the index of a
+    column that holds the input's name. file: that name.
     """
 
-    lines: Lines
+    lines: JsonLines
     begin: int
-    records: Sequence[Member]
+    records: Sequence[Record]
     wanted: Projection
     kept: Sequence[tuple[int, str]]
     read: tuple[Floats, Ints | None]
@@ -57,7 +57,7 @@ class JsonBody(Body):
         return replace(self, lines=self.lines.cut(0, rows), records=self.records[:rows], read=read)
 
     def _chosen(self) -> tuple[Any, memoryview]:
-        """The members that are kept, alone."""
+        """The kept members alone."""
         if not self.records:
             return pa.array([], pa.binary()), memoryview(b"")
         names = [name for _, name in self.kept]
@@ -70,7 +70,7 @@ class JsonBody(Body):
         return pa.array([texts[0], *(END + text for text in texts[1:])], pa.binary()), memoryview(END)
 
     def _batch(self, *, exact: bool) -> Any:
-        """The kept columns. exact: times as they are written, not as instants."""
+        """The kept columns. exact: times as text as they are written, not as timestamps."""
         values, times = self.read
         schema = json_schema(self.kept, self.wanted)
         arrays = []
@@ -94,7 +94,7 @@ class JsonBody(Body):
 
 
 def json_schema(kept: Sequence[tuple[int, str]], wanted: Projection) -> Any:
-    """Types for members that another format gets: smoothed ones numbers, times timestamps, others text."""
+    """Types of members in other formats: smoothed ones are numbers, times timestamps, others text."""
     kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
     if wanted.time is not None:
         kinds[wanted.time] = pa.timestamp("ns", "UTC")
@@ -102,7 +102,7 @@ def json_schema(kept: Sequence[tuple[int, str]], wanted: Projection) -> Any:
 
 
 def dumped(value: Any) -> bytes:
-    """A value as JSON; what orjson does not write, such as integers of any length, by Python."""
+    """A value as JSON; Python writes what orjson can't, such as very long integers."""
     try:
         return orjson.dumps(value)
     except TypeError:

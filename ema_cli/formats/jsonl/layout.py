@@ -30,10 +30,10 @@ class JsonLayout(Layout):
     def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:  # noqa: ARG002 - lines have no header
         return b"", b""
 
-    def more_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:  # noqa: ARG002
+    def append_names(self, text: bytes, names: Iterable[str], *, alone: bool) -> bytes:  # noqa: ARG002
         return text
 
-    def more(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
+    def append_fields(self, own: Any, values: Mapping[str, str | None], *, alone: bool) -> Any:
         texts = [orjson.dumps(name) + b":" + orjson.dumps(value) for name, value in values.items()]
         return pc.join_same(own, b"," * (not alone) + b",".join(texts))
 
@@ -48,7 +48,7 @@ class JsonLayout(Layout):
 
 
 def _json(column: Any, place: Place) -> Any:
-    """Each value of a column as JSON; a number that JSON does not have is a text."""
+    """Each value of a column as JSON; infinities, which JSON lacks, are text."""
     kind = column.type
     if pa.types.is_dictionary(kind) and not isinstance(kind, pa.BaseExtensionType):
         return _json(column.dictionary, place).take(column.indices).fill_null(b"null")
@@ -87,14 +87,14 @@ class JsonSink(Sink, Splicer):
         self.out.write(tail)
 
     def _members(self, fields: Floats) -> list[Any]:
-        """What is to be joined for the new members, the comma before each included."""
+        """The parts to be joined for the new members, with the comma before each."""
         parts: list[Any] = []
         for name, column in zip(self._names, fields.T, strict=True):
             parts += [pa.scalar(name, pa.binary()), _number_texts(column, self.digits)]
         return parts
 
     def _separated(self, objects: Any, new: list[Any]) -> list[Any]:
-        """The same; objects that have no member yet get none of the first comma."""
+        """The same, without the first comma for objects that have no members."""
         if not new:
             return new
         bare = _without_members(objects)
@@ -109,7 +109,7 @@ class JsonSink(Sink, Splicer):
 
 
 def _without_members(objects: Any) -> NDArray[np.bool_]:
-    """Which objects have no member: their text up to the closing brace ends in the opening one."""
+    """Which objects have no members: before the closing brace is the opening one, or spaces after it."""
     offsets = np.frombuffer(objects.buffers()[1], np.int32)[objects.offset :][: len(objects) + 1]
     last = np.frombuffer(objects.buffers()[2], np.uint8)[np.maximum(offsets[1:] - 1, 0)]
     bare = last == ord("{")
@@ -119,7 +119,7 @@ def _without_members(objects: Any) -> NDArray[np.bool_]:
 
 
 def _number_texts(column: Floats, digits: int | None) -> Any:
-    """Each number as text, `null` where JSON has none: the shortest exact one, or so many decimals."""
+    """Each number as text, the shortest exact one or with `digits` decimals; null if not finite."""
     if digits is None:
         text = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
     else:

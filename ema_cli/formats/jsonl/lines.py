@@ -12,7 +12,7 @@ import orjson
 
 from ema_cli.formats.base import Ints
 
-Member = dict[str, Any]
+Record = dict[str, Any]
 NEWLINE, OPEN, CLOSE = 10, ord("{"), ord("}")
 _SPACES = np.zeros(256, bool)
 _SPACES[list(b" \t\r")] = True
@@ -27,10 +27,10 @@ class BadLineError(ValueError):
 
 
 @dataclass(frozen=True)
-class Lines:
-    """An index into `data`: where each object begins, and its last byte, which should be its closing brace.
+class JsonLines:
+    """An index into `data`: the first byte of each object, and its last one, which should be a closing brace.
 
-    length: bytes of `data` that these lines take, blank ones and line endings included.
+    length: bytes of `data` in these lines, with blank ones and line endings.
     """
 
     data: bytes
@@ -44,13 +44,13 @@ class Lines:
     def text(self, row: int) -> bytes:
         return self.data[self.starts[row] : self.closes[row] + 1]
 
-    def cut(self, first: int, last: int) -> Lines:
+    def cut(self, first: int, last: int) -> JsonLines:
         """Objects first … last − 1; the bytes between two of them stay with the later one."""
         length = self.length if last >= len(self) else int(self.starts[last])
-        return Lines(self.data, self.starts[first:last], self.closes[first:last], length)
+        return JsonLines(self.data, self.starts[first:last], self.closes[first:last], length)
 
-    def pieces(self, rows: int) -> Iterator[tuple[int, Lines]]:
-        """Even runs of at most so many objects, each with the place in `data` where its bytes begin."""
+    def pieces(self, rows: int) -> Iterator[tuple[int, JsonLines]]:
+        """Equal pieces of at most `rows` objects, each with the offset in `data` where its bytes begin."""
         begin, count = 0, max(1, -(-len(self) // rows))
         for k in range(count):
             piece = self.cut(len(self) * k // count, len(self) * (k + 1) // count)
@@ -58,8 +58,8 @@ class Lines:
             begin = piece.length
 
 
-def index_lines(data: bytes, final: bool, begin: int = 0) -> Lines:
-    """The whole lines of `data` from `begin` on. final: nothing comes after, so the last needs no ending."""
+def index_lines(data: bytes, final: bool, begin: int = 0) -> JsonLines:
+    """The whole lines of `data` from `begin` on. final: nothing follows, so the last needs no line ending."""
     bytes_ = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(bytes_[begin:] == NEWLINE) + begin
     length = int(ends[-1]) + 1 if len(ends) else begin
@@ -72,11 +72,11 @@ def index_lines(data: bytes, final: bool, begin: int = 0) -> Lines:
     while (space := (starts < ends) & _SPACES[bytes_[np.maximum(ends - 1, 0)]]).any():
         ends = ends - space
     filled = starts < ends
-    return Lines(data, starts[filled], ends[filled] - 1, length)
+    return JsonLines(data, starts[filled], ends[filled] - 1, length)
 
 
-def parse(lines: Lines) -> list[Member]:
-    """What is in each line. Raises BadLineError for the first one that is no object."""
+def parse(lines: JsonLines) -> list[Record]:
+    """The object in each line. Raises BadLineError for the first one that is no object."""
     if not len(lines):
         return []
     bytes_ = np.frombuffer(lines.data, np.uint8)
@@ -87,11 +87,10 @@ def parse(lines: Lines) -> list[Member]:
     return [_parse_line(lines.text(row), row) for row in range(len(lines))]
 
 
-def _parse_at_once(lines: Lines) -> list[Member] | None:
-    """All lines as one array, which is much quicker; None where a line has to be looked at by itself.
+def _parse_at_once(lines: JsonLines) -> list[Record] | None:
+    """Parse all lines as one array, which is much quicker; None if lines must be parsed one by one.
 
-    Between two lines stands a null. Where the lines are not one object each, the objects and the nulls do
-    not take turns.
+    A null is put between every two lines. If a line is not one object, objects and nulls don't alternate.
     """
     count = len(lines)
     text = lines.data[int(lines.starts[0]) : int(lines.closes[-1]) + 1]
@@ -105,15 +104,15 @@ def _parse_at_once(lines: Lines) -> list[Member] | None:
         return None
     if len(found) != 2 * count - 1 or found[1::2].count(None) != count - 1:
         return None
-    objects: list[Member] = found[::2]
+    objects: list[Record] = found[::2]
     return objects if set(map(type, objects)) == {dict} else None
 
 
-def _parse_line(text: bytes, row: int) -> Member:
+def _parse_line(text: bytes, row: int) -> Record:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        # Python's own reader takes NaN and Infinity, which Python writes, and text that is no Unicode.
+        # Python's own parser accepts NaN and Infinity, which Python writes, and invalid Unicode.
         try:
             found = json.loads(text.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
@@ -132,7 +131,7 @@ def _called(value: Any) -> str:
 ABSENT = object()
 
 
-def member(record: Member, name: str) -> Any:
+def member(record: Record, name: str) -> Any:
     """A member, or a member of a member: `a.b` is the member of that name or, if there is none, b of a."""
     if name in record:
         return record[name]

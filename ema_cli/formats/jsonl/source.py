@@ -1,12 +1,11 @@
-"""JSON lines in: the bytes of each object pass as they are, only the wanted members are looked at.
+"""JSON lines in: the bytes of each object pass as they are, only the wanted members are read.
 
-Members may come and go. The columns are the members of the first object that has any, so that a live pipe is
-answered from its first line on; others are smoothed where they are named.
+Objects may differ in their members. The columns are the members of the first object that has any, so that a
+live pipe is answered from its first line on; other members are smoothed if they are named.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,36 +14,34 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import document_error
+from ema_cli.formats.foreign import document_error, jq, refuse_foreign, rows_filter
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
-from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, Lines, Member, index_lines, member, parse
-from ema_cli.formats.text_column import other_cells_hint
+from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, JsonLines, Record, index_lines, member, parse
 from ema_cli.io.streams import BLOCK_BYTES, Reader
 from ema_cli.notation import Notation
 
 BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 1 << 26
-# Objects within which one has to have members, and in which members are noticed that the first does not have.
+# Objects within which the first members must appear, and in which further members are noticed.
 LOOKED_AT = 1000
-_LIST_OF_OBJECTS = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[\s*\{')
 
 
 @dataclass(frozen=True)
-class Block:
+class JsonBlock:
     """Whole lines as they arrived, what is in them, and the line that they begin on."""
 
-    lines: Lines
-    records: list[Member]
+    lines: JsonLines
+    records: list[Record]
     line: int
 
 
 class JsonSource(BlocksOfLines, Source):
-    """JSON lines, block by block. taken: says how much of the input, packed as it may be, was read."""
+    """JSON lines, block by block. taken: gives the bytes of the (perhaps compressed) input read so far."""
 
     kind = "jsonl"
     text_format = "jsonl"
@@ -58,9 +55,10 @@ class JsonSource(BlocksOfLines, Source):
         self.rest, self.line, self.size = b"", 1, 0
         self.taken = taken or (lambda: self.size)
         self.ended = self.unfinished = False
-        self.waiting: list[Block] = []
+        self.waiting: list[JsonBlock] = []
+        self._alone: Record | None = None  # the only object
         self.columns = self._first_members()
-        # All columns by position, those asked for that no object has had yet, and others that hold numbers.
+        # All columns by index; those asked for that no object has had yet; and others that hold numbers.
         self._names, self._unseen = list(self.columns), set[str]()
         self._noticed: dict[str, None] = {}
         self._looked = 0
@@ -72,6 +70,7 @@ class JsonSource(BlocksOfLines, Source):
             self.waiting.append(block)
             for record in block.records:
                 if record:
+                    self._alone = record if len(block.records) == 1 and self.ended and not self.rest else None
                     return list(record)
             seen += len(block.records)
         return []
@@ -111,7 +110,7 @@ class JsonSource(BlocksOfLines, Source):
     def schema(self, wanted: Projection) -> Any:
         return json_schema(self._kept(wanted), wanted)
 
-    def joint(self, wanted: Projection) -> Batch | None:
+    def separator(self, wanted: Projection) -> Batch | None:
         """The line ending that the last object lacks."""
         if not self.unfinished:
             return None
@@ -119,7 +118,7 @@ class JsonSource(BlocksOfLines, Source):
         times = None if wanted.time is None else np.empty(0, np.int64)
         none = np.empty(0, np.int64)
         body = JsonBody(
-            Lines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times), self.name
+            JsonLines(b"\n", none, none, 1), 0, [], wanted, self._kept(wanted), (values, times), self.name
         )
         empty = [np.empty(0, object) for _ in (*wanted.keys, *wanted.extra)]
         place = lambda _row, _column=None: Place(self.name)  # noqa: E731 - nobody asks for a row of none
@@ -127,7 +126,7 @@ class JsonSource(BlocksOfLines, Source):
         return Batch(0, values, times, keys, body, place, extra=extra)
 
     def _kept(self, wanted: Projection) -> list[tuple[int, str]]:
-        """What another format gets: members may be anything, so only those that were asked for."""
+        """The columns for another format: only those asked for, since the others may hold anything."""
         asked = {*wanted.keys, *wanted.clocks, *wanted.values}
         kept = [(k, self._names[k]) for k in (sorted(asked) if wanted.keep is None else wanted.keep)]
         return kept if wanted.file is None else [(FILE, wanted.file), *kept]
@@ -135,7 +134,7 @@ class JsonSource(BlocksOfLines, Source):
     # -- reading
 
     def _more(self) -> None:
-        """Append what has arrived to `rest`; notes the end of the input."""
+        """Append what has arrived to `rest`; sets `ended` at the end."""
         if len(self.rest) > LONGEST_LINE:
             raise DataError(f"a line longer than {LONGEST_LINE >> 20} MiB", Place(self.name, self.line))
         chunk = self.reader.read(max(BLOCK_BYTES, len(self.rest)))
@@ -143,8 +142,8 @@ class JsonSource(BlocksOfLines, Source):
         self.size += len(chunk)
         self.rest += chunk
 
-    def _next_block(self) -> Block | None:
-        """The next objects, None at the end; sound lines are given before the error that follows them."""
+    def _next_block(self) -> JsonBlock | None:
+        """The next objects, None at the end; the lines above a bad one come before its error."""
         while (not self.ended and b"\n" not in self.rest) or not self.rest:
             if self.ended:
                 return None
@@ -158,25 +157,22 @@ class JsonSource(BlocksOfLines, Source):
             if above.length <= begin:
                 raise self._bad(lines, error) from None
             lines, records = above, parse(above)
-        block = Block(lines, records, self.line)
+        block = JsonBlock(lines, records, self.line)
         self.line += self.rest.count(b"\n", 0, lines.length)
         self.unfinished = self.rest[lines.length - 1] != 10
         self.rest = self.rest[lines.length :]
         return block
 
-    def _bad(self, lines: Lines, error: BadLineError) -> DataError:
-        """What is wrong with a line, and what the whole file may be where it is the first."""
+    def _bad(self, lines: JsonLines, error: BadLineError) -> DataError:
+        """The error of a bad line; if it is the first, of a file that is no JSON lines."""
         text = lines.text(error.row)
         line = self.line + self.rest.count(b"\n", 0, int(lines.starts[error.row]))
         place = Place(self.name, line)
         if self.waiting or self._is_later():
             return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
-        if text.startswith(b"[") or _LIST_OF_OBJECTS.search(self.rest):
+        refuse_foreign(self.rest, self.name, "JSON lines")
+        if text.startswith((b"[", b"{")):
             return document_error(self.rest, self.name)
-        if text.startswith(b"{"):
-            file = "" if self.name == "stdin" else f" {shlex.quote(self.name)}"
-            problem = "this is a JSON document over several lines, not an object a line"
-            return DataError(problem, place, f"jq -c .{file} | ema-smooth --from jsonl ...")
         if text.startswith(b"<"):
             problem = "this is a page of HTML or XML, not JSON lines"
             return DataError(
@@ -192,7 +188,10 @@ class JsonSource(BlocksOfLines, Source):
 
     def sample(self, candidates: Sequence[int], most: int) -> Sample:
         self._by_default = True
+        from ema_cli.formats.text.numerals import judge_cells
+
         undecided, found, seen, k = list(candidates), [], 0, 0
+        alike: dict[int, Advice] = {}
         while undecided and seen < most:
             if k == len(self.waiting):
                 block = self._next_block()
@@ -206,14 +205,20 @@ class JsonSource(BlocksOfLines, Source):
                 if first is not None:
                     undecided.remove(column)
                     found += [column] * members.is_number(first, self.notation)
+                if isinstance(first, str) and column not in found:
+                    # By that cell alone: which others are here depends on how the input was cut.
+                    judged = judge_cells([first.encode("utf-8", "surrogatepass")], self.notation)
+                    if judged is not None and judged.says:
+                        safe = () if "--strip" in judged.options else judged.options
+                        alike[column] = Advice(judged.cause, safe)
             seen += len(records)
             k += 1
-        return Sample(sorted(found), undecided, seen)
+        return Sample(sorted(found), undecided, seen, alike)
 
-    def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
+    def _batches_in(self, block: JsonBlock, wanted: Projection) -> Iterator[Batch]:
         done = 0
         for at, lines in block.lines.pieces(BATCH_ROWS):
-            # A byte order mark in the middle of an output would be none.
+            # Drop a byte order mark where it would be in the middle of the output.
             marked = self._follows and block.line == 1 and not at and lines.data.startswith(BOM)
             begin = len(BOM) if marked else at
             records = block.records[done : done + len(lines)]
@@ -225,25 +230,25 @@ class JsonSource(BlocksOfLines, Source):
 
     @property
     def ready(self) -> bool:
-        # Not as long as there are members to look out for.
+        # Blocks are read here until all members that are looked for have been seen.
         looks = self._by_default and self._looked < LOOKED_AT
         return super().ready and not (self._unseen or looks)
 
-    def apart(self) -> JsonSource:
-        twin = super().apart()
+    def detached(self) -> JsonSource:
+        twin = super().detached()
         twin.taken = int
         return twin
 
     def read_block(self, data: bytes, wanted: Projection, line: int = 1) -> tuple[list[Batch], int] | None:
         lines = index_lines(data, final=False)
         try:
-            batches = list(self._batches_in(Block(lines, parse(lines), line), wanted))
+            batches = list(self._batches_in(JsonBlock(lines, parse(lines), line), wanted))
         except (BadLineError, DataError):
             return None
         return batches, data.count(b"\n")
 
-    def _look_at(self, records: Sequence[Member]) -> None:
-        """See which members are there that were asked for, or that nobody expects."""
+    def _look_at(self, records: Sequence[Record]) -> None:
+        """Note which members asked for have appeared, and unexpected ones that hold numbers."""
         for name in list(self._unseen):
             if any(member(record, name) is not ABSENT for record in records):
                 self._unseen.discard(name)
@@ -256,15 +261,15 @@ class JsonSource(BlocksOfLines, Source):
             self._looked += len(records)
 
     def _batches_of(
-        self, lines: Lines, records: Sequence[Member], begin: int, how: tuple[Projection, Any]
+        self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]
     ) -> Iterator[Batch]:
-        """One batch; where a member is bad, the objects above it and then the error."""
+        """One batch; if a member is bad, the objects above it, and then the error."""
         place = how[1]
         try:
             yield self._batch(lines, records, begin, how)
             return
-        except members.NotANumberError as error:
-            where, hint = place(lines, error.row, error.column), other_cells_hint(error.text)
+        except members.BadMemberError as error:
+            where, hint = place(lines, error.row, error.column), self._number_hint(records, error)
             row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
         except BadClockError as error:
             row = error.row
@@ -274,8 +279,25 @@ class JsonSource(BlocksOfLines, Source):
             yield from self._batches_of(above, records[:row], begin, how)
         raise bad
 
+    def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
+        """What to try for a cell that is no number, from the cell alone: which others are there depends on
+        how the input was cut."""
+        from ema_cli.formats.text.numerals import OTHERS, hint_on_cells
+
+        cell = members.column_of(records[error.row : error.row + 1], self._names[error.column])[0]
+        if not isinstance(cell, str):
+            return str(self.advice() or OTHERS)
+        hint = hint_on_cells([cell.encode("utf-8", "surrogatepass")], self.notation)
+        return OTHERS if "--strip" in hint else hint  # for other cells may have nothing beside them
+
+    def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - whichever they are
+        """How to get at the rows of a document on one line, which is one object here."""
+        if self._alone is None or (rows := rows_filter(self._alone)) is None:
+            return None
+        return Advice(jq(rows, self.name), ())
+
     def _batch(
-        self, lines: Lines, records: Sequence[Member], begin: int, how: tuple[Projection, Any]
+        self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]
     ) -> Batch:
         wanted, place = how
         values, oddities = self._values(records, wanted)
@@ -286,7 +308,7 @@ class JsonSource(BlocksOfLines, Source):
         where = partial(place, lines)
         return Batch(len(lines), values, times, keys, body, where, oddities, self.taken(), extra, clock)
 
-    def _values(self, records: Sequence[Member], wanted: Projection) -> tuple[Floats, list[Any]]:
+    def _values(self, records: Sequence[Record], wanted: Projection) -> tuple[Floats, list[Any]]:
         values = np.empty(
             (len(wanted.values), len(records))
         ).T  # column after column, as the engine folds them
@@ -297,14 +319,14 @@ class JsonSource(BlocksOfLines, Source):
             try:
                 values[:, k], odd = members.numbers(cells, column, self.notation, wanted.invalid)
                 oddities += odd
-            except members.NotANumberError as error:
+            except members.BadMemberError as error:
                 errors.append(error)
         if errors:
             raise min(errors, key=lambda error: error.row)
         return values, oddities
 
     def _clock(
-        self, records: Sequence[Member], values: Floats, wanted: Projection
+        self, records: Sequence[Record], values: Floats, wanted: Projection
     ) -> tuple[Ints | None, Clock]:
         def cells(column: int) -> Any:
             return members.times(members.column_of(records, self._names[column]))
@@ -315,7 +337,7 @@ class JsonSource(BlocksOfLines, Source):
 
         return ClockReader(wanted, values, cells, numbers).read()
 
-    def _place(self, block: Block, lines: Lines, row: int, column: int | None = None) -> Place:
+    def _place(self, block: JsonBlock, lines: JsonLines, row: int, column: int | None = None) -> Place:
         line = block.line + lines.data.count(b"\n", 0, int(lines.starts[row]))
         return Place(self.name, line, None if column is None else self._names[column])
 

@@ -1,4 +1,4 @@
-"""Members of JSON objects as columns: numbers, texts of keys and times."""
+"""Members of JSON objects as columns: numbers, keys and times."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pyarrow as pa
 
 from ema_cli.formats.arrow_text import number_key
 from ema_cli.formats.base import Floats, Oddity
-from ema_cli.formats.jsonl.lines import ABSENT, Member, member
+from ema_cli.formats.jsonl.lines import ABSENT, Record, member
 from ema_cli.notation import Notation
 
 _NUMBERS = {float, int, type(None)}
 
 
-class NotANumberError(ValueError):
-    """A member that is no finite number; row counts from 0."""
+class BadMemberError(ValueError):
+    """A member that is no finite number; `row` counts from 0."""
 
     def __init__(self, row: int, column: int, text: str) -> None:
         super().__init__(f"not a number: {text}")
         self.row, self.column, self.text = row, column, text
 
 
-def column_of(records: Sequence[Member], name: str) -> list[Any]:
+def column_of(records: Sequence[Record], name: str) -> list[Any]:
     """A member of each object, None where it is null or absent."""
     cells = [record.get(name) for record in records]
     if "." in name and None in cells:
@@ -40,8 +40,8 @@ def numbers(
 ) -> tuple[Floats, list[Oddity]]:
     """(n,) float64 with NaN where missing, and the cells that were no finite number.
 
-    A number in quotes is a number. Raises NotANumberError for the first that is none, unless `invalid` is
-    'missing'.
+    A number in quotes is a number. Raises BadMemberError for the first cell that is none, unless `invalid`
+    is 'missing'.
     """
     if set(map(type, cells)) <= _NUMBERS:
         values = _floats(cells)
@@ -55,7 +55,7 @@ def numbers(
     rows = np.flatnonzero(odd).tolist()
     text = shown(cells[rows[0]])
     if invalid == "error":
-        raise NotANumberError(rows[0], column, text)
+        raise BadMemberError(rows[0], column, text)
     values[odd] = np.nan
     return values, [Oddity(column, len(rows), rows[0], text)]
 
@@ -92,7 +92,7 @@ def is_missing(cell: Any, notation: Notation) -> bool:
 
 
 def keys(cells: Sequence[Any]) -> Any:
-    """Each cell's text as an Arrow binary array: a text as it is, one text for one number, null for none."""
+    """Each cell as text, in an Arrow binary array; equal numbers have the same text, missing is null."""
     if set(map(type, cells)) <= {str, type(None)}:
         return _binary(cells)
     return _binary([_key(cell) for cell in cells])

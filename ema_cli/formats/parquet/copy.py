@@ -1,9 +1,8 @@
 """Parquet to Parquet without unpacking: column chunks as they are, and new ones beside them.
 
-What is done with the text of a CSV record is done here with the column chunks of a row group: columns that
-are kept are neither decoded nor encoded again. They lose nothing, and take no time. The row groups are the
-input's. Page indexes and bloom filters, which readers can do without, stay behind: they hold positions in
-the file.
+Column chunks of a row group are copied as the bytes of a CSV record are: kept columns are neither decoded nor
+encoded again, so they lose nothing and take no time. The row groups are those of the input. Page indexes and
+bloom filters, which hold positions in the file and which readers can do without, are not copied.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from ema_cli.formats.base import Batch, Floats, Sink
 from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import (
     MAGIC,
-    Chunk,
-    File,
+    ColumnChunk,
+    ColumnMeta,
+    FileMeta,
     Footer,
-    Group,
-    Meta,
+    RowGroup,
     Schema,
     joined,
     meta_of,
@@ -41,8 +40,8 @@ from ema_cli.formats.parquet.footer import (
 from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, workers
 from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
 
-# Beyond these an input is read and written anew: its footer is held in memory as Python objects, and the new
-# columns of a row group as bytes; many row groups of few rows cost more than to join them.
+# Inputs beyond these limits are read and written anew: the footer is held as Python objects, the new
+# columns of a row group as bytes, and many small row groups cost more than joining them.
 MOST_FOOTER, MOST_CELLS, FEWEST_ROWS, FEW_GROUPS = 1 << 22, 1 << 22, 10_000, 8
 PIECE_BYTES = 1 << 20
 # A writer whose chunks are longer than they say.
@@ -67,18 +66,18 @@ class Original:
     @property
     def groups(self) -> list[Struct]:
         """The row groups that have rows."""
-        return [group for group in items(self.footer, File.GROUPS) if rows_of(group)]
+        return [group for group in items(self.footer, FileMeta.GROUPS) if rows_of(group)]
 
     def can_be_copied(self, new: int) -> bool:
         """Whether its row groups are of a good size, and its chunks in the file as the format has it."""
-        if not self._is_well_cut(new) or _MISCOUNTS.match(self.footer.get(File.CREATED_BY, (0, b""))[1]):
+        if not self._is_well_cut(new) or _MISCOUNTS.match(self.footer.get(FileMeta.CREATED_BY, (0, b""))[1]):
             return False
         leaves = sum(map(len, self.leaves))
         if len(schema_of(self.footer).columns) != len(self.leaves):
             return False
-        if len(items(self.footer, File.COLUMN_ORDERS)) not in (0, leaves):
+        if len(items(self.footer, FileMeta.COLUMN_ORDERS)) not in (0, leaves):
             return False
-        chunks = [items(group, Group.CHUNKS) for group in self.groups]
+        chunks = [items(group, RowGroup.CHUNKS) for group in self.groups]
         return all(len(each) == leaves and all(map(self._is_here, each)) for each in chunks)
 
     def _is_well_cut(self, new: int) -> bool:
@@ -87,13 +86,18 @@ class Original:
             return False
         if min(rows, default=0) < 0 or max(rows, default=0) * new > MOST_CELLS:
             return False
-        return bool(sum(rows) == self.footer[File.ROWS][1])
+        return bool(sum(rows) == self.footer[FileMeta.ROWS][1])
 
     def _is_here(self, chunk: Struct) -> bool:
-        elsewhere = {Chunk.FILE_PATH, Chunk.CRYPTO, Chunk.ENCRYPTED_META}
-        if Chunk.META not in chunk or chunk.keys() & elsewhere:
+        elsewhere = {ColumnChunk.FILE_PATH, ColumnChunk.CRYPTO, ColumnChunk.ENCRYPTED_META}
+        if ColumnChunk.META not in chunk or chunk.keys() & elsewhere:
             return False
-        numbers = (Meta.VALUES, Meta.BYTES, Meta.PACKED_BYTES, Meta.DATA_AT)
+        numbers = (
+            ColumnMeta.VALUES,
+            ColumnMeta.BYTES,
+            ColumnMeta.PACKED_BYTES,
+            ColumnMeta.DATA_AT,
+        )
         if any(meta_of(chunk)[field][0] != I64 for field in numbers):
             return False
         begin, size = place_of(chunk)
@@ -112,7 +116,7 @@ class Original:
 def original_of(
     handle: Any, name: str, leaves: Sequence[range], compression: str, footer: bytes, new: int
 ) -> Original | None:
-    """The file that can be copied, with so many new columns; None where it is better read and written."""
+    """The file, to be copied with `new` new columns; None if it should be read and written anew."""
     if len(footer) > MOST_FOOTER:
         return None
     try:
@@ -123,10 +127,10 @@ def original_of(
 
 
 class ParquetCopySink(Sink):
-    """Appends to a Parquet file the kept columns of `original` and, batch by batch, new ones.
+    """Writes a Parquet file of the kept columns of `original` and, batch by batch, of new ones.
 
-    schema: of the output, as `ParquetSink` has it. kept: positions of the columns that are kept. names: of
-    the new ones. Batches need no body, but all rows of the original must come, in order.
+    schema: of the output, as in `ParquetSink`. kept: indexes of the columns that are kept. names: of the new
+    ones. Batches need no body, but they must have all rows of the original, in order.
     """
 
     needs_bodies = False
@@ -156,10 +160,10 @@ class ParquetCopySink(Sink):
                 raise self._original.miscounts()
             if self._filled == self._piece.shape[1]:
                 self._piece, self._filled = np.empty((len(self._new), min(self._left, GROUP_ROWS))), 0
-            take = min(len(fields) - at, self._piece.shape[1] - self._filled)
-            self._piece[:, self._filled : self._filled + take] = fields[at : at + take].T
-            self._filled += take
-            at += take
+            count = min(len(fields) - at, self._piece.shape[1] - self._filled)
+            self._piece[:, self._filled : self._filled + count] = fields[at : at + count].T
+            self._filled += count
+            at += count
             if self._filled == self._piece.shape[1]:
                 self._end_piece()
 
@@ -173,7 +177,7 @@ class ParquetCopySink(Sink):
         self._original.handle.close()
 
     def _end_piece(self) -> None:
-        """Let a piece of the new columns be encoded; meanwhile write the row group that ended before it."""
+        """Start encoding a piece of the new columns, and write the row group that ended before it."""
         if len(self._new):
             group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
             self._pieces.append(self._pool.submit(self._encode, group))
@@ -184,11 +188,11 @@ class ParquetCopySink(Sink):
             self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []
 
     def _write_ended(self) -> None:
-        """Write the row group whose rows are all there, if there is one."""
+        """Write the row group that has got all its rows, if there is one."""
         if self._ended is None:
             return
         (group, pieces), self._ended = self._ended, None
-        chunks = items(group, Group.CHUNKS)
+        chunks = items(group, RowGroup.CHUNKS)
         done = [self._copied(chunks[leaf]) for leaf in self._leaves]
         new = [piece.result() for piece in pieces]
         done += [self._joined(new, column) for column in range(len(self._new))]
@@ -203,11 +207,11 @@ class ParquetCopySink(Sink):
         return out
 
     def _joined(self, pieces: Sequence[tuple[memoryview, Struct]], column: int) -> Struct:
-        """Append the pieces of a new column as one chunk: its pages one behind the other."""
+        """Append the pieces of a new column as one chunk: their pages, one after the other."""
         position, chunks = self._out.position, []
         for data, footer in pieces:
-            (group,) = items(footer, File.GROUPS)
-            chunks.append(items(group, Group.CHUNKS)[column])
+            (group,) = items(footer, FileMeta.GROUPS)
+            chunks.append(items(group, RowGroup.CHUNKS)[column])
             begin, size = place_of(chunks[-1])
             self._out.append(data[begin - len(MAGIC) : begin - len(MAGIC) + size])
         return joined(chunks, position)
@@ -216,17 +220,17 @@ class ParquetCopySink(Sink):
 def _fields(original: Original, new_footer: Struct, kept: Sequence[int], new: int) -> Struct:
     """The original's footer for the kept columns and, from a file of the new schema, the new ones."""
     fields = dict(original.footer)
-    for field in (File.ENCRYPTION, File.SIGNING_KEY):
+    for field in (FileMeta.ENCRYPTION, FileMeta.SIGNING_KEY):
         fields.pop(field, None)
     old, full = schema_of(original.footer), schema_of(new_footer)
     begin = len(full.columns) - new
-    fields[File.SCHEMA] = Schema(old.root, [old.columns[k] for k in kept] + full.columns[begin:]).field()
-    if orders := items(fields, File.COLUMN_ORDERS):
+    fields[FileMeta.SCHEMA] = Schema(old.root, [old.columns[k] for k in kept] + full.columns[begin:]).field()
+    if orders := items(fields, FileMeta.COLUMN_ORDERS):
         own = [orders[leaf] for column in kept for leaf in original.leaves[column]]
-        all_orders = items(new_footer, File.COLUMN_ORDERS)
-        fields[File.COLUMN_ORDERS] = a_list(own + all_orders[len(all_orders) - new :])
+        all_orders = items(new_footer, FileMeta.COLUMN_ORDERS)
+        fields[FileMeta.COLUMN_ORDERS] = a_list(own + all_orders[len(all_orders) - new :])
     # Arrow's and pandas' notes on the columns are those on the new schema, where there were any.
-    about = {note[1][1]: note for note in items(new_footer, File.NOTES)}
-    if notes := [about.get(note.get(1, (0, b""))[1], note) for note in items(fields, File.NOTES)]:
-        fields[File.NOTES] = a_list(notes)
+    about = {note[1][1]: note for note in items(new_footer, FileMeta.NOTES)}
+    if notes := [about.get(note.get(1, (0, b""))[1], note) for note in items(fields, FileMeta.NOTES)]:
+        fields[FileMeta.NOTES] = a_list(notes)
     return fields

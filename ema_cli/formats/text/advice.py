@@ -15,11 +15,12 @@ from ema_cli.errors import Advice
 from ema_cli.formats.text.dialect import Dialect
 from ema_cli.formats.text.header import BOM
 from ema_cli.formats.text.numerals import judge_cells
-from ema_cli.notation import Notation
+from ema_cli.notation import PLAIN, Notation, looks_like_row
 
 # Lines at the beginning of an input that are looked at.
 LINES = 1000
-_MARKS = (b"#", b"%", b"//", b";", b"!", b"--", b"*", b"'", b'"#')
+_SIGNS = (b"#", b"%", b"//", b";", b"!", b'"#')
+_MARKS = (*_SIGNS, b"--", b"*", b"'")
 _DELIMITERS = (b",", b";", b"\t", b"|")
 _TYPED = {b"\t": "tab", b",": ",", b";": ";", b"|": "|"}
 _CALLED = {b"\t": "tabs", b",": "commas", b";": "semicolons", b"|": "bars"}
@@ -31,7 +32,11 @@ _UNIT = re.compile(
     re.IGNORECASE,
 )
 LOOKED_AT = 20
-_SUMMARY = re.compile(rb"(?:sub|grand )?totals?|sum|average|mean|summe|gesamt|mittel(?:wert)?", re.IGNORECASE)
+_SUMMARY = re.compile(
+    rb'"?(?:sub|grand )?(?:totals?|sum|average|mean|summe|gesamt|mittel(?:wert)?)\b[":]*', re.IGNORECASE
+)
+# Lines below a table that are taken for notes, and how much of one tells it from records.
+MOST_NOTES, LONGEST_MARK = 3, 40
 _LOGGER = re.compile(rb'"(?:TOA5|TOACI1|TOB1)"')
 BEFORE = "before the table"
 
@@ -64,20 +69,18 @@ def advice_on_table(
     opening: its first bytes; whole: there are no more. names: columns that were asked for.
     """
     lines = sample_lines(opening, whole)
-    found = [reading for each in _dialects(dialect) if (reading := _read(lines, each, dialect)) is not None]
     found = [
-        each for each in found if _numbers(each) and not (each.dialect.skip > dialect.skip and _is_row(each))
+        _with_units(_from_name(_headed(reading), names))
+        for each in _dialects(dialect)
+        for reading in _readings(lines, each, dialect, whole)
     ]
+    found = [each for each in found if _numbers(each) and not (each.causes and _splits_otherwise(each))]
     if not found:
-        return None
-    best = min(found, key=lambda each: (_guesses(each), each.dialect.skip, -len(each.header.fields)))
-    best = _with_units(_from_name(best, names))
+        return _advice_on_spaces(lines)
+    best = min(found, key=_doubt)
     causes, options = list(best.causes), _options(best, dialect)
     if _LOGGER.match(opening):
         causes.insert(0, "this is a data logger's file")
-    if options and dialect.header and all(_has_digit_first(cell) for cell in best.header.fields):
-        causes.append("the first line is no header")
-        options.append("--no-header")
     judged = _judged(best)
     if judged is not None:
         causes.append(judged.cause)
@@ -85,6 +88,20 @@ def advice_on_table(
     if not options:
         return None
     return Advice("; ".join(causes), tuple(options))
+
+
+def _advice_on_spaces(lines: Sequence[bytes]) -> Advice | None:
+    """What to say of columns with spaces between them, of which not all lines have as many."""
+    aligned = [k for k, line in enumerate(lines) if re.search(rb"[^ \t][ \t]{2,}[^ \t]", line)]
+    if len(aligned) < max(2, len(lines) // 2):
+        return None
+    counts = [len(lines[k].split()) for k in aligned]
+    odd = next((k for k, count in zip(aligned, counts, strict=True) if count != counts[0]), None)
+    if odd is None:
+        return None
+    first = f"{counts[0]} words in line {aligned[0] + 1}, {len(lines[odd].split())} in line {odd + 1}"
+    cause = f"columns of a fixed width, or words that hold spaces, are not read ({first})"
+    return Advice(f"{cause}; write the table with a delimiter", ())
 
 
 def advice_on_comment(cell: bytes, column: Sequence[bytes]) -> Advice | None:
@@ -135,25 +152,30 @@ def _dialects(own: Dialect) -> Iterator[Dialect]:
         yield replace(own, delimiter=b" ", spaces=True)
 
 
-def _read(lines: Sequence[bytes], dialect: Dialect, own: Dialect) -> Reading | None:
-    """The sample in that dialect, with as few guesses as make it a table."""
+def _readings(lines: Sequence[bytes], dialect: Dialect, own: Dialect, whole: bool) -> Iterator[Reading]:
+    """The sample in that dialect, with as few guesses as make it a table of one width or another."""
     table = [
         Line(number, text, split_line(text, dialect))
         for number, text in _joined(lines)
         if number >= dialect.skip
-        and text.strip(b" \t")
+        and (text.strip(b" \t") if dialect.spaces else text)
         and not (dialect.comments and text.startswith(dialect.comments))
         and not re.fullmatch(rb'"?sep=."?', text, re.IGNORECASE)
     ]
     widths = Counter(len(line.fields) for line in table)
     if not widths or (max(widths) < 2 and not dialect.separates_like(own)):
-        return None
-    width = max(widths, key=lambda each: (widths[each] * (each > 1), each))
+        return
     causes = () if dialect.separates_like(own) else (f"fields are separated by {_called(dialect)}",)
-    odd = [line for line in table if len(line.fields) != width]
-    if not odd:
-        return _reading(dialect, table, causes)
-    return _commented(dialect, table, odd, causes) or _skipped(dialect, table, width, causes)
+    usual = max(widths, key=lambda each: (widths[each] * (each > 1), each))
+    for width in dict.fromkeys((usual, *(each for each in widths if each > 1 and widths[each] > 1))):
+        odd = [line for line in table if len(line.fields) != width]
+        commented = _commented(dialect, table, odd, causes)
+        if commented is not None:
+            yield commented
+        if not odd:
+            yield from _reading(dialect, table, causes)
+        elif commented is None:
+            yield from _skipped(dialect, table, width, causes, whole)
 
 
 def _joined(lines: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -166,39 +188,96 @@ def _joined(lines: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
             text = b""
 
 
-def _reading(dialect: Dialect, table: list[Line], causes: tuple[str, ...]) -> Reading | None:
-    return Reading(dialect, table[0], table[1:], causes) if len(table) > 1 else None
+def _reading(dialect: Dialect, table: list[Line], causes: tuple[str, ...]) -> Iterator[Reading]:
+    """The first line as header, and the others as rows; where it comes again it is none."""
+    rows = [line for line in table[1:] if line.text != table[0].text]
+    if rows:
+        yield Reading(dialect, table[0], rows, causes)
 
 
 def _commented(
     dialect: Dialect, table: list[Line], odd: list[Line], causes: tuple[str, ...]
 ) -> Reading | None:
-    """Where all lines that don't fit begin with the same mark, they are comments."""
-    mark = next((mark for mark in _MARKS if all(line.text.startswith(mark) for line in odd)), None)
+    """Where all lines that don't fit, or the first ones, begin with the same mark, they are comments."""
+    first = [] if odd else table[:1]
+    mark = next((mark for mark in _MARKS if all(line.text.startswith(mark) for line in odd or first)), None)
     if mark is None:
         return None
     rest = [line for line in table if not line.text.startswith(mark)]
     cause = f"lines that begin with {mark.decode()!r} are comments"
-    return _reading(replace(dialect, comments=(*dialect.comments, mark)), rest, (*causes, cause))
+    commented = replace(dialect, comments=(*dialect.comments, mark))
+    found = next(_reading(commented, rest, (*causes, cause)), None)
+    # Under a header that begins with the mark itself come rows.
+    return None if found is not None and first and _is_row(found) else found
 
 
-def _skipped(dialect: Dialect, table: list[Line], width: int, causes: tuple[str, ...]) -> Reading | None:
-    """Lines before the table; records that are too short, or that end in a delimiter too many."""
+def _skipped(
+    dialect: Dialect, table: list[Line], width: int, causes: tuple[str, ...], whole: bool
+) -> Iterator[Reading]:
+    """Lines before the table and notes after it; records that are too short, or that end in a delimiter too
+    many; names of rows, which have none themselves."""
     begin = next(k for k, line in enumerate(table) if len(line.fields) == width)
     before, header = table[:begin], table[begin]
     if before and _could_be_header(before[-1], table[begin:]):
         before, header = before[:-1], before[-1]
+    if before and _names_rows(before[-1], table[begin:]):
+        cause = "rows have a field more than their header, as names of rows; columns go by number"
+        numbered = replace(dialect, skip=before[-1].number + 1, header=False)
+        yield Reading(numbered, _numbers_of(header), table[begin:], (*causes, cause))
+        return
     if before:
         causes, dialect = (*causes, _before(header.number)), replace(dialect, skip=header.number)
-    rest = [line for line in table if line.number > header.number]
+    rest = [line for line in table if line.number > header.number and line.text != header.text]
     names = len(header.fields)
-    if any(len(line.fields) != names for line in rest):
+    odd = [line for line in rest if len(line.fields) != names]
+    fitting = [line for line in rest if line not in odd]
+    notes = _marks_of_notes(odd, fitting, [*before, header]) if whole else ()
+    if notes:
+        rest = fitting
+        said = " and ".join(str(line.number + 1) for line in odd)
+        causes = (*causes, f"line{'s' * (len(odd) > 1)} {said} {'are' if len(odd) > 1 else 'is'} no row")
+        dialect = replace(dialect, comments=(*dialect.comments, *notes))
+    elif odd:
         if dialect.spaces or any(any(line.fields[names:]) for line in rest):
-            return None
+            return
         longer = any(len(line.fields) > names for line in rest)
         cause = "rows end in a delimiter that the header does not have" if longer else "some rows are short"
         causes, dialect = (*causes, cause), replace(dialect, pad=True)
-    return Reading(dialect, header, rest, causes) if rest else None
+    if rest:
+        yield Reading(dialect, header, rest, causes)
+
+
+def _marks_of_notes(odd: Sequence[Line], rows: Sequence[Line], above: Sequence[Line]) -> tuple[bytes, ...]:
+    """What the few lines begin with that are no records but say something; none where one may be a record."""
+    marks, counted = list[bytes](), all(_has_digit_first(row.text) for row in rows)
+    for line in odd:
+        mark = next((mark for mark in (*_SIGNS, b"\x1a") if line.text.startswith(mark)), None)
+        if (total := _SUMMARY.match(line.text)) is not None:
+            mark = total[0]
+        elif mark is None and (_is_rule(line.text) or len(line.fields) == 1 or counted):
+            mark = None if _has_digit_first(line.text) else line.text[:LONGEST_MARK].rstrip()
+        if mark is None or any(line.text.startswith(mark) for line in (*rows, *above)):
+            return ()
+        marks.append(mark)
+    return tuple(dict.fromkeys(marks)) if len(marks) <= MOST_NOTES else ()
+
+
+def _is_rule(text: bytes) -> bool:
+    """Whether a line is only drawn, as databases and Markdown do, or says types, as the USGS' tables do."""
+    return not text.strip(b"-=+:| \t") or re.fullmatch(rb"(?:[0-9]+[sdn]\t)+[0-9]+[sdn]", text) is not None
+
+
+def _names_rows(header: Line, rows: Sequence[Line]) -> bool:
+    """Whether a line names the columns of rows that have names of their own before them, as R writes them."""
+    names = [field.strip(b'" ') for field in header.fields]
+    named = all(name and not _has_digit_first(name) and not re.search(rb"[,;\t|]", name) for name in names)
+    wide = all(len(row.fields) == len(names) + 1 and row.fields[-1] for row in rows)
+    return named and wide and any(map(_has_digit_first, rows[0].fields[1:]))
+
+
+def _numbers_of(line: Line) -> Line:
+    """Numbers for names, where no line has these."""
+    return Line(line.number, b"", [b"%d" % (k + 1) for k in range(len(line.fields))])
 
 
 def _could_be_header(line: Line, rows: Sequence[Line]) -> bool:
@@ -232,19 +311,46 @@ def _before(lines: int) -> str:
 
 
 def _is_row(reading: Reading) -> bool:
-    """Whether what would be the header has a number for a column of numbers."""
-    notation = reading.dialect.notation
-    for k, name in enumerate(reading.header.fields):
-        cells = [row.fields[k] for row in reading.rows if k < len(row.fields)]
-        if _has_digit_first(name) and judge_cells(cells, notation) is None:
-            return True
-    return False
+    """Whether what would be the header is a row like the others: a number for every column of numbers."""
+    notation, names = reading.dialect.notation, reading.header.fields
+    if all(map(_has_digit_first, names)):
+        return True
+    numeric = [
+        name
+        for k, name in enumerate(names)
+        if judge_cells([row.fields[k] for row in reading.rows if k < len(row.fields)], notation) is None
+    ]
+    return looks_like_row([notation.read(name) for name in numeric])
+
+
+def _headed(reading: Reading) -> Reading:
+    """The same, without a header where what would be one is a row."""
+    if not reading.dialect.header:
+        return replace(reading, header=_numbers_of(reading.header), rows=[reading.header, *reading.rows])
+    if not reading.causes or not _is_row(reading):
+        return reading
+    causes = (*reading.causes, "the first line is no header")
+    dialect = replace(reading.dialect, header=False)
+    return Reading(dialect, _numbers_of(reading.header), [reading.header, *reading.rows], causes)
+
+
+def _splits_otherwise(reading: Reading) -> bool:
+    """Whether another delimiter parts all rows alike, so that this one may only stand in their fields."""
+    rows = [row.text for row in reading.rows]
+    return any(
+        delimiter != reading.dialect.delimiter
+        and rows[0].count(delimiter) > 0
+        and len({row.count(delimiter) for row in rows}) == 1
+        for delimiter in _DELIMITERS[1:]
+    )
 
 
 def _with_units(reading: Reading) -> Reading:
     """The same without the rows right below the header that say units."""
     rows = reading.rows
-    count = next((k for k, row in enumerate(rows) if any(_has_digit_first(cell) for cell in row.fields)), 0)
+    count = next(
+        (k for k, row in enumerate(rows) if not _is_rule(row.text) and any(map(_holds_number, row.fields))), 0
+    )
     below = rows[count:]
     if not 0 < count <= _UNIT_ROWS or not _numbers(replace(reading, rows=below)):
         return reading
@@ -262,8 +368,18 @@ def _with_units(reading: Reading) -> Reading:
 
 
 def _says_units(row: Line) -> bool:
+    if _is_rule(row.text):
+        return True
     said = [cell.strip(b' \t"') for cell in row.fields]
     return all(len(cell) <= 10 for cell in said) and any(_UNIT.fullmatch(cell) for cell in said)
+
+
+def _holds_number(cell: bytes) -> bool:
+    """Whether a cell is a number or something like it, in any notation."""
+    if _has_digit_first(cell):
+        return True
+    judged = None if PLAIN.is_missing(cell) else judge_cells([cell], PLAIN)
+    return judged is not None and judged.says
 
 
 def _has_digit_first(cell: bytes) -> bool:
@@ -286,16 +402,22 @@ def _numbers(reading: Reading) -> bool:
     return any(_is_numeric(cells, reading.dialect.notation) for _, cells in columns_of(reading))
 
 
+def _doubt(reading: Reading) -> tuple[int, int, bool, int]:
+    """What tells readings apart: the least is the most likely."""
+    dialect = reading.dialect
+    return _guesses(reading), dialect.skip, dialect.spaces, -len(reading.header.fields)
+
+
 def _guesses(reading: Reading) -> int:
-    """How much is assumed by reading the sample so."""
+    """How much is assumed by reading the sample so; that no number is as it should be counts twice."""
     notation = reading.dialect.notation
     plain = any(judge_cells(cells, notation) is None for _, cells in columns_of(reading))
-    return len(reading.causes) + (not plain)
+    return len(reading.causes) + 2 * (not plain)
 
 
 def _is_numeric(cells: Sequence[bytes], notation: Notation) -> bool:
     judged = judge_cells(cells, notation)
-    return judged is None or bool(judged.options)
+    return judged is None or bool(judged.options or judged.cause)
 
 
 def columns_of(reading: Reading) -> Iterator[tuple[bytes, list[bytes]]]:
@@ -332,6 +454,7 @@ def _options(reading: Reading, own: Dialect) -> list[str]:
     out += [] if dialect.skip == own.skip else ["--skip-lines", str(dialect.skip)]
     for mark in (*dialect.comments[len(own.comments) :], *reading.units):
         out += ["--comment", mark.decode("utf-8", "surrogateescape")]
+    out += ["--no-header"] if own.header and not dialect.header else []
     return out + (["--ragged", "pad"] if dialect.pad and not own.pad else [])
 
 

@@ -9,29 +9,43 @@ from dataclasses import replace
 from ema_cli.errors import Advice
 from ema_cli.notation import MARKS, Notation, tidy
 
+OTHERS = "correct it, or choose other columns: -c COLUMN"
 # Words that are numbers in some notation, or may be: nobody is told to call them missing.
 _NUMERIC_WORDS = re.compile(r"[+-]?(?i:inf|infinity|true|false|yes|no|on|off)|[IVXLCDM]{2,}")
 # What changes a number that it stands behind, or may: thousands and millions, debit and credit, compass
-# points, halves of the day, months.
+# points; halves of the day and months, with which it is no number but a time.
 _CHANGING = re.compile(
-    r"[kmgtpbnµe]|[kmgtp]i|[mbt]n|tr|mio|mln|mrd|tsd|dr|cr|[nsew]|[ap]\.?m\.?|st|nd|rd|th"
-    r"|(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*",
-    re.IGNORECASE,
+    r"[kmgtpbnµe]|[kmgtp]i|[mbt]n|tr|mio|mln|mrd|tsd|dr|cr|[nsew]|st|nd|rd|th", re.IGNORECASE
 )
-_CURRENCY = re.compile(r"[$€£¥₹₽₩฿₺₫]|[A-Z]{1,2}\$|[A-Z]{3} ")
+_OF_TIME = re.compile(r"[ap]\.?m\.?|(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_CURRENCY = re.compile(r"(?:[$€£¥₹₽₩฿₺₫]|[A-Z]{1,2}\$|Rs\.|kr\.?) ?|[A-Z]{3} ")
 _UNIT = re.compile(r"(?:[^\W\d_]|[%°$€£¥₹₽₩‰\"'′″])[^0-9+\-()<>~,:]*[0-9²³]?")
+_BLANKS = " \t\u00a0"
 # A number, as it may be grouped, and what stands around it.
 _AROUND = re.compile(
     r"([^0-9+\-.,]*)([+-]?[.,]?[0-9](?:[0-9.,'_\u00a0\u202f\u2009\u2019 ]*[0-9.,])?(?:[eE][+-]?[0-9]+)?)(.*)"
 )
 _CALLED = {",": "commas", ".": "points", "'": "apostrophes", "_": "underscores", " ": "spaces"}
-MOST_WORDS = 3
+# How numbers are written that no option reads: what such a text looks like, one like it that may be read, and
+# what it has.
+_UNREAD = (
+    (re.compile(r"\((.*)\)"), r"-\1", "brackets, which may be a minus"),
+    (re.compile(r"(.*[0-9]) *[-\u2212]"), r"-\1", "a minus behind it"),
+    (re.compile(r"\u2212 *(.*)"), r"-\1", "a minus that is not the keyboard's"),
+    (re.compile(r"- *([^-+0-9., ]+) *([.,]?[0-9].*)"), r"\1-\2", "a minus before its unit"),
+    (re.compile(r'="(.*)"'), r"\1", "an equals sign and quotes around it"),
+    (re.compile(r"([+-]?[0-9.]+)[dD]([+-]?[0-9]+)"), r"\1e\2", "a D for its exponent"),
+    (re.compile(r"(\D*[0-9]{1,2})(?:,[0-9]{2})+(,[0-9]{3}(?!,).*)"), r"\1\2", "groups of two digits"),
+)
+# As many different units, and as long ones, are told as such; more or longer ones are words.
+MOST_WORDS, LONGEST_UNIT = 3, 6
 
 
 def judge_cells(cells: Sequence[bytes], notation: Notation) -> Advice | None:
     """Why cells of a column are no numbers, and what to try; None where all are, or are missing.
 
-    No options where nothing is sure: not a number in any notation, or one in two.
+    No options where nothing is sure: a number in two notations, or in one that no option reads. Neither where
+    it is not a number at all.
     """
     odd = [cell for cell in map(tidy, cells) if notation.read(cell) is None]
     if not odd:
@@ -40,11 +54,11 @@ def judge_cells(cells: Sequence[bytes], notation: Notation) -> Advice | None:
     texts = [_text(cell) for cell in values]
     words = sorted({text for text in texts if not any(c.isdigit() for c in text)})
     numbers = [text for text in texts if any(c.isdigit() for c in text)]
-    if words and (len(words) > MOST_WORDS or any(_NUMERIC_WORDS.fullmatch(word) for word in words)):
+    if words and (len(words) > MOST_WORDS or any(map(_is_no_word, words))):
         return Advice("", ())
     found = _notation_of(numbers, notation)
     if found is None or not numbers:
-        return Advice(_why_not(numbers), ())
+        return Advice(_why_not(numbers, notation), ())
     listed = " and ".join(map(repr, words))
     causes = [found.cause] * bool(found.cause) + [f"{listed} may stand for missing"] * bool(words)
     options = found.options if found.options or not found.cause else None
@@ -53,17 +67,56 @@ def judge_cells(cells: Sequence[bytes], notation: Notation) -> Advice | None:
     return Advice("; ".join(causes), (*options, *(part for word in words for part in ("--na", word))))
 
 
-def _why_not(texts: Sequence[str]) -> str:
+def hint_on_cells(cells: Sequence[bytes], notation: Notation) -> str:
+    """What to try where a column has a cell among these that is no number."""
+    judged = judge_cells(cells, notation) or Advice("", ())
+    return str(judged) if judged.options else "; ".join(filter(None, (judged.cause, OTHERS)))
+
+
+def _is_no_word(text: str) -> bool:
+    """Whether nobody is told to call that text missing: it may be a number, or can't be typed."""
+    return "\0" in text or _NUMERIC_WORDS.fullmatch(text) is not None
+
+
+def _why_not(texts: Sequence[str], notation: Notation) -> str:
     """Why texts with digits in them are numbers in no notation, where that can be said."""
+    plain, said = [], ""
     for text in texts:
-        part = _AROUND.fullmatch(text)
-        unit = part[3].strip(" \t\u00a0") if part is not None else ""
-        if unit and _CHANGING.fullmatch(unit):
-            return f"{unit!r} behind a number may change what it means"
-    units = {part[3].strip(" \t\u00a0") for part in map(_AROUND.fullmatch, texts) if part is not None} - {""}
-    if len(units) > 1 and all(map(_UNIT.fullmatch, units)):
-        return f"numbers have different things beside them: {', '.join(map(repr, sorted(units)[:3]))}"
-    return ""
+        number, what = _plainly(text)
+        plain.append(number)
+        said = said or (what and f"{text!r} has {what}, and no option reads that")
+    if said and _notation_of(plain, notation) is not None:
+        return said
+    units = set(map(_beside, texts))
+    changing = next(filter(_CHANGING.fullmatch, sorted(units)), None)
+    if changing is not None:
+        return f"{changing!r} behind a number may change what it means"
+    if not 1 < len(units) <= MOST_WORDS or not all(map(_is_unit, units - {""})):
+        return ""
+    if "" in units:
+        return f"some numbers have {max(units)!r} beside them, and others nothing"
+    return f"numbers have different things beside them: {', '.join(map(repr, sorted(units)))}"
+
+
+def _plainly(text: str) -> tuple[str, str]:
+    """A number as it is mostly written, and what it had that is not so."""
+    said = ""
+    for pattern, number, what in _UNREAD:
+        if (match := pattern.fullmatch(text)) is not None:
+            text, said = match.expand(number), said or what
+    return text, said
+
+
+def _beside(text: str) -> str:
+    """What stands behind a number, or the currency before it."""
+    part = _AROUND.fullmatch(text)
+    if part is None or (part[1] and not _CURRENCY.fullmatch(part[1])):
+        return "?"
+    return (part[1] + part[3]).strip(_BLANKS)
+
+
+def _is_unit(text: str) -> bool:
+    return len(text) <= LONGEST_UNIT and _UNIT.fullmatch(text) is not None and not _OF_TIME.fullmatch(text)
 
 
 def _text(cell: bytes) -> str:
@@ -146,16 +199,18 @@ def _plausible(texts: Sequence[str], notation: Notation) -> bool:
 def _without_unit(texts: Sequence[str]) -> tuple[str | None, list[str]]:
     """The one text that stands beside all the numbers, on the same side, and the numbers without it.
 
-    None, and the texts as they are, where there is none or it may change what the number means.
+    None, and the texts as they are, where there is none, it may change what the number means, or numbers
+    other than zero have nothing beside them.
     """
     parts = [_AROUND.fullmatch(text) for text in texts]
-    found = {(part[1], part[3].strip(" \t\u00a0")) for part in parts if part is not None} - {("", "")}
+    found = {(part[1], part[3].strip(_BLANKS)) for part in parts if part is not None and part[0].strip("0.,")}
     if None in parts or len(found) != 1 or any("\t" in text for text in texts):
         return None, list(texts)
     before, after = next(iter(found))
-    if before and (after or not _CURRENCY.fullmatch(before.replace("\u00a0", " "))):
+    quoted = before == "'" and after in ("", "'")
+    if before and not quoted and (after or not _CURRENCY.fullmatch(before.replace("\u00a0", " "))):
         return None, list(texts)
-    unit = before.strip(" \t\u00a0") or after
-    if _CHANGING.fullmatch(unit) or not _UNIT.fullmatch(unit):
+    unit = before.strip(_BLANKS) or after
+    if _CHANGING.fullmatch(unit) or _OF_TIME.fullmatch(unit) or not _UNIT.fullmatch(unit):
         return None, list(texts)
     return unit, [part[2] for part in parts if part is not None]

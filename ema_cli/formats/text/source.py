@@ -6,6 +6,7 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +29,7 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import refuse_documents, refuse_foreign
+from ema_cli.formats.foreign import NUL, refuse_documents, refuse_foreign, without_nuls, without_outer_quotes
 from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
@@ -58,7 +59,7 @@ LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """Whole records as they arrived, and the physical line on which they begin."""
 
     records: Records
@@ -92,7 +93,7 @@ class TextSource(BlocksOfLines, Source):
         self.ended = self.unfinished = False
         self.several = False  # columns are read
         self.numbers: cells.NumberReader | None = None
-        self.waiting: list[Block] = []
+        self.waiting: list[TextBlock] = []
         self.alike: dict[int, Advice] = {}  # columns that look like numbers, but are not read as such
         self.head = self._read_header()
         self.columns = self.head.names
@@ -117,7 +118,7 @@ class TextSource(BlocksOfLines, Source):
     def schema(self, wanted: Projection) -> pa.Schema:
         return text_schema(self.columns, wanted)
 
-    def joint(self, wanted: Projection) -> Batch | None:
+    def separator(self, wanted: Projection) -> Batch | None:
         """The line ending that the last record lacks."""
         if not self.unfinished:
             return None
@@ -205,7 +206,7 @@ class TextSource(BlocksOfLines, Source):
             self.unfinished = self.rest[taken - 1] != NEWLINE
         self.rest = self.rest[taken:]
 
-    def _next_block(self) -> Block | None:
+    def _next_block(self) -> TextBlock | None:
         """The next records, None at the end; a sound run is given before the error that follows it."""
         while True:
             if not self.ended and b"\n" not in self.rest:
@@ -225,7 +226,7 @@ class TextSource(BlocksOfLines, Source):
             if records.length:
                 if len(records) and records.length > LONG * len(records):
                     self.block = 2 * BLOCK_BYTES
-                block = Block(records, self.line)
+                block = TextBlock(records, self.line)
                 self._consume(records.length, records.lines)
                 return block
             if self.ended:
@@ -237,6 +238,7 @@ class TextSource(BlocksOfLines, Source):
         record = self.rest[error.start :].split(b"\n", 1)[0].removesuffix(b"\r")
         expected, found = len(self.columns), error.fields
         hint = str(self.advice() or "quote fields that hold the delimiter, or correct that line")
+        hint = without_nuls(self.name) if NUL in record else hint
         problem = (
             f"{found} field{'s' * (found != 1)} where the first record has {expected}: {fields.shown(record)}"
         )
@@ -266,7 +268,7 @@ class TextSource(BlocksOfLines, Source):
                     from ema_cli.formats.text.numerals import judge_cells
 
                     judged = judge_cells(list(cells.cells_of(records, column)), notation)
-                    self.alike |= {column: judged} if judged is not None and judged.options else {}
+                    self.alike |= {column: judged} if judged is not None and judged.says else {}
             undecided = still
             seen += len(records)
         return Sample(sorted(found), undecided, seen, self.alike)
@@ -277,6 +279,8 @@ class TextSource(BlocksOfLines, Source):
         while not self.waits and not self.ended and len(self.opening) < OPENING:
             self._more()
         whole = self.ended and self.size <= OPENING
+        if self._is_one_quoted() and re.fullmatch(rb'"(?:[^"]|"")*"', self.head.text):
+            return Advice(without_outer_quotes(self.name), ())
         return advice_on_table(self.opening, whole, self.given, names) or self._advice_on_columns()
 
     def _advice_on_columns(self) -> Advice | None:
@@ -288,6 +292,8 @@ class TextSource(BlocksOfLines, Source):
                 single = option if option in ("--decimal", "--thousands") else f"{option} {value}"
                 options.setdefault(single, Advice(cause, (option, value)))
         if not options:
+            for column, advice in self.alike.items():
+                return Advice(f"column {readable(self.columns[column])!r}: {advice.cause}", ())
             return None
         causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
         return Advice(causes, tuple(part for each in options.values() for part in each.options))
@@ -315,7 +321,7 @@ class TextSource(BlocksOfLines, Source):
         rows = [row for row in range(len(records)) if records.text(row) == self.again]
         return records.without(np.array(rows, np.int64)) if rows else records
 
-    def _batches_in(self, block: Block, wanted: Projection) -> Iterator[Batch]:
+    def _batches_in(self, block: TextBlock, wanted: Projection) -> Iterator[Batch]:
         if self.numbers is None:
             notation = self.dialect.notation
             self.numbers = cells.NumberReader(wanted.values, notation, wanted.invalid, self.again)
@@ -326,8 +332,8 @@ class TextSource(BlocksOfLines, Source):
 
     # -- for several processes: see `Divisible`
 
-    def apart(self) -> TextSource:
-        twin = super().apart()
+    def detached(self) -> TextSource:
+        twin = super().detached()
         twin.opening, twin.taken, twin.numbers = b"", int, None
         return twin
 
@@ -336,7 +342,7 @@ class TextSource(BlocksOfLines, Source):
             records = index_records(data, self.shape, final=False)
             if records.length != len(data):
                 return None
-            batches = list(self._batches_in(Block(records, line), wanted))
+            batches = list(self._batches_in(TextBlock(records, line), wanted))
         except (RaggedError, DataError):
             return None
         return batches, data.count(b"\n") if records.lines is None else records.lines
@@ -392,7 +398,7 @@ class TextSource(BlocksOfLines, Source):
 
         return ClockReader(wanted, values, partial(fields.contents, records), numbers).read()
 
-    def _place(self, block: Block, records: Records, row: int, column: int | None = None) -> Place:
+    def _place(self, block: TextBlock, records: Records, row: int, column: int | None = None) -> Place:
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
         return Place(self.name, line, None if column is None else self.columns[column])
 
@@ -410,27 +416,37 @@ class TextSource(BlocksOfLines, Source):
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         from ema_cli.formats.text.advice import advice_on_comment
-        from ema_cli.formats.text.numerals import judge_cells
+        from ema_cli.formats.text.numerals import hint_on_cells
 
-        table = self.advice([self.columns[error.column]])
-        if table is not None and table.is_of_lines and "--ragged" not in table.options:
-            return str(table)
-        others = "correct it, or choose other columns: -c COLUMN"
+        if NUL in error.text:
+            return without_nuls(self.name)
         around = records.cut(max(0, error.row - LOOKED_AT), error.row + LOOKED_AT)
-        there = list(cells.cells_of(around, error.column))
-        if error.column == 0 and (comment := advice_on_comment(error.text, there)) is not None:
-            return str(comment)
-        if self._is_one_quoted():
-            return others
-        judged = judge_cells(there, self.dialect.notation)
-        # A word at the beginning of a line may say that the line is no row, with all that is in it.
-        whole_line = error.column == 0 and self.several and judged is not None and "--na" in judged.options
-        if whole_line:
+        first = [cell.strip() for cell in cells.cells_of(around, 0)]
+        table = self.advice([self.columns[error.column]])
+        if table is None or not table.is_of_lines or "--ragged" in table.options:
+            table = advice_on_comment(records.field(error.row, 0).strip(), first)
+        if table is not None:
+            return str(table)
+        there = [] if self._is_one_quoted() else list(cells.cells_of(around, error.column))
+        hint = hint_on_cells(there, self.dialect.notation)
+        if "--na" in hint and self._is_no_row(records, error, around):
             return "correct that line, or take it out of the file"
-        if judged is not None and judged.options:
-            return str(judged)
-        cause = "" if judged is None else judged.cause
-        return f"{cause}; {others}" if cause else others
+        return hint
+
+    def _is_no_row(self, records: Records, error: cells.BadCellError, around: Records) -> bool:
+        """Whether a word may say that its line is no row, with all that is in it.
+
+        That is so at the beginning of a line, and where another column of numbers has a word there too.
+        """
+        if error.column == 0:
+            return self.several
+        read = self.dialect.notation.read
+        return any(
+            read(records.field(error.row, k)) is None
+            and read(cells.first_value(around, k, self.dialect.notation) or b"") is not None
+            for k in range(min(len(self.columns), LOOKED_AT))
+            if k != error.column
+        )
 
 
 def empty_records(data: bytes, columns: int) -> Records:

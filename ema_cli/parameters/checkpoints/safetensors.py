@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -49,14 +50,16 @@ _DTYPES: dict[str, tuple[int, str | None]] = {
     "U64": (64, "uint64"),
 }
 _CODES = {name: code for code, (_, name) in _DTYPES.items() if name is not None}
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 # The library's own limit; a longer one is a damaged or hostile length.
 _LONGEST_HEADER = 100_000_000
 # Sizes are 64-bit numbers to the library, in bits where an element is no whole byte.
 _LARGEST = (1 << 64) - 1
+# What is looked at one by one where it occurs: what may be half of a surrogate pair, or a minus sign.
+_ESCAPE, _MINUS = "\\u", re.compile(r"[:\[,]\s*-")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A tensor as the header has it, checked for itself. Much smaller than the JSON objects that say it."""
 
     code: str
@@ -71,6 +74,7 @@ class SafetensorsFile(Checkpoint):
     def __init__(self, name: str) -> None:
         """Raises FileTrouble where the file can't be read or is no sound safetensors file."""
         super().__init__(name)
+        self._path = Path(name)
         header, begin, size = _read_header(name)
         self.metadata = _metadata(header, name)
         self._offsets: dict[str, int] = {}
@@ -86,14 +90,14 @@ class SafetensorsFile(Checkpoint):
                 self.name,
                 f"is damaged: tensor {tensor!r} has an impossible shape: {len(entry.shape)} dimensions",
             )
-        dtype = _DTYPES[entry.code][1]
+        try:
+            dtype = _dtype(entry.code)
+        except DataError as error:
+            raise FileTrouble(self.name, f"tensor {tensor!r}: {error.problem}", error.hint) from error
         if dtype is None:
             self.refused[tensor] = f"holds {entry.code}, which can be neither averaged nor copied"
             return
-        try:
-            self.tensors[tensor] = TensorInfo(tensor, dtype_named(dtype), entry.shape)
-        except DataError as error:
-            raise FileTrouble(self.name, f"tensor {tensor!r}: {error.problem}", error.hint) from error
+        self.tensors[tensor] = TensorInfo(tensor, dtype, entry.shape)
         self._offsets[tensor] = begin + entry.begin
 
     def read(self, info: TensorInfo, start: int, stop: int) -> Array:
@@ -107,7 +111,7 @@ class SafetensorsFile(Checkpoint):
         if not left:
             return values  # a file may have a million empty tensors
         try:
-            with Path(self.name).open("rb", buffering=0) as file:
+            with self._path.open("rb", buffering=0) as file:
                 file.seek(self._offsets[info.name] + start * info.dtype.itemsize)
                 while left:
                     got = file.readinto(left)
@@ -117,6 +121,18 @@ class SafetensorsFile(Checkpoint):
         except OSError as error:
             raise FileTrouble(self.name, system_words(error)) from error
         return values
+
+
+@cache
+def _dtype(code: str) -> np.dtype[Any] | None:
+    """The dtype of a code; DataError where it needs ml_dtypes."""
+    name = _DTYPES[code][1]
+    return None if name is None else dtype_named(name)
+
+
+@cache
+def _code(dtype: np.dtype[Any]) -> str | None:
+    return _CODES.get(dtype.name)
 
 
 def _read_header(name: str) -> tuple[dict[str, Any], int, int]:
@@ -135,7 +151,12 @@ def _read_header(name: str) -> tuple[dict[str, Any], int, int]:
         text = raw.decode("utf-8")
         if not text.startswith("{"):
             raise ValueError("it does not begin with {")
-        header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_number, parse_int=_whole)
+        header = json.loads(
+            text,
+            object_pairs_hook=_whole_texts if _ESCAPE in text else _checked,
+            parse_constant=_no_number,
+            parse_int=_counted if _MINUS.search(text) else None,
+        )
     except (ValueError, RecursionError) as error:
         raise FileTrouble(name, f"is no safetensors file, or its header is damaged: {error}") from error
     if not isinstance(header, dict):
@@ -151,11 +172,20 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no JSON")
 
 
-def _whole(text: str) -> int:
+def _counted(text: str) -> int:
     """Sizes and places are counted from 0; −0, which Python takes for 0, is no count."""
     if text.startswith("-"):
         raise ValueError(f"{text} is an impossible shape or place")
     return int(text)
+
+
+def _whole_texts(pairs: list[tuple[str, Any]]) -> Any:
+    """As `_checked`, of a header with escapes in it; UnicodeEncodeError for half of a surrogate pair."""
+    for pair in pairs:
+        for text in pair:
+            if isinstance(text, str):
+                text.encode()
+    return _checked(pairs)
 
 
 def _checked(pairs: list[tuple[str, Any]]) -> Any:
@@ -166,10 +196,6 @@ def _checked(pairs: list[tuple[str, Any]]) -> Any:
     made = dict(pairs)
     if len(made) < len(pairs):
         raise ValueError("a name stands there twice")
-    for key, value in pairs:
-        for text in (key, value):
-            if isinstance(text, str):
-                text.encode()  # UnicodeEncodeError, a ValueError, for half of a surrogate pair
     code = made.get("dtype")
     if not isinstance(code, str) or not {"shape", "data_offsets"} <= made.keys():
         return made
@@ -178,8 +204,9 @@ def _checked(pairs: list[tuple[str, Any]]) -> Any:
         raise ValueError("a tensor's shape or data_offsets is no list")
     if code not in _DTYPES:
         raise ValueError(f"the dtype {code!r} is not known")
-    if not all(type(number) is int and 0 <= number <= _LARGEST for number in (*shape, *offsets)):
-        raise ValueError(f"a tensor has an impossible shape or place: {shape}, {offsets}")
+    for number in (*shape, *offsets):
+        if type(number) is not int or not 0 <= number <= _LARGEST:
+            raise ValueError(f"a tensor has an impossible shape or place: {shape}, {offsets}")
     return _Entry(code, tuple(shape), *offsets)
 
 
@@ -242,19 +269,22 @@ class SafetensorsWriter(CheckpointWriter):
         """Raises FileTrouble for a dtype or a name that the format lacks."""
         self.order = written_order(infos)
         self._out = Output(out, name)
-        header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+        entries = [f'"__metadata__":{_JSON.encode(dict(sorted(metadata.items())))}'] if metadata else []
         offset = 0
         self._next: dict[str, int] = {}
         for info in self.order:
-            code = _CODES.get(info.dtype.name)
+            code = _code(info.dtype)
             if code is None or info.name == "__metadata__":
                 what = f"dtype {info.dtype.name}" if code is None else "tensor of that name"
                 raise FileTrouble(name, f"{info.name!r}: safetensors has no {what}", "write .npz")
             end = offset + info.size * info.dtype.itemsize
             self._next[info.name] = offset
-            header[info.name] = {"dtype": code, "shape": list(info.shape), "data_offsets": [offset, end]}
+            # As text at once: a model may have a million tensors.
+            shape = ",".join(map(str, info.shape))
+            said = f'{{"dtype":"{code}","shape":[{shape}],"data_offsets":[{offset},{end}]}}'
+            entries.append(f"{_JSON.encode(info.name)}:{said}")
             offset = end
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text = f"{{{','.join(entries)}}}".encode()
         text += b" " * (-len(text) % 8)
         self._begin = 8 + len(text)
         self._at = 0
@@ -262,6 +292,8 @@ class SafetensorsWriter(CheckpointWriter):
 
     def write(self, info: TensorInfo, values: Array) -> None:
         """The next values of the tensor, in C order whatever their strides. Raises FileTrouble."""
+        if not values.size:
+            return
         flat = little_endian(values)
         place = self._next[info.name]
         if place != self._at:

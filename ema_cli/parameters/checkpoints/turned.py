@@ -29,7 +29,7 @@ class Turned:
         self._dtype = header.dtype
         self._file: BinaryIO | None = None
         if header.nbytes <= MOST_BYTES:
-            values = np.frombuffer(member.take(header.nbytes), header.dtype)
+            values = np.frombuffer(member.read(header.nbytes), header.dtype)
             self._values = values.reshape(header.shape, order="F").reshape(-1)
             return
         try:
@@ -67,7 +67,7 @@ def _temporary() -> BinaryIO:
 def _spooled(member: Member, size: int) -> BinaryIO:
     file = _temporary()
     for at in range(0, size, MOST_BYTES):
-        write_all(file, member.take(min(MOST_BYTES, size - at)))
+        write_all(file, member.read(min(MOST_BYTES, size - at)))
     return file
 
 

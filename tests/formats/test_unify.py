@@ -15,7 +15,7 @@ import pytest
 
 from ema_cli.average import make_average
 from ema_cli.errors import DataError
-from ema_cli.formats.settle import InexactError, common_type, exactly
+from ema_cli.formats.unify import InexactError, common_type, exactly
 from ema_cli.job import Job
 from ema_cli.run.pipeline import run
 from tests.conftest import Workshop

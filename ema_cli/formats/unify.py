@@ -1,4 +1,4 @@
-"""Parts whose types differ: what type a column has in all of them, and values put into it without loss."""
+"""Parts whose types differ: the common type of each column, and lossless casts to it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
 _MOST_DIGITS = {pa.decimal128: 38, pa.decimal256: 76}
 
 
-def settled(schemas: Sequence[tuple[str, Any]]) -> Any:
-    """The schema that the rows of all parts fit into. schemas: each part's name and schema, names alike.
+def unified_schema(schemas: Sequence[tuple[str, Any]]) -> Any:
+    """The schema that fits the rows of all parts. Raises DataError if there is none.
 
-    Raises DataError where there is none.
+    schemas: each part's name and schema; the columns' names are the same.
     """
     _, first = schemas[0]
     fields = list(first)
@@ -38,10 +38,10 @@ def settled(schemas: Sequence[tuple[str, Any]]) -> Any:
 
 
 def _differ(schemas: Sequence[tuple[str, Any]], k: int, number: int) -> DataError:
-    """The error for the part of that number, whose column k does not go with that of a part before it."""
+    """The error for part `number`, whose column k has a type that does not fit that of an earlier part."""
     name, schema = schemas[number]
     own = schema.field(k)
-    # The one it does not go with, and not one that says nothing; or all the earlier ones together.
+    # Name an earlier part that does not fit; if each one does, it is all of them together that don't.
     before = [(part, each.field(k).type) for part, each in schemas[:number]]
     clashing = [(part, kind) for part, kind in before if common_type(kind, own.type) is None]
     other, its = (clashing or before[-1:])[0]
@@ -50,9 +50,9 @@ def _differ(schemas: Sequence[tuple[str, Any]], k: int, number: int) -> DataErro
 
 
 def common_type(a: Any, b: Any) -> Any | None:
-    """The type that holds the values of both; None where there is none without loss.
+    """The type that holds the values of both without loss; None if there is none.
 
-    An integer with a float is float64, in which each value is checked.
+    An integer and a float give float64; `exactly` then checks each value.
     """
     if a.equals(b):
         return a
@@ -65,7 +65,7 @@ def common_type(a: Any, b: Any) -> Any | None:
 
 
 def _dictionaries(a: Any, b: Any) -> Any | None:
-    """Categories: with the wider index; with the values themselves, those."""
+    """Two dictionary types give one with the wider index; one and its value type give the value type."""
     coded = [pa.types.is_dictionary(kind) for kind in (a, b)]
     if not any(coded):
         return None
@@ -104,7 +104,7 @@ def _texts(a: Any, b: Any) -> Any | None:
 
 
 def _instants(a: Any, b: Any) -> Any | None:
-    """Times take the finer unit; a time with a zone is not one without, nor is a date a time."""
+    """Times take the finer unit; times with and without a zone, or dates and times, don't fit."""
     if pa.types.is_date(a) and pa.types.is_date(b):
         return pa.date64()
     if pa.types.is_time(a) and pa.types.is_time(b):
@@ -122,8 +122,8 @@ def _finer(a: Any, b: Any) -> str:
 
 
 def _nested(a: Any, b: Any) -> Any | None:
-    """Lists and records of the same members, each by these rules; but whether a float is exact is only looked
-    at in columns of their own."""
+    """Lists, and records of the same members, by these rules; without integers to floats, which `exactly`
+    checks in whole columns only."""
     if pa.types.is_struct(a) and pa.types.is_struct(b):
         if [field.name for field in a] != [field.name for field in b]:
             return None
@@ -143,7 +143,7 @@ def _inner(a: Any, b: Any) -> Any | None:
 
 
 class InexactError(ValueError):
-    """A value that a type does not hold; `row` counts from 0."""
+    """A value that does not fit a type; `row` counts from 0."""
 
     def __init__(self, row: int, text: str) -> None:
         super().__init__(text)
@@ -151,7 +151,7 @@ class InexactError(ValueError):
 
 
 def exactly(column: Any, kind: Any) -> Any:
-    """An Arrow column in another type. Raises InexactError for the first value that it does not hold."""
+    """An Arrow column cast to another type. Raises InexactError for the first value that does not fit."""
     if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(kind):
         return exactly(column.dictionary_decode(), kind)
     try:
@@ -170,7 +170,7 @@ def exactly(column: Any, kind: Any) -> Any:
 
 
 def _check_whole(column: Any, out: Any) -> None:
-    """Raise InexactError where an integer is not the float it has become."""
+    """Raise InexactError for the first integer that is not equal to its float."""
     whole = column.fill_null(0).to_numpy(zero_copy_only=False)
     floats = out.fill_null(0).to_numpy(zero_copy_only=False)
     top = float(np.iinfo(whole.dtype).max) + 1

@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ema_cli.errors import readable
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.arrow_types import binary_array
 from ema_cli.formats.base import Floats
@@ -73,7 +74,7 @@ def quoted_for(field: bytes, own: Dialect, other: Dialect) -> bytes:
 
 def shown(cell: bytes) -> str:
     """A cell for a message: quoted, on one line, not too long."""
-    text = cell.decode("utf-8", "replace")
+    text = readable(cell.decode("utf-8", "surrogateescape"))
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 

@@ -1,6 +1,6 @@
-"""What a shell may complete: options and their values, files, and the columns of the file that is named.
+"""Shell completion: options and their values, files, and the columns of the input on the line.
 
-Click's own scripts and classes, mended where `--option=value` and names with commas were lost.
+Click's scripts and classes, corrected for `--option=value` and for names with commas.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import click
 from click import shell_completion as shells
 from click.shell_completion import CompletionItem, ShellComplete
 
-SHELL = "_EMA_SMOOTH_COMPLETE"  # click says in it which shell asks
+SHELL = "_EMA_SMOOTH_COMPLETE"  # the variable in which click says which shell asks
 
 
 def complete_columns(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The columns of the first input on the line that begin with what has been typed."""
     if incomplete in _inputs({}) and Path(incomplete).is_file():
-        incomplete = ""  # click loses an empty word under the cursor, and takes the next one for it
+        incomplete = ""  # if the word under the cursor is empty, click gives the next one instead
     names = [name for name in columns_of_line(context.params) if name.startswith(incomplete)]
-    # What bash is given it puts on the line as it is; other shells quote it themselves.
+    # Bash inserts a completion as it is; other shells quote it themselves.
     in_bash = os.environ.get(SHELL, "").startswith("bash")
     return [CompletionItem(_escaped(name) if in_bash else name) for name in names]
 
@@ -49,11 +49,11 @@ def complete_words(*words: str) -> Callable[[click.Context, click.Parameter, str
 
 
 def columns_of_line(options: dict[str, Any]) -> list[str]:
-    """The columns of the first input that is a file. No names rather than an error, whatever is wrong."""
+    """The columns of the first input that is a file; none if there is any error."""
     try:
         name = next(name for name in _inputs(options) if Path(name).is_file())
         return [column for column in _columns(name, options) if column.isprintable() and column]
-    except Exception:  # a half-typed line and a foreign file are no reason to fill the screen
+    except Exception:  # messages about a half-typed line would fill the screen
         return []
 
 
@@ -84,14 +84,14 @@ def _columns(name: str, options: dict[str, Any]) -> list[str]:
 
 
 def _escaped(name: str) -> str:
-    """A name as it stands on bash's line; twice, for click's script has bash read it as if it were typed."""
+    """A name escaped for bash, twice, since click's script has bash evaluate it once more."""
     for _ in range(2):
         name = re.sub(r"([^\w%+,./:=@^~-])", r"\\\1", name)
     return name
 
 
 class _Joined(ShellComplete):
-    """For shells that hand over `--option=value` as one word, and want it back as one."""
+    """For shells that give `--option=value` as one word and expect one word back."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
         option, sign, value = incomplete.partition("=")
@@ -105,14 +105,14 @@ class _Joined(ShellComplete):
 
 
 def _paths(begin: str, folders: bool) -> list[str]:
-    """Files, or folders alone, whose path begins so."""
+    """The files, or only folders, whose path begins so."""
     found = sorted(glob.glob(glob.escape(begin) + "*"))  # noqa: PTH207 - paths as they were typed
     marked = [path + "/" if Path(path).is_dir() else path for path in found]
     return [path for path in marked if path.endswith("/") or not folders]
 
 
 class Bash(shells.BashComplete):
-    """Bash hands over `--option=value` as three words."""
+    """Bash gives `--option=value` as three words."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         args, incomplete = super().get_completion_args()
@@ -125,7 +125,7 @@ class Zsh(_Joined, shells.ZshComplete):
 
 
 class Fish(_Joined, shells.FishComplete):
-    """fish, by a script that splits off the type alone: a name may have commas."""
+    """fish; its script must split only at the first comma, since names may have commas."""
 
     source_template = shells.FishComplete.source_template.replace(
         'string split "," $completion', 'string split -m 1 "," $completion'
@@ -138,7 +138,7 @@ for _kind in SHELLS.values():
 
 
 def completion_script(command: click.Command, shell: str) -> str:
-    """The script by which a shell asks this command."""
+    """The script that makes a shell ask this command for completions."""
     name = str(command.name)
     complete = SHELLS[shell](command, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE")
     return complete.source_template % complete.source_vars()

@@ -34,7 +34,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
 
 
 def _complete(command: click.Command, name: str) -> NoReturn:
-    """Answer a shell that asks what may stand on its line."""
+    """Answer a shell that asks for completions."""
     try:
         command.main(prog_name=name)
     except SystemExit as done:
@@ -71,7 +71,7 @@ def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
 
 
 def say(name: str, problem: str, hint: str = "") -> None:
-    """A message on stderr: what is wrong and what to try. Where nobody can be told, nobody is."""
+    """Print a message on stderr: what is wrong and what to try. A closed stderr is no error."""
     text = safe_text(f"{name}: {problem}") + "\n" + (f"  try: {safe_text(hint)}\n" if hint else "")
     with contextlib.suppress(OSError):
         sys.stderr.write(text)
@@ -79,28 +79,28 @@ def say(name: str, problem: str, hint: str = "") -> None:
 
 
 def prepare_streams() -> None:
-    """Put something in the place of standard streams that are closed, and let none fail for want of a sign.
+    """Replace closed standard streams, and make them write any character, in ASCII if they have to.
 
-    Otherwise the next file that is opened gets their number, and messages would end up in it. What stands
-    in for stdin can't be read and for stdout can't be written, so that using them is still an error.
+    Otherwise the next file that is opened would get a closed stream's number, and messages with it. The
+    replacement of stdin can't be read, and that of stdout can't be written, so using them is still an error.
     """
     for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest number that is free: this one
+            os.open(os.devnull, mode)  # gets the lowest free number, which is this one
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
-        # Whatever their encoding is, such as a Windows code page, words are no reason to fail.
+        # A message must not fail because of an encoding such as a Windows code page.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=SPELLED)
 
 
 def leave(code: int) -> NoReturn:
-    """Flush and be gone at once: Arrow sometimes aborts while Python takes itself down."""
+    """Flush and end the process at once: Arrow sometimes aborts while Python shuts down."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Optional packages: what to type where one is missing, by the packages' own names on the index."""
+"""Optional packages: the command that installs a missing one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 
-# What each extra of pyproject.toml is for here; the tests hold it to that file.
+# The packages of each extra, as in pyproject.toml, which a test compares.
 EXTRAS = {
     "weights": ("ml_dtypes>=0.4",),
     "plot": ("matplotlib>=3.9",),
@@ -15,7 +15,7 @@ EXTRAS = {
 
 
 def install_hint(extra: str, package: str | None = None) -> str:
-    """The command that installs an extra's packages, or the one that is meant, where this program runs."""
+    """The command that installs an extra's packages, or one of them, for this installation."""
     wanted = [text for text in EXTRAS[extra] if package is None or re.match(rf"{package}\b", text)]
     tool = "pipx inject ema-smooth" if "pipx" in sys.prefix else "pip install"
     return f"{tool} {' '.join(map(shlex.quote, wanted))}"

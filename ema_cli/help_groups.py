@@ -1,4 +1,4 @@
-"""Help in groups, and what is said of an option that there is not."""
+"""Help in groups, and suggestions for unknown options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 # For both commands: `-h`, and help as wide as the terminal up to a width that is still easy to read.
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-# What other programs call it, and what it is here. Only options that the command has are suggested.
+# Options of other programs, and ours for the same. Only options that the command has are suggested.
 MEANINGS = {
     "--smoothing": "--decay 0.6 --adjust (TensorBoard's curve: --like tensorboard)",
     "--weight": "--alpha 0.1 (weight of the newest value), or --weights (how often each counts)",
@@ -88,7 +88,7 @@ class GroupedCommand(click.Command):
             raise OptionError(f"no option {error.option_name}", self._suggestion(error.option_name)) from None
 
     def _suggestion(self, name: str) -> str:
-        """What may have been meant, first by its meaning elsewhere, then by its spelling."""
+        """The option that may be meant, by its meaning elsewhere, else by its spelling."""
         options = [text for param in self.params for text in (*param.opts, *param.secondary_opts)]
         meant = _BY_NAME.get(name.lower(), "")
         if meant and (not meant.startswith("-") or meant.split()[0] in options):

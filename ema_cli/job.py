@@ -1,4 +1,4 @@
-"""One run, in plain values: what to read, how to average, where to write. Loads nothing heavy."""
+"""The options of one run as plain values: what to read, how to average, where to write."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SPACES = b"spaces"
 
 @dataclass(frozen=True)
 class Job:
-    """What the command line asks for; every field is an option of the same name unless said otherwise.
+    """What the command line asks for; a field is the option of the same name unless said otherwise.
 
-    inputs: `-` is stdin. output: None is stdout. source, target: `--from` and `--to`. delimiter: None
-    where the format decides. time, time_of_day: the first `--time` and the second. processes: how many may
-    share the work on one input (`--jobs`); 0: as many as help.
+    inputs: `-` is stdin. output: None is stdout. source, target: `--from` and `--to`. delimiter: None if the
+    format decides. time, time_of_day: the first `--time` and the second. processes: the most that share the
+    work on one input (`--jobs`); 0: as many as help.
     """
 
     average: Average
@@ -56,7 +56,7 @@ class Job:
 
     @property
     def notation(self) -> Notation:
-        """How numbers are written in cells of text. Raises OptionError for options that contradict."""
+        """How numbers are written in cells of text. Raises OptionError for contradicting options."""
         decimal = "," if self.decimal_comma else "."
         return make_notation(decimal=decimal, thousands=self.thousands, strip=self.strip, na=self.na)
 
@@ -66,8 +66,8 @@ class Job:
         return self.delimiter == SPACES
 
 
-# Fields that may differ from one run to the next of a series: where the rows come from and go, how they are
-# written, and what says so elsewhere in the state. All others are options that a state is compared by.
+# Fields that may differ between the runs of a series: where the rows come from and go, how they are written,
+# and those that the state has in another form. A state is compared by all others.
 MAY_DIFFER = (
     *("average", "inputs", "output", "source", "target", "delimiter", "header", "decimal_comma"),
     *("thousands", "strip", "skip_lines", "comments", "ragged"),
@@ -78,7 +78,7 @@ MAY_DIFFER = (
 
 @dataclass
 class Summary:
-    """What a run did. names: the smoothed columns; alphas: the weights found for them by `--alpha auto`."""
+    """What a run has done. names: the smoothed columns; alphas: what `--alpha auto` found for them."""
 
     rows: int = 0
     missing: int = 0
@@ -105,7 +105,7 @@ def read_delimiter(given: str | None) -> bytes | None:
 
 
 def read_comments(given: tuple[str, ...]) -> tuple[str, ...]:
-    """What lines begin with that are no records. Raises OptionError."""
+    """The beginnings of comment lines. Raises OptionError."""
     for text in given:
         if not text or "\n" in text or "\r" in text:
             raise OptionError(f"--comment {text!r}: not the beginning of a line", "--comment '#'")

@@ -1,4 +1,4 @@
-"""What a command tells of itself: `--completion SHELL` and `--man`, which an installed wheel has too."""
+"""`--completion SHELL` and `--man`: a completion script and the manual page, made from the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Function = Callable[..., Any]
 
 
 def about_itself(function: Function) -> Function:
-    """Adds the two options to a command; they print and end it, whatever else is on the line."""
+    """Add the two options to a command; they print and end it, whatever other options are given."""
     option = under("Running")
     eager = {"is_eager": True, "expose_value": False}
     function = option(
@@ -68,7 +68,7 @@ def man_page(command: click.Command) -> str:
 
 
 def option_records(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
-    """Each option as it is written and what it does, by the heading that it stands under; "Other" last."""
+    """The options and their help, by heading; "Other" last."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for param in command.get_params(context):
         record = param.get_help_record(context)
@@ -79,6 +79,6 @@ def option_records(command: click.Command, context: click.Context) -> dict[str, 
 
 
 def _roff(text: str) -> str:
-    """Text as roff has to have it: hyphens as typed, no line taken for a request."""
+    """Text escaped for roff: hyphens stay hyphens, and no line is a request."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text[:1] in (".", "'") else text

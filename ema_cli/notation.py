@@ -150,13 +150,11 @@ def make_notation(
 
 
 def looks_like_row(names: Sequence[float | None]) -> bool:
-    """Whether names of columns are numbers, as in a row, and neither years nor counted."""
-    if not names or None in names:
-        return False
+    """Whether most names of columns are numbers, as in a row, and neither years nor counted."""
     numbers = [number for number in names if number is not None and not isnan(number)]
     counted = len(numbers) > 1 and all(b - a == 1.0 for a, b in pairwise(numbers))
     years = all(number.is_integer() and 1800 <= number < 2200 for number in numbers)
-    return bool(numbers) and not counted and not years
+    return 2 * len(numbers) > len(names) and not counted and not years
 
 
 def tidy(cell: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Who looks on at a run of the command, or at a batch of runs: a bar, a picture, or nobody."""
+"""The observers of a run of the command, or of a batch of runs: a bar, a picture, both or none."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_drawing(options: dict[str, Any]) -> Drawing | None:
 
 @contextmanager
 def watching(job: Job, drawing: Drawing | None, progress: bool | None, say: Say) -> Iterator[Observer]:
-    """The watcher of a run; when the block ends, the bar is gone and the picture in its place.
+    """The observer of a run; at the end of the block the bar is removed and the picture put in its place.
 
     drawing: the picture that is asked for. progress: whether there is a bar; None: on a terminal, when it
     takes long. say: takes messages to the user.
@@ -77,8 +77,8 @@ def watching(job: Job, drawing: Drawing | None, progress: bool | None, say: Say)
 def comparing(
     job: Job, drawing: Drawing | None, *, chain: bool, report: Report, say: Say
 ) -> Iterator[tuple[Report, Watch]]:
-    """`report` that keeps what is seen of each input of a batch, and who looks on; the picture of all of them
-    is drawn when the block ends. chain: they are parts of one series.
+    """`report` that also keeps what the observers of a batch recorded, and what makes these observers; at the
+    end of the block the picture of all inputs is drawn. chain: they are parts of one series.
 
     Raises OptionError or FileTrouble for a picture that can't be made.
     """
@@ -99,7 +99,7 @@ def comparing(
 
 @contextmanager
 def counting(job: Job, progress: bool | None, report: Report) -> Iterator[Report]:
-    """`report` with a bar for a batch of files below what it says, which goes on with every file."""
+    """`report` with a bar for a batch of files below its messages, which advances with every file."""
     bar = make_progress(job.inputs, sys.stderr, progress, prints=False)
     if bar is None:
         yield report

@@ -1,6 +1,6 @@
 """Settings of the whole process, made by a command before anything heavy is imported; and its processors.
 
-What an ordinary program does not do, why it is done, and what it is worth. Measured in November 2026 on two
+These are unusual, so here is what each one gains. Measured in November 2026 on two
 busy cores: CPU time, the best of six runs, of 500,000 rows of CSV to a file, and of 2,284 rows. What earned
 less than a tenth is gone: mallopt, the switch interval, the threshold of the garbage collector, one BLAS
 thread, sync_file_range.
@@ -14,7 +14,7 @@ thread, sync_file_range.
       (`formats/arrow_compute`)
     `os._exit` at the end       a tenth of a small run; Arrow    everywhere
       (`console.leave`)         26.0.1 sometimes aborts while
-                                Python takes itself down
+                                Python shuts down
     forked helpers, workers     a sixth of a second each         spawned
 """
 
@@ -28,9 +28,9 @@ from types import ModuleType
 
 
 class NoPandas:
-    """Keeps Arrow from importing pandas, which it does to see whether what it converts is pandas' own.
+    """Keeps Arrow from importing pandas, which it does to see whether it is given pandas objects.
 
-    That takes longer than all other imports together, and the commands never hold anything of pandas'.
+    That takes longer than all other imports together, and the commands have no pandas objects.
     """
 
     @staticmethod
@@ -40,26 +40,26 @@ class NoPandas:
 
 
 def set_process_defaults() -> None:
-    """What the docstring of this module lists, as far as it is for the whole process."""
-    # BLAS starts a thread that nothing here uses, and that is in the way of a fork (see `may_fork`). It looks
-    # when NumPy is imported.
+    """Make the settings of the docstring above that are for the whole process."""
+    # BLAS starts threads that nothing here uses and that prevent a fork (see `may_fork`). It reads these
+    # variables when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     sys.meta_path.insert(0, NoPandas())
 
 
-# One more process pays for every so many bytes of input. A fork is there at once; elsewhere a process takes a
-# sixth of a second, in which one that is there does 30 MB.
+# So many bytes of input pay for one further process. A fork starts at once; elsewhere a process takes a sixth
+# of a second to start, in which a running one does 30 MB.
 FORK_PAYS, SPAWN_PAYS = 16 << 20, 48 << 20
-# Processes that share the work, beyond which the one that folds is the slowest of all.
+# With more processes than these, the one that folds is the slowest, and others wait for it.
 MOST_PROCESSES = 8
 
 
 def may_fork() -> bool:
-    """Whether a fork of this process is sound, for it would not take along another thread that is at work.
+    """Whether this process can be forked safely: a fork has none of the other threads.
 
-    Arrow's allocator has one, which looks after itself.
+    The thread of Arrow's allocator is no problem, since it handles forks itself.
     """
     if sys.platform != "linux":
         return False

@@ -1,4 +1,4 @@
-"""Text for people: what a terminal would obey is shown as an escape, and what it can't show is spelled."""
+"""Text for people: control characters become escapes, and characters that a stream lacks become ASCII."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 # A message may go on in an indented line; every other line break comes from a name or a cell.
 _LINE_BREAK = re.compile(r"\n(?!  )")
-# Signs of our own, in ASCII, for streams that don't have them.
+# Characters of our own messages in ASCII, for streams that don't have them.
 _SPELLINGS = {
     "→": "->",
     "−": "-",
@@ -26,8 +26,8 @@ SPELLED = "ema-smooth.spelled"
 def safe_text(text: str) -> str:
     """`text` with control characters, invisible ones and undecoded bytes as escapes, such as `\\x1b`.
 
-    File names, columns, keys and cells can hold anything; shown raw, they could clear the screen, set the
-    title, turn the reading direction round or pass for a message of ours.
+    File names, columns, keys and cells can hold anything; printed raw, they could clear the screen, set the
+    title, reverse the reading direction or look like a message of ours.
     """
     lines = _LINE_BREAK.sub(r"\\n", text).split("\n")
     return "\n".join("".join(c if c.isprintable() else _escape(c) for c in line) for line in lines)
@@ -40,7 +40,7 @@ def _escape(character: str) -> str:
 
 
 def spelled(error: UnicodeError) -> tuple[str, int]:
-    """An error handler for streams: signs of ours are spelled in ASCII, other things are question marks."""
+    """An error handler for streams: our own characters are written in ASCII, others as question marks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]

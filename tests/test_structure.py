@@ -14,8 +14,8 @@ from ema_cli.formats.registry import FORMATS
 from tests.conftest import ROOT, SAMPLES, Workshop
 
 FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
-# From the ground up: a module or room may import from its own floor and those below.
-FLOORS = [
+# From the lowest layer up: a module or package may import from its own layer and those below.
+LAYERS = [
     ["errors", "process", "help_groups", "state_options", "safe_text", "extras"],
     ["io", "decay", "like", "notation"],
     ["average"],
@@ -29,11 +29,11 @@ FLOORS = [
 ]
 
 
-LEVELS = {name: level for level, names in enumerate(FLOORS) for name in names}
+LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 
 
 def module_of(path: Path) -> str:
-    """A file's name as a module, without `ema_cli`; a room's `__init__` is the room."""
+    """A file's name as a module, without `ema_cli`; a package's `__init__` is the package."""
     return ".".join(path.relative_to(ROOT / "ema_cli").with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -45,21 +45,21 @@ def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ema_cli"):
-            room = node.module.removeprefix("ema_cli").removeprefix(".")
-            names = {f"{room}.{alias.name}".removeprefix(".") for alias in node.names}
-            # `from room import module` is an import of the module, `from module import name` of that one.
-            found |= {name if name in MODULES else room for name in names} - {""}
+            parent = node.module.removeprefix("ema_cli").removeprefix(".")
+            names = {f"{parent}.{alias.name}".removeprefix(".") for alias in node.names}
+            # `from package import module` is an import of the module, `from module import name` of that one.
+            found |= {name if name in MODULES else parent for name in names} - {""}
     return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
     own = module_of(path).split(".")[0]
-    assert own in LEVELS, f"{own}: give it a floor"
-    assert not {other for other in imports(path) if LEVELS[other.split(".")[0]] > LEVELS[own]}
+    assert own in LAYER_OF, f"{own}: give it a layer"
+    assert not {other for other in imports(path) if LAYER_OF[other.split(".")[0]] > LAYER_OF[own]}
 
 
-def test_no_circles_within_a_floor() -> None:
+def test_no_circles_within_a_layer() -> None:
     graph = {module_of(path): imports(path) for path in FILES}
     TopologicalSorter(graph).prepare()  # raises CycleError
 

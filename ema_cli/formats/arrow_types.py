@@ -66,6 +66,6 @@ def utf8_name(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        shown = Place(column=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        raise DataError("a name that is not UTF-8 can go into no other format", shown, TO_UTF8) from None
+        problem = "a name that is not UTF-8 can go into no other format"
+        raise DataError(problem, Place(column=name), TO_UTF8) from None
     return name

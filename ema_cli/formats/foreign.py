@@ -59,6 +59,12 @@ def without_nuls(name: str) -> str:
     return f"tr -d '\\000'{file} | ema-smooth ..."
 
 
+def without_outer_quotes(name: str) -> str:
+    """What to try where every line is in quotes as a whole."""
+    file = "" if name == "stdin" else f" {shlex.quote(name)}"
+    return f"""sed 's/^"//; s/"\\r*$//; s/""/"/g'{file} | ema-smooth ..."""
+
+
 def refuse_foreign(head: bytes, name: str, wanted: str = "CSV") -> None:
     """Raise DataError where the first bytes are not those of a text, such as `wanted`."""
     for magic, (what, hint) in FOREIGN.items():

@@ -27,9 +27,8 @@ from ema_cli.errors import DataError, OptionError, StateError
 from ema_cli.parameters.leaves import AVERAGED, Leaf
 from ema_cli.parameters.numpy_store import precision_for
 from ema_cli.parameters.tensors import is_tensor
+from ema_cli.parameters.torch_rounding import PIECE, round_stretch, rounded_to, split, widened
 
-# Elements in a piece on the CPU: torch runs an operation on so many on one thread.
-_PIECE = 1 << 15
 # Pieces that a thread folds at once, in two buffers of 2 MB, and threads that have them.
 _TOGETHER, _MOST_THREADS = 8, 8
 # Elements that a thread tests or rounds at once, and those of a tensor that is no plain row of values, of
@@ -39,11 +38,6 @@ _SLICE = 1 << 20
 _WORTH_THREADS = 1 << 18
 # Elements that an accelerator folds at once: two buffers of float64 are 32 MB.
 _GROUP = 1 << 21
-
-# Half a unit of bfloat16 in the bits of a float32 that it leaves out, moved to the front: of all int32 the
-# least. And elements that are looked at together for such values.
-_MIDDLE = np.iinfo(np.int32).min
-_ROW = 512
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,7 +112,7 @@ def _fold_alike(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -
         both = [(average.parts[which][0], value) for (average, _), value in zip(pairs, values, strict=True)]
         fold = functools.partial(_lerp, gain=gain)
         if values[0].device.type == "cpu":
-            cut = [pieces for pair in both for pieces in zip(*(t.split(_PIECE) for t in pair), strict=True)]
+            cut = [pieces for pair in both for pieces in zip(*(t.split(PIECE) for t in pair), strict=True)]
             _on_threads(cut, fold, numbers)
         else:
             fold(both)
@@ -137,7 +131,7 @@ def _fold_infinities(parts: Sequence[Any], values: Any, gain: float, spreading: 
 
     Where a constant infinity has become a number, the average begins anew with that.
     """
-    wide, values = _widened(parts), values.double()
+    wide, values = widened(parts), values.double()
     step = (values - wide).mul_(gain).masked_fill_(values == wide, 0.0)
     new = values if gain == 1.0 else wide + step
     if not spreading:
@@ -225,7 +219,7 @@ class TorchStore:
         if zeros:
             wide[wide.isfinite()] = 0.0  # a constant infinity is one from the start
         precision = self._precision(leaf, device)
-        parts = [tuple(self._kept(part) for part in _split(wide, precision)) for _ in range(self._count)]
+        parts = [tuple(self._kept(part) for part in split(wide, precision)) for _ in range(self._count)]
         self._keep(leaf, _Average(precision, tuple(value.shape), parts, shard=_shard(leaf.value)))
 
     def _home(self, value: Any) -> Any:
@@ -551,12 +545,12 @@ def _groups(pairs: Iterable[tuple[_Average, Any]], limit: int) -> Iterator[_Grou
 def _cut(pairs: Iterable[tuple[_Average, Any]]) -> Iterator[_Group]:
     """The pieces of averages and their values, which are contiguous, some together."""
     for precision, some in _grouped(pairs, lambda pair: pair[0].precision).items():
-        values = [piece for _, value in some for piece in value.view(-1).split(_PIECE)]
+        values = [piece for _, value in some for piece in value.view(-1).split(PIECE)]
         # parts[k][j] of all averages one after the other
         whole = [
             list(zip(*one, strict=True)) for one in zip(*(average.parts for average, _ in some), strict=True)
         ]
-        parts = [[[piece for part in each for piece in part.split(_PIECE)] for each in one] for one in whole]
+        parts = [[[piece for part in each for piece in part.split(PIECE)] for each in one] for one in whole]
         for start in range(0, len(values), _TOGETHER):
             stop = start + _TOGETHER
             size = sum(value.numel() for value in values[start:stop])
@@ -565,7 +559,7 @@ def _cut(pairs: Iterable[tuple[_Average, Any]]) -> Iterator[_Group]:
 
 
 def _fold_on_threads(pairs: Sequence[tuple[_Average, Any]], gains: Sequence[float]) -> None:
-    cpu, limit = torch.device("cpu"), _TOGETHER * _PIECE
+    cpu, limit = torch.device("cpu"), _TOGETHER * PIECE
     elements = sum(value.numel() for _, value in pairs)
     _on_threads(
         list(_cut(pairs)), lambda some: _fold_groups(some, gains, cpu, min(limit, elements)), elements
@@ -656,102 +650,6 @@ class _Stream:
             return wait
 
 
-# Rounding
-
-
-def _split(wide: Any, precision: str) -> tuple[Any, ...]:
-    """Values in float64, in the parts that they are kept in."""
-    if precision == "float64":
-        return (wide,)
-    high = wide.float()
-    if precision == "float32":
-        return (high,)
-    return high, torch.where(high.isfinite(), wide - high.double(), 0.0).float()
-
-
-def _widened(parts: Sequence[Any]) -> Any:
-    """The value of an average in a new float64 tensor."""
-    wide = parts[0].to(torch.float64, copy=True)
-    return wide.add_(parts[1]) if len(parts) == 2 else wide
-
-
-def rounded_to(parts: Sequence[Any], dtype: Any) -> Any:
-    """A new flat tensor of an average's values in `dtype`, each rounded once."""
-    new = torch.empty(parts[0].numel(), dtype=dtype, device=parts[0].device)
-    _round_into(parts, new)
-    return new
-
-
-def _round_into(parts: Sequence[Any], target: Any) -> None:
-    """Write an average's values, each rounded once, into a flat tensor.
-
-    torch goes from float64 to the narrow dtypes by way of float32 and rounds twice; here the first step is
-    rounded to odd, as `ema_cli.parameters.tensors.rounded` does it and says why.
-    """
-    if (source := _source(parts, target.dtype)) is not None:
-        target.copy_(source)
-    elif target.dtype.itemsize >= 4:
-        target.copy_(_widened(parts))
-    else:
-        target.copy_(_to_odd(parts[0].to(torch.float32, copy=True), parts))
-
-
-def _source(parts: Sequence[Any], dtype: Any) -> Any:
-    """The tensor that only has to be converted for the values to be rounded once; None if there is none."""
-    narrow = parts[0].dtype == torch.float32
-    if len(parts) == 2:  # the first is their sum, rounded
-        return parts[0] if dtype == torch.float32 else None
-    return parts[0] if narrow or dtype.itemsize >= 4 else None
-
-
-def _round_stretch(parts: Sequence[Any], target: Any, room: Any) -> None:
-    """The same on the CPU for at most as many values as `room` (float32) has place for."""
-    if (source := _source(parts, target.dtype)) is not None:
-        _convert(source, target)
-    elif target.dtype == torch.bfloat16:
-        # Twice is wrong only where the first step ends in the middle between two: for one value in 65,536.
-        high = room[: len(target)]
-        _convert(parts[0], high)
-        _convert(high, target)
-        doubtful = torch.from_numpy(_in_the_middle(high.numpy()))
-        if len(doubtful):
-            some = [part[doubtful] for part in parts]
-            target[doubtful] = _to_odd(some[0].to(torch.float32, copy=True), some).to(target.dtype)
-    else:
-        for *some, piece in zip(*(part.split(_PIECE) for part in parts), target.split(_PIECE), strict=True):
-            _round_into(some, piece)
-
-
-def _convert(source: Any, target: Any) -> None:
-    """Copy values, rounded once, on this thread alone."""
-    torch._foreach_copy_(target.split(_PIECE), source.split(_PIECE))
-
-
-def _in_the_middle(high: Any) -> Any:
-    """Where float32 values lie in the middle between two of bfloat16; the values are overwritten.
-
-    In NumPy, whose operations leave the interpreter to the other threads for as long as they take.
-    """
-    bits = high.view(np.uint32)
-    np.left_shift(bits, 16, out=bits)
-    ends = bits.view(np.int32)
-    whole = len(ends) - len(ends) % _ROW
-    rows = ends[:whole].reshape(-1, _ROW)
-    doubtful = np.flatnonzero(rows.min(axis=1) == _MIDDLE)
-    row, column = np.nonzero(rows[doubtful] == _MIDDLE)
-    rest = np.flatnonzero(ends[whole:] == _MIDDLE)
-    return np.concatenate([doubtful[row] * _ROW + column, rest + whole])
-
-
-def _to_odd(high: Any, parts: Sequence[Any]) -> Any:
-    """Values rounded to float32, rounded to odd instead, in place."""
-    rest = parts[1] if len(parts) == 2 else parts[0] - high
-    inexact = rest.abs() > 0
-    beyond = inexact & (rest.signbit() != high.signbit())
-    high.view(torch.int32).sub_(beyond.int()).bitwise_or_(inexact.int())
-    return high
-
-
 def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
     """Round averages into tensors: by stretches on the CPU's threads, at once on an accelerator."""
     jobs = []
@@ -766,9 +664,10 @@ def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
     def run(some: list[Any]) -> None:
         room = _room(max(len(target) for _, target in some), torch.float32, torch.device("cpu"))
         for parts, target in some:
-            _round_stretch(parts, target, room)
+            round_stretch(parts, target, room)
 
-    _on_threads(jobs, run, sum(len(target) for _, target in jobs))
+    if jobs:
+        _on_threads(jobs, run, sum(len(target) for _, target in jobs))
 
 
 def _written_once(tensor: Any, like: Any = None) -> Any:

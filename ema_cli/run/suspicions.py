@@ -19,7 +19,7 @@ from ema_cli.formats.base import Batch, Floats
 from ema_cli.job import Job
 from ema_cli.notation import looks_like_row
 from ema_cli.times import TimeForm, read_times, text_of
-from ema_cli.times.hints import formats_of
+from ema_cli.times.hints import UNITS, formats_of
 
 # Rows and columns that are looked at: enough to judge, few enough to cost nothing.
 ROWS, COLUMNS = 200, 20
@@ -153,16 +153,23 @@ def _dates(cells: Any) -> NDArray[np.int64] | None:
     """Nanoseconds of cells that are all dates; None if one is not, or they are too few."""
     if cells is None or len(cells) < LEAST:
         return None
-    formats = [None, *formats_of(text_of(cells, 0))]
-    for form in formats if _is_text(cells) else formats[:1]:
+    for form in _forms(text_of(cells, 0), _is_text(cells)):
         # For most columns the first cell decides.
         for some in (cells[:1], cells):
-            times = read_times([some], TimeForm(format=form), "missing")
+            times = read_times([some], form, "missing")
             if times.unread is not None:
                 break
         else:
             return times.nanoseconds
     return None
+
+
+def _forms(text: str, is_text: bool) -> list[TimeForm]:
+    """How a cell may say a time: as it is, in a format, or counted since 1970, from 2001 to 2033."""
+    forms = [TimeForm(), *(TimeForm(format=form) for form in formats_of(text) if is_text)]
+    if text.isdigit() and text.startswith("1") and len(text) in UNITS:
+        forms.append(TimeForm(unit=UNITS[len(text)]))
+    return forms
 
 
 def _is_text(cells: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Times of every kind to int64 nanoseconds since 1970-01-01 UTC, exactly; `read_times` is the door."""
+"""Times of every kind to int64 nanoseconds since 1970-01-01 UTC, exactly; begin with `read_times`."""
 
 from ema_cli.times.form import TimeForm
 from ema_cli.times.grammar import DAY

@@ -1,5 +1,5 @@
-"""What to try for a time that could not be read. A hint is made from what stands in the cell, never a guess:
-where a text can be read in two ways, both are named with what decides between them."""
+"""What to try for a time that could not be read. A hint is made from the cell's text, without guessing:
+if it can be read in two ways, both are given, with what decides between them."""
 
 from __future__ import annotations
 

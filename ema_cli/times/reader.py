@@ -1,4 +1,4 @@
-"""A column of times to nanoseconds, whatever its type: the one door to this room."""
+"""A column of times of any type to nanoseconds: `read_times`, which all others call."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class BadTimeError(ValueError):
 
     @property
     def said(self) -> str:
-        """What is wrong, without the row, which counts from where an array happens to begin."""
+        """What is wrong, without the row, which counts within one array only."""
         return f"{self.text!r} is {self.problem}" if self.text else f"the time is {self.problem}"
 
 
 def check_form(form: TimeForm) -> None:
-    """Raise OptionError where the options for times contradict each other or say nothing that is known."""
+    """Raise OptionError for options for times that are unknown or contradict each other."""
     if form.unit is not None and form.format is not None:
         raise OptionError("--time-unit is of numbers, --time-format of text", "one of the two")
     if form.unit is not None and form.zone is not None:
@@ -118,7 +118,7 @@ def read_times(
 
 
 def _as_one(columns: Sequence[Any]) -> Any:
-    """The column, decoded; of two the text of both, joined by a space."""
+    """The column, decoded; for two columns, their texts joined by a space."""
     plain = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in columns]
     if len(plain) == 1:
         return plain[0]
@@ -229,7 +229,7 @@ def _floats(column: Any) -> Any:
 
 
 def _text(column: Any, form: TimeForm) -> Parsed:
-    """Cells of text, the filled ones among which are read at once."""
+    """The times of cells of text; the cells that are not empty are read at once."""
     if form.format not in (None, EXCEL):
         return read_texts(_binary(column), _grammar(str(form.format)))
     texts = _trimmed(column)

@@ -26,8 +26,8 @@ STEP = 6 * 3600
 
 @dataclass(frozen=True)
 class Instants:
-    """What local times stand for. nanoseconds: by the first reading. later: how much later the second is, 0
-    where there is none. lost: those that no clock showed."""
+    """The instants of local times. nanoseconds: taken as the first of two equal hours. later: how much later
+    the second one is, 0 if there is none. lost: times that no clock showed."""
 
     nanoseconds: Ints
     later: Ints
@@ -60,7 +60,7 @@ class Zone:
             raise OptionError(f"--time-zone {name}: no such time zone", hint) from error
 
     def instants(self, local: Ints) -> Instants:
-        """What these nanoseconds of a wall clock stand for. Those out of int64's range are marked as lost."""
+        """The instants of these nanoseconds of a wall clock. Those beyond int64 are marked as lost."""
         if not local.size:
             return Instants(local, np.zeros_like(local), np.zeros(0, bool))
         if (offset := self._one_offset(int(local.min()), int(local.max()))) is not None:
@@ -80,7 +80,7 @@ class Zone:
         return Instants(np.where(lost, 0, local - np.where(lost, 0, east)), later, lost)
 
     def _one_offset(self, first: int, last: int) -> int | None:
-        """The offset of all local times from first to last, None where clocks were changed meanwhile."""
+        """The offset of all local times from first to last, None if clocks were changed in between."""
         if max(-first, last) > LIMIT - DAY:
             return None
         changes = _changes(self.name, _year(first // SECOND), _year(last // SECOND))

@@ -94,6 +94,9 @@ SAR = (
     "12:10:01 AM     all      1.50     98.00\n12:20:01 AM     all      2.50     97.00\n"
     "Average:        all      2.00     97.50\n"
 )
+BUOY = (
+    "#YY  MM DD mm WSPD  WVHT\n#yr  mo dy mn  m/s     m\n2024 01 01 00  5.0    MM\n2024 01 01 10  6.0   1.2\n"
+)
 TAR = tarred("a.csv", b"a\n1\n3\n")
 JSON = ("--from", "jsonl")
 MESSY = [
@@ -182,7 +185,7 @@ MESSY = [
         {" value ": ema(1.5, 2.5), " id ": ema(1, 2)},
     ),
     Messy("markdown", "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n", {" a ": ema(1, 3), " b ": ema(2, 4)}),
-    Messy("quoted-lines", '"a,b"\n"1,2"\n"3,4"\n', {}, ("1",)),
+    Messy("quoted-lines", '"a,b"\n"1,2"\n"3,4"\n', {"a": ema(1, 3), "b": ema(2, 4)}, ("1",)),
     Messy("database-null", "t,v\n0,1\n1,\\N\n2,3\n", {"t": ema(0, 1, 2), "v": ema(1, None, 3)}),
     Messy("text", "a,b\nx,y\n", {}),
     Messy("bank-preamble", BANK, {"Saldo": ema(1234.56, 1279.76), "Betrag": ema(-45.2, 2500)}, ("Betrag",)),
@@ -205,6 +208,15 @@ MESSY = [
     Messy("minus-before-unit", "t,v\n0,$5.50\n1,-$2.50\n", {"t": T2, "v": ema(5.5, -2.5)}, ("v",)),
     Messy("indian-mixed", 't,v\n0,"1,23,456.00"\n1,"5,000.00"\n', {"t": T2, "v": ema(123456, 5000)}, ("v",)),
     Messy("rupees", 't,v\n0,"₹ 99,999.00"\n1,₹ 5.00\n', {"t": T2, "v": ema(99999, 5)}, ("v",)),
+    Messy("formula", 't,v\n0,="1.5"\n1,="2.5"\n', {"t": T2, "v": ema(1.5, 2.5)}, ("v",)),
+    Messy("apostrophes", "t,v\n0,'1.5\n1,'2.5\n", {"t": T2, "v": ema(1.5, 2.5)}, ("v",)),
+    Messy("buoy", BUOY, {**{str(k + 1): ema(v, v) for k, v in enumerate((2024, 1, 1))}, "4": ema(0, 10),
+        "5": ema(5, 6), "6": ema(None, 1.2), "#YY": ema(2024, 2024), "MM": ema(1, 1), "DD": ema(1, 1),
+        "mm": ema(0, 10), "WSPD": ema(5, 6), "WVHT": ema(None, 1.2)}, ("WSPD",)),
+    Messy("types-row", "#x\nby\tq\n5s\t14n\nUSGS\t5000\nUSGS\t5100\n", {"q": ema(5000, 5100)}, ("q",)),
+    Messy("footer-of-two", "t,u,v\n0,5,1\n1,5,3\n\nv: values\nSource (c) me, 2021\n",
+        {"t": T2, "u": ema(5, 5), "v": ema(1, 3)}),
+    Messy("blank-at-end", "t,v\n0,1\n1,3\n   \n", {"t": T2, "v": ema(1, 3)}),
     Messy("fortran", "t v\n0 1.5D+03\n1 2.5D-01\n", {"t": T2, "v": ema(1500, 0.25)}, ("v",)),
     Messy("some-per-cent", "t,v\n0,5%\n1,0.07\n", {"t": T2, "v": ema(5, 7)}, ("v",)),
     Messy("per-cent-and-zero", "t,v\n0,5%\n1,0\n", {"t": T2, "v": ema(5, 0)}, ("v",)),
@@ -239,6 +251,7 @@ GET_IN = {
     *("row-names-tab", "sar", "sqlite-column", "psql", "psql-unaligned", "rupees", "per-cent-and-zero"),
     *("single-quotes", "no-break-space", "end-of-file-sign", "power-cut", "nul-cell", "comment-beside"),
     *("utf-16-bare-tab", "tar", "compressed-twice", "json-commas", "json-lists", "json-list-of-lists"),
+    *("quoted-lines", "apostrophes", "buoy", "types-row", "footer-of-two", "blank-at-end"),
     *("json-scalars", "json-concatenated", "json-columns", "json-features", "json-quoted", "json-utf-16"),
 }
 # What is right for golden cases whose hints, followed, end well; worked out by hand.

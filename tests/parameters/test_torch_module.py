@@ -161,7 +161,13 @@ def test_half_precision_drifts_with_float64_to_one_rounding(precision: str) -> N
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_rounding_happens_once(dtype: Any) -> None:
     from ema_cli.parameters.tensors import rounded
-    from ema_cli.parameters.torch_store import _split, rounded_to
+    from ema_cli.parameters.torch_rounding import round_stretch, rounded_to, split
+
+    def rounded_by_stretches(parts: Any) -> Any:
+        """As the CPU does it, where NumPy finds what needs care."""
+        target, room = torch.empty(len(parts[0]), dtype=dtype), torch.empty(len(parts[0]))
+        round_stretch(parts, target, room)
+        return target.double().numpy()
 
     ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")
     rng = np.random.default_rng(0)
@@ -182,12 +188,14 @@ def test_rounding_happens_once(dtype: Any) -> None:
     named = np.dtype(np.float16 if dtype == torch.float16 else ml_dtypes.bfloat16)
     expected = rounded(values, named).astype(np.float64)
     assert np.array_equal(rounded_to((wide,), dtype).double().numpy(), expected)
+    assert np.array_equal(rounded_by_stretches((wide,)), expected)
     fits = torch.from_numpy(np.abs(values) < 1e38) & torch.from_numpy(
         (np.abs(values) > 1e-20) | (values == 0)
     )
-    pair = tuple(part[fits] for part in _split(wide, "float32x2"))
+    pair = tuple(part[fits] for part in split(wide, "float32x2"))
     again = rounded(pair[0].double().numpy() + pair[1].double().numpy(), named).astype(np.float64)
     assert np.array_equal(rounded_to(pair, dtype).double().numpy(), again)
+    assert np.array_equal(rounded_by_stretches(pair), again)
 
 
 def test_the_worked_example_in_a_module() -> None:

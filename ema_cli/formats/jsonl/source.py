@@ -206,9 +206,11 @@ class JsonSource(BlocksOfLines, Source):
                     undecided.remove(column)
                     found += [column] * members.is_number(first, self.notation)
                 if isinstance(first, str) and column not in found:
-                    texts = [cell.encode("utf-8", "surrogatepass") for cell in cells if isinstance(cell, str)]
-                    judged = judge_cells(texts, self.notation)
-                    alike |= {column: judged} if judged is not None and judged.says else {}
+                    # By that cell alone: which others are here depends on how the input was cut.
+                    judged = judge_cells([first.encode("utf-8", "surrogatepass")], self.notation)
+                    if judged is not None and judged.says:
+                        safe = () if "--strip" in judged.options else judged.options
+                        alike[column] = Advice(judged.cause, safe)
             seen += len(records)
             k += 1
         return Sample(sorted(found), undecided, seen, alike)
@@ -278,14 +280,15 @@ class JsonSource(BlocksOfLines, Source):
         raise bad
 
     def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
-        """What to try for a cell that is no number; whatever is no text is none of a number in quotes."""
+        """What to try for a cell that is no number, from the cell alone: which others are there depends on
+        how the input was cut."""
         from ema_cli.formats.text.numerals import OTHERS, hint_on_cells
 
-        cells = members.column_of(records, self._names[error.column])
-        texts = [cell.encode("utf-8", "surrogatepass") for cell in cells if isinstance(cell, str)]
-        if isinstance(cells[error.row], str):
-            return hint_on_cells(texts, self.notation)
-        return str(self.advice() or OTHERS)
+        cell = members.column_of(records[error.row : error.row + 1], self._names[error.column])[0]
+        if not isinstance(cell, str):
+            return str(self.advice() or OTHERS)
+        hint = hint_on_cells([cell.encode("utf-8", "surrogatepass")], self.notation)
+        return OTHERS if "--strip" in hint else hint  # for other cells may have nothing beside them
 
     def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - whichever they are
         """How to get at the rows of a document on one line, which is one object here."""

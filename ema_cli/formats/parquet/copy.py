@@ -1,9 +1,8 @@
 """Parquet to Parquet without unpacking: column chunks as they are, and new ones beside them.
 
-What is done with the text of a CSV record is done here with the column chunks of a row group: columns that
-are kept are neither decoded nor encoded again. They lose nothing, and take no time. The row groups are the
-input's. Page indexes and bloom filters, which readers can do without, stay behind: they hold positions in
-the file.
+Column chunks of a row group are copied as the bytes of a CSV record are: kept columns are neither decoded nor
+encoded again, so they lose nothing and take no time. The row groups are those of the input. Page indexes and
+bloom filters, which hold positions in the file and which readers can do without, are not copied.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ from ema_cli.formats.parquet.footer import (
 from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, workers
 from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
 
-# Beyond these an input is read and written anew: its footer is held in memory as Python objects, and the new
-# columns of a row group as bytes; many row groups of few rows cost more than to join them.
+# Inputs beyond these limits are read and written anew: the footer is held as Python objects, the new
+# columns of a row group as bytes, and many small row groups cost more than joining them.
 MOST_FOOTER, MOST_CELLS, FEWEST_ROWS, FEW_GROUPS = 1 << 22, 1 << 22, 10_000, 8
 PIECE_BYTES = 1 << 20
 # A writer whose chunks are longer than they say.
@@ -117,7 +116,7 @@ class Original:
 def original_of(
     handle: Any, name: str, leaves: Sequence[range], compression: str, footer: bytes, new: int
 ) -> Original | None:
-    """The file that can be copied, with so many new columns; None where it is better read and written."""
+    """The file, to be copied with `new` new columns; None if it should be read and written anew."""
     if len(footer) > MOST_FOOTER:
         return None
     try:
@@ -128,10 +127,10 @@ def original_of(
 
 
 class ParquetCopySink(Sink):
-    """Appends to a Parquet file the kept columns of `original` and, batch by batch, new ones.
+    """Writes a Parquet file of the kept columns of `original` and, batch by batch, of new ones.
 
-    schema: of the output, as `ParquetSink` has it. kept: positions of the columns that are kept. names: of
-    the new ones. Batches need no body, but all rows of the original must come, in order.
+    schema: of the output, as in `ParquetSink`. kept: indexes of the columns that are kept. names: of the new
+    ones. Batches need no body, but they must have all rows of the original, in order.
     """
 
     needs_bodies = False
@@ -161,10 +160,10 @@ class ParquetCopySink(Sink):
                 raise self._original.miscounts()
             if self._filled == self._piece.shape[1]:
                 self._piece, self._filled = np.empty((len(self._new), min(self._left, GROUP_ROWS))), 0
-            take = min(len(fields) - at, self._piece.shape[1] - self._filled)
-            self._piece[:, self._filled : self._filled + take] = fields[at : at + take].T
-            self._filled += take
-            at += take
+            count = min(len(fields) - at, self._piece.shape[1] - self._filled)
+            self._piece[:, self._filled : self._filled + count] = fields[at : at + count].T
+            self._filled += count
+            at += count
             if self._filled == self._piece.shape[1]:
                 self._end_piece()
 
@@ -178,7 +177,7 @@ class ParquetCopySink(Sink):
         self._original.handle.close()
 
     def _end_piece(self) -> None:
-        """Let a piece of the new columns be encoded; meanwhile write the row group that ended before it."""
+        """Start encoding a piece of the new columns, and write the row group that ended before it."""
         if len(self._new):
             group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
             self._pieces.append(self._pool.submit(self._encode, group))
@@ -189,7 +188,7 @@ class ParquetCopySink(Sink):
             self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []
 
     def _write_ended(self) -> None:
-        """Write the row group whose rows are all there, if there is one."""
+        """Write the row group that has got all its rows, if there is one."""
         if self._ended is None:
             return
         (group, pieces), self._ended = self._ended, None
@@ -208,7 +207,7 @@ class ParquetCopySink(Sink):
         return out
 
     def _joined(self, pieces: Sequence[tuple[memoryview, Struct]], column: int) -> Struct:
-        """Append the pieces of a new column as one chunk: its pages one behind the other."""
+        """Append the pieces of a new column as one chunk: their pages, one after the other."""
         position, chunks = self._out.position, []
         for data, footer in pieces:
             (group,) = items(footer, FileMeta.GROUPS)

@@ -1,7 +1,7 @@
-"""A Parquet file joined from column chunks that were encoded apart, whoever encoded them.
+"""Makes a Parquet file of column chunks that were encoded elsewhere.
 
-Column chunks are put behind each other as they are, and only the footer, which says where each of them
-begins, is written anew. Its fields are those of parquet-format's `parquet.thrift`.
+Column chunks are written one after the other as they are, and only the footer, which says where each begins,
+is new. Its fields are those of parquet-format's `parquet.thrift`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Footer:
         self._rows = 0
 
     def add(self, group: Struct, chunks: Sequence[Struct]) -> None:
-        """Add a row group that consists of these chunks, where they are now."""
+        """Add a row group of these chunks, whose places are already those in the new file."""
         sizes = [meta_of(chunk) for chunk in chunks]
         fields = {
             **group,
@@ -99,7 +99,7 @@ class Footer:
         self._rows += rows_of(group)
 
     def text(self) -> bytes:
-        """All that follows the last column chunk."""
+        """The end of the file, after the last column chunk."""
         groups = a_list(self._groups)
         body = encode({**self._fields, FileMeta.ROWS: (I64, self._rows), FileMeta.GROUPS: groups})
         return body + len(body).to_bytes(4, "little") + MAGIC
@@ -123,7 +123,7 @@ def place_of(chunk: Struct) -> tuple[int, int]:
 
 
 def moved(chunk: Struct, shift: int) -> Struct:
-    """A chunk so many bytes further on; without what says where its indexes are, which are left behind."""
+    """A chunk moved by so many bytes, without its indexes, which are not copied."""
     gone = {ColumnMeta.BLOOM_AT, ColumnMeta.BLOOM_SIZE}
     meta = {field: value for field, value in meta_of(chunk).items() if field not in gone}
     for field in (ColumnMeta.DATA_AT, ColumnMeta.INDEX_AT, ColumnMeta.DICTIONARY_AT):

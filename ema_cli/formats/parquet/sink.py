@@ -65,7 +65,7 @@ class ParquetSink(Sink):
         self._out.append(self._footer.text())
 
     def _begin(self, group: Any) -> None:
-        """Let a row group be encoded; write those that are ready before it, in order."""
+        """Start encoding a row group, and write earlier ones that are ready, in order."""
         if self._dictionary is None:
             self._dictionary = _repetitive(group, self._input_columns)
         self._drain(self._most_pending)
@@ -85,7 +85,7 @@ class ParquetSink(Sink):
 
 
 class Appender:
-    """Writes to the end of a file, and knows how far it is."""
+    """Appends to a file, and knows its position."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out, self.position = out, 0
@@ -127,10 +127,10 @@ def file_of(schema: Any, group: Any, options: dict[str, Any]) -> memoryview:
 
 
 def _repetitive(group: Any, columns: int) -> list[str]:
-    """Those of the first columns whose values recur so often that a dictionary of them pays.
+    """Those of the first columns whose values repeat so often that a dictionary saves space.
 
-    A dictionary that is given up halfway, as for measurements it is, takes twice the time and a third more
-    room. Judged by the first rows of the first row group, so never by how the rows arrived.
+    For measurements the encoder gives up a dictionary halfway, which takes twice the time and a third more
+    space. The first rows of the first row group decide, so it does not matter how the rows arrived.
     """
     sample = group.slice(0, SAMPLE_ROWS).combine_chunks()
     names = []

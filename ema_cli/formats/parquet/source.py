@@ -1,4 +1,4 @@
-"""Parquet in: record batches in file order, as many rows at a time whatever the row groups are."""
+"""Parquet in: record batches of equal size in file order, whatever the row groups are."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ParquetSource(ColumnarSource):
         return int(self._bytes * rows // max(1, self._file.metadata.num_rows))
 
     def read(self, columns: Sequence[int]) -> Iterator[Any]:
-        """Always as many rows, whatever the row groups are; but the last time, and where rows are long."""
+        """Batches of equal size, except the last one, and where rows are long."""
         groups = Regrouper(size := rows_at_once(len(columns)), BATCH_BYTES)
         for batch in self._record_batches(columns, size):
             for group in groups.add(batch):
@@ -79,7 +79,7 @@ class ParquetSource(ColumnarSource):
             yield _joined(rest, self.name)
 
     def _record_batches(self, read: Sequence[int], size: int) -> Iterator[Any]:
-        """As pyarrow cuts them: dictionaries end with their row group."""
+        """Record batches as pyarrow cuts them: one with dictionaries ends with its row group."""
         leaves = [leaf for column in read for leaf in self._leaves[column]]
         kinds = [self.arrow_schema.field(column).type for column in read]
         groups = list(range(self._file.num_row_groups))
@@ -101,7 +101,7 @@ class ParquetSource(ColumnarSource):
 
 
 def _better_size(batch: Any) -> int:
-    """How many rows to decode next: the last ones were so long."""
+    """How many rows to decode next, by the length of the last ones."""
     rows, bytes_ = int(batch.num_rows), int(row_bytes(batch).sum())
     if bytes_ > BATCH_BYTES:
         return max(16, rows // 4)

@@ -158,7 +158,7 @@ def _readings(lines: Sequence[bytes], dialect: Dialect, own: Dialect, whole: boo
         Line(number, text, split_line(text, dialect))
         for number, text in _joined(lines)
         if number >= dialect.skip
-        and text.strip(b" \t")
+        and (text.strip(b" \t") if dialect.spaces else text)
         and not (dialect.comments and text.startswith(dialect.comments))
         and not re.fullmatch(rb'"?sep=."?', text, re.IGNORECASE)
     ]
@@ -230,9 +230,10 @@ def _skipped(
     rest = [line for line in table if line.number > header.number and line.text != header.text]
     names = len(header.fields)
     odd = [line for line in rest if len(line.fields) != names]
-    notes = _marks_of_notes(odd, [line for line in table if line not in odd]) if whole else ()
+    fitting = [line for line in rest if line not in odd]
+    notes = _marks_of_notes(odd, fitting, [*before, header]) if whole else ()
     if notes:
-        rest = [line for line in rest if line not in odd]
+        rest = fitting
         said = " and ".join(str(line.number + 1) for line in odd)
         causes = (*causes, f"line{'s' * (len(odd) > 1)} {said} {'are' if len(odd) > 1 else 'is'} no row")
         dialect = replace(dialect, comments=(*dialect.comments, *notes))
@@ -246,24 +247,24 @@ def _skipped(
         yield Reading(dialect, header, rest, causes)
 
 
-def _marks_of_notes(odd: Sequence[Line], others: Sequence[Line]) -> tuple[bytes, ...]:
+def _marks_of_notes(odd: Sequence[Line], rows: Sequence[Line], above: Sequence[Line]) -> tuple[bytes, ...]:
     """What the few lines begin with that are no records but say something; none where one may be a record."""
-    marks = list[bytes]()
+    marks, counted = list[bytes](), all(_has_digit_first(row.text) for row in rows)
     for line in odd:
         mark = next((mark for mark in (*_SIGNS, b"\x1a") if line.text.startswith(mark)), None)
         if (total := _SUMMARY.match(line.text)) is not None:
             mark = total[0]
-        elif mark is None and (_is_rule(line.text) or len(line.fields) == 1):
+        elif mark is None and (_is_rule(line.text) or len(line.fields) == 1 or counted):
             mark = None if _has_digit_first(line.text) else line.text[:LONGEST_MARK].rstrip()
-        if mark is None or any(other.text.startswith(mark) for other in others):
+        if mark is None or any(line.text.startswith(mark) for line in (*rows, *above)):
             return ()
         marks.append(mark)
     return tuple(dict.fromkeys(marks)) if len(marks) <= MOST_NOTES else ()
 
 
 def _is_rule(text: bytes) -> bool:
-    """Whether a line is only drawn, as databases and Markdown do."""
-    return not text.strip(b"-=+:| \t")
+    """Whether a line is only drawn, as databases and Markdown do, or says types, as the USGS' tables do."""
+    return not text.strip(b"-=+:| \t") or re.fullmatch(rb"(?:[0-9]+[sdn]\t)+[0-9]+[sdn]", text) is not None
 
 
 def _names_rows(header: Line, rows: Sequence[Line]) -> bool:
@@ -347,7 +348,9 @@ def _splits_otherwise(reading: Reading) -> bool:
 def _with_units(reading: Reading) -> Reading:
     """The same without the rows right below the header that say units."""
     rows = reading.rows
-    count = next((k for k, row in enumerate(rows) if any(map(_holds_number, row.fields))), 0)
+    count = next(
+        (k for k, row in enumerate(rows) if not _is_rule(row.text) and any(map(_holds_number, row.fields))), 0
+    )
     below = rows[count:]
     if not 0 < count <= _UNIT_ROWS or not _numbers(replace(reading, rows=below)):
         return reading

@@ -1,4 +1,4 @@
-"""Records of text on their way out: as they are, with some columns left out, or as Arrow columns."""
+"""Records of text to be written: as they are, without some columns, or as Arrow columns."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TextBody(Body):
         return own if records.lacking is None else pc.join(own, self._padding(records.lacking)), tail
 
     def _padding(self, lacking: Ints) -> pa.Array:
-        """What records with too few fields need at their end."""
+        """The delimiters that records with too few fields lack."""
         one = self.dialect.delimiter + (fields.BLANK if self.dialect.spaces else b"")
         texts = pa.array([one * k for k in range(int(lacking.max(initial=0)) + 1)], pa.binary())
         return pc.take(texts, lacking)
@@ -59,7 +59,7 @@ class TextBody(Body):
         return replace(self, records=self.records.cut(0, rows), read=read)
 
     def _chosen(self, dialect: Dialect) -> pa.Array:
-        """The kept columns with another delimiter or without their neighbours, after what goes before."""
+        """The kept columns, perhaps with another delimiter, after the bytes before each record."""
         records = self.records
         before = np.append(self.begin, records.ends[:-1])[: len(records)]
         parts = [fields.spans(records.data, before, records.starts)]
@@ -116,7 +116,7 @@ def kept_columns(columns: Sequence[str], wanted: Projection) -> Sequence[int]:
 
 
 def text_schema(columns: Sequence[str], wanted: Projection) -> pa.Schema:
-    """Types for the columns of a text: smoothed ones numbers, times timestamps, the others text."""
+    """Types of a text's columns in other formats: smoothed ones numbers, times timestamps, others text."""
     kinds: dict[int, Any] = {column: pa.float64() for column in wanted.values}
     if wanted.time is not None and wanted.time_of_day is None:
         kinds[wanted.time] = pa.timestamp("ns", None if wanted.naive else "UTC")
@@ -127,6 +127,6 @@ def text_schema(columns: Sequence[str], wanted: Projection) -> pa.Schema:
 
 
 def kept_names(columns: Sequence[str], wanted: Projection) -> list[str]:
-    """What the columns of the output are called."""
+    """The names of the output's columns."""
     names = [columns[k] for k in kept_columns(columns, wanted)]
     return names if wanted.file is None else [wanted.file, *names]

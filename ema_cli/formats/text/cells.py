@@ -28,7 +28,7 @@ class BadCellError(ValueError):
 
 
 class AgainError(ValueError):
-    """Records that are the header once more, and so are none; rows count from 0."""
+    """Records that repeat the header, and so are no data; rows count from 0."""
 
     def __init__(self, rows: list[int]) -> None:
         super().__init__(f"the header again: {rows}")
@@ -36,15 +36,15 @@ class AgainError(ValueError):
 
 
 class NumberReader:
-    """Reads chosen columns of records; remembers whether cells have so far needed more than a cast.
+    """Reads chosen columns of records; remembers whether cells have needed more than a cast so far.
 
-    header: a record that says just this is no record; None where that can't be told from one.
+    header: the text of a record that repeats the header, or None.
     """
 
     def __init__(
         self, columns: Sequence[int], notation: Notation, invalid: str, header: bytes | None = None
     ) -> None:
-        # Arrow gets cells as slices of the text that follow each other, so each column once, in order.
+        # Arrow gets the cells as slices of the text in ascending order, so each column once, in order.
         self.columns, self.notation, self.invalid = sorted({*columns}), notation, invalid
         places = {column: k for k, column in enumerate(self.columns)}
         self.order = [places[column] for column in columns]
@@ -54,8 +54,8 @@ class NumberReader:
     def read(self, records: Records) -> tuple[Floats, list[Oddity]]:
         """(records, columns) float64 with NaN where missing, and the cells that were no number.
 
-        Raises BadCellError for the first of those, unless `invalid` is 'missing'; AgainError where the header
-        is among the records.
+        Raises BadCellError for the first of these, unless `invalid` is 'missing'; AgainError for records that
+        repeat the header.
         """
         values, oddities = self._read(records)
         if self.order != list(range(len(self.columns))):
@@ -113,7 +113,7 @@ class NumberReader:
         return values, self._judge(records, bounds, odd, values) if odd.any() else []
 
     def _matched(self, data: bytes, bounds: Bounds, likely: Bools) -> tuple[Floats, Bools]:
-        """The values of those cells that are numbers, and which of the likely ones are none."""
+        """The values of the likely cells that are numbers, and which are none."""
         is_number = pc.matches(_slots(data, bounds, likely), NUMBER)
         flat = np.append(is_number.to_numpy(zero_copy_only=False), False)
         number = flat.reshape(len(bounds), -1)[:, ::2]
@@ -122,7 +122,7 @@ class NumberReader:
         return values, likely & ~(number & np.isfinite(values))
 
     def _judge(self, records: Records, bounds: Bounds, odd: Bools, values: Floats) -> list[Oddity]:
-        """Cells that the cast does not read: missing, invalid or an error. Gives those that were invalid."""
+        """Judge the cells that the cast can't read: missing, invalid or an error; gives the invalid ones."""
         invalid: dict[int, list[int]] = {}
         again: dict[int, bool] = {}
         for row, k in zip(*(axis.tolist() for axis in np.nonzero(odd)), strict=True):
@@ -158,7 +158,7 @@ def first_value(records: Records, column: int, notation: Notation) -> bytes | No
 
 
 def cells_of(records: Records, column: int) -> Iterator[bytes]:
-    """The cells of a column as they stand."""
+    """The cells of a column with their quotes and spaces."""
     start, end = records.bounds(column)
     for begin, stop in zip(start.tolist(), end.tolist(), strict=True):
         yield records.data[begin:stop]
@@ -186,7 +186,7 @@ def _slots(data: bytes, bounds: Bounds, wanted: Bools) -> pa.Array:
 
 
 def _cast(data: bytes, bounds: Bounds, wanted: Bools) -> Floats | None:
-    """The wanted cells as numbers, NaN elsewhere; None where Arrow finds one that is none."""
+    """The wanted cells as numbers, NaN elsewhere; None if Arrow can't read one of them."""
     count, width = wanted.shape
     try:
         numbers = pc.cast(_slots(data, bounds, wanted), pa.float64())
@@ -215,7 +215,7 @@ def _trim(bytes_: NDArray[np.uint8], bounds: Bounds) -> None:
 
 
 def _strip(bytes_: NDArray[np.uint8], bounds: Bounds, texts: Sequence[bytes]) -> None:
-    """Move the bounds of cells inwards past any of these texts, as often as there is one, in place."""
+    """Move the bounds of cells inwards past these texts, repeatedly, in place."""
     starts, ends = bounds[:, 0::2], bounds[:, 1::2]
     moved = True
     while moved:
@@ -271,7 +271,7 @@ def ungrouped(data: bytes, bounds: Bounds, marks: Sequence[bytes]) -> tuple[byte
 def _grouped_wrongly(
     bytes_: NDArray[np.uint8], flat: Bounds, places: NDArray[np.int64], slots: NDArray[np.int64]
 ) -> Bools:
-    """Which of the marks do not stand between groups of three."""
+    """Which of the marks are not between groups of three digits."""
     ends, starts = flat[slots + 1], flat[slots].copy()
     digit = (bytes_ - np.uint8(48)) < 10
     last = len(bytes_) - 1
@@ -290,7 +290,7 @@ def _grouped_wrongly(
 
 
 def _shortened(data: bytes, bounds: Bounds, mark: bytes, byte: int) -> tuple[bytes, Bounds]:
-    """The text with that byte for each of these longer marks, and the bounds in it."""
+    """The text with `byte` in place of each of these longer marks, and the bounds in it."""
     bytes_ = np.frombuffer(data, np.uint8)
     there = bytes_[: len(bytes_) - len(mark) + 1] == mark[0]
     for k in range(1, len(mark)):

@@ -17,9 +17,9 @@ from ema_cli.notation import PLAIN, Notation
 class Dialect(Layout):
     """How a text table is written.
 
-    decimal_comma: of numbers that are written; notation: of those that are read. named: the delimiter was
-    asked for, whatever the input says of it. spaces: runs of spaces and tabs separate fields. skip: lines
-    before the table. comments: what lines begin with that are no records. pad: records may have fewer fields.
+    decimal_comma: how numbers are written. notation: how they are read. named: `-d` gave the delimiter, which
+    a `sep=` line does not change. spaces: runs of spaces and tabs separate fields. skip: lines before the
+    table. comments: beginnings of lines that are no records. pad: records may have fewer fields.
     """
 
     delimiter: bytes = b","
@@ -33,11 +33,11 @@ class Dialect(Layout):
     pad: bool = False
 
     def separates_like(self, other: Dialect) -> bool:
-        """Whether a record stands in both as it is."""
+        """Whether records are the same in both dialects."""
         return (self.delimiter, self.spaces) == (other.delimiter, other.spaces)
 
     def heading(self, names: Sequence[str]) -> tuple[bytes, bytes]:
-        from ema_cli.formats import arrow_text  # which text alone never needs
+        from ema_cli.formats import arrow_text  # not needed from text to text
 
         return (arrow_text.header(names, self.delimiter), b"\n") if self.header else (b"", b"")
 
@@ -52,11 +52,11 @@ class Dialect(Layout):
         return pc.join_same(own, self._fields([(value or "").encode() for value in values.values()], alone))
 
     def _fields(self, texts: Sequence[bytes], alone: bool) -> bytes:
-        """Fields that say these texts, each after a delimiter; alone: but for the first."""
+        """Fields with these texts, each after a delimiter; alone: the first one without."""
         return self.delimiter * (not alone) + self.delimiter.join(self.quoted(text) for text in texts)
 
     def quoted(self, text: bytes) -> bytes:
-        """A field that says `text`: in quotes only where it has to be."""
+        """A field with this text, in quotes only if needed."""
         marks = (b" ", b"\t") if self.spaces else (self.delimiter,)
         if any(mark in text for mark in (*marks, b'"', b"\n", b"\r")) or (self.spaces and not text):
             return b'"' + text.replace(b'"', b'""') + b'"'

@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ema_cli.errors import readable
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats.arrow_types import binary_array
 from ema_cli.formats.base import Floats
@@ -31,12 +32,12 @@ def spans(data: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> pa.Array:
 
 
 def raw_fields(records: Records, column: int) -> pa.Array:
-    """One column's fields as they stand, quotes and all, as an Arrow binary array."""
+    """One column's fields with their quotes, as an Arrow binary array."""
     return spans(records.data, *records.bounds(column))
 
 
 def contents(records: Records, column: int) -> pa.Array:
-    """One column's fields as text: without the quotes of quoted ones."""
+    """One column's fields without quotes, as an Arrow binary array."""
     raw = raw_fields(records, column)
     if b'"' not in records.data:
         return raw
@@ -45,7 +46,7 @@ def contents(records: Records, column: int) -> pa.Array:
 
 
 def unquote(cell: bytes) -> bytes:
-    """What a field says: a quoted one without its quotes, with doubled quotes single."""
+    """The text of a field: a quoted one without its quotes, with doubled quotes single."""
     if cell[:1] != b'"':
         return cell
     closing = _closing_quote(cell)
@@ -62,18 +63,18 @@ def _closing_quote(cell: bytes) -> int:
 
 
 def quoted(text: bytes, dialect: Dialect) -> bytes:
-    """A field that says `text`: in quotes only where it has to be."""
+    """A field with this text, in quotes only if needed."""
     return dialect.quoted(text)
 
 
 def quoted_for(field: bytes, own: Dialect, other: Dialect) -> bytes:
-    """A field of one dialect as it stands in another."""
+    """A field of one dialect as it is written in another."""
     return field if own.separates_like(other) else quoted(unquote(field), other)
 
 
 def shown(cell: bytes) -> str:
     """A cell for a message: quoted, on one line, not too long."""
-    text = cell.decode("utf-8", "replace")
+    text = readable(cell.decode("utf-8", "surrogateescape"))
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
@@ -113,7 +114,7 @@ def texts_of(fields: Floats, dialect: Dialect, digits: int | None, alone: bool) 
 
 
 def _with_infinities(text: bytes, flat: Floats) -> bytes:
-    """orjson's text with the numbers that it has none for: a sum or a variance may lie beyond float64."""
+    """orjson's text with infinities, which it writes as null: a sum may lie beyond float64."""
     beyond = np.flatnonzero(np.isinf(flat))
     if not beyond.size:
         return text
@@ -124,7 +125,7 @@ def _with_infinities(text: bytes, flat: Floats) -> bytes:
 
 
 def _all_quoted(text: bytes, rows: int, width: int) -> tuple[bytes, NDArray[np.int32]]:
-    """Decimal commas between delimiter commas: every field in quotes."""
+    """The fields with decimal commas, in quotes since the delimiter is a comma too."""
     cells = [b',"' + cell.replace(b".", b",") + b'"' if cell else b"," for cell in text.split(b",")[1:]]
     lines = [b"".join(cells[row * width : (row + 1) * width]) for row in range(rows)]
     return b"".join(lines), np.cumsum([0, *map(len, lines)]).astype(np.int32)

@@ -1,4 +1,4 @@
-"""The first record of a text: its names, and the refusal of what is no text table at all."""
+"""The header of a text: its names, and what may come before it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SPACES_LINE = re.compile(rb"[ \t]+\r?(?:\n|\Z)")
 
 @dataclass(frozen=True)
 class Header:
-    """The header as it stands, and what it says.
+    """The header of a text.
 
     lead: what comes before it: a byte order mark, lines that are no part of the table. text: the record
-    without its line ending; empty without a header. ending: its line ending, b"" where the input stops before
-    one. fields: its fields as they stand; where records have more, the others are empty. named: how many
-    there are in the header itself.
+    without its line ending; empty if there is no header. ending: its line ending, b"" if the input ends
+    before one. fields: its fields with their quotes; if records have more, further ones are empty. named:
+    number of fields in the header itself.
     """
 
     lead: bytes
@@ -36,25 +36,25 @@ class Header:
 
     @property
     def names(self) -> list[str]:
-        """What the fields say. Bytes that are no UTF-8 survive a round trip through surrogates."""
-        said = [unquote(field) for field in self.fields]
-        return [name.decode("utf-8", "surrogateescape") for name in said]
+        """The columns' names. Bytes that are no UTF-8 survive as surrogates."""
+        return [unquote(field).decode("utf-8", "surrogateescape") for field in self.fields]
 
     def again(self, notation: Notation) -> bytes | None:
-        """What a record says that is this header once more; None where one may say so by chance."""
+        """The text of a record that repeats this header; None if data could have the same text."""
         numbers = [notation.read(field) for field in self.fields]
         by_chance = any(number is not None and not isnan(number) for number in numbers)
         return None if by_chance or not self.text else self.text
 
     def padded(self, width: int) -> Header:
-        """The same with that many fields at least, the further ones nameless."""
+        """The same with at least `width` fields, the further ones nameless."""
         return replace(self, fields=self.fields + [b""] * (width - len(self.fields)))
 
 
 def preamble(data: bytes, skip: int, final: bool) -> tuple[int, bytes | None] | None:
-    """How much of an input comes before its table, and the delimiter that Excel's own line names.
+    """The number of bytes before the table, and the delimiter that Excel's `sep=` line names.
 
-    That is a byte order mark, Excel's `sep=` line and the first `skip` lines. None if more bytes are needed.
+    Before the table are a byte order mark, that line and the first `skip` lines. None if more bytes are
+    needed.
     """
     at = len(BOM) if data.startswith(BOM) else 0
     line = _SEP_LINE.match(data, at)
@@ -68,9 +68,9 @@ def preamble(data: bytes, skip: int, final: bool) -> tuple[int, bytes | None] | 
 
 
 def split_first(data: bytes, dialect: Dialect, final: bool) -> Header | None:
-    """The header at the start of `data`; None if more bytes are needed to see the end of it.
+    """The header at the start of `data`; None if more bytes are needed.
 
-    Without a header the fields are numbers, and nothing of `data` belongs to it.
+    With `--no-header` the names are numbers, and no byte of `data` belongs to it.
     """
     lead = lines_before(data, dialect, final)
     if not final and data.endswith(b"\r") and len(lead) + 1 == len(data):
@@ -110,7 +110,7 @@ def blank_lines(data: bytes, at: int) -> bytes:
     """The blank lines that begin at `at`."""
     end = at
     while data[end : end + 1] in (b"\r", b"\n"):
-        # All that are spelled alike in one step, for there may be many.
+        # All lines of the same spelling in one step, since there may be many.
         line = b"\n" if data[end : end + 1] == b"\n" else b"\r\n"
         run = re.compile(b"(?:%b)++" % line).match(data, end)
         if run is None:
@@ -120,7 +120,7 @@ def blank_lines(data: bytes, at: int) -> bytes:
 
 
 def first_record(data: bytes, at: int, dialect: Dialect, final: bool) -> tuple[list[bytes], int] | None:
-    """The fields of the record at `at`, and where it ends, newline included; None if it is not all there."""
+    """The fields of the record at `at`, and its end after the newline; None if it is incomplete."""
     spaces = rb" \t" if dialect.spaces else re.escape(dialect.delimiter)
     quoted = rb'"[^"]*+(?:""[^"]*+)*+"[^' + spaces + rb"\n]*"
     field = re.compile(rb"(" + quoted + rb'|(?!")[^' + spaces + rb"\n]*)([" + spaces + rb"]|\n|\Z)")
@@ -133,18 +133,18 @@ def first_record(data: bytes, at: int, dialect: Dialect, final: bool) -> tuple[l
         fields.append(match.group(1))
         at = match.end()
         if match.group(2) in (b"\n", b""):
-            return _said(fields, dialect), at
+            return _tidied(fields, dialect), at
     return (fields, at) if final else None
 
 
-def _said(fields: list[bytes], dialect: Dialect) -> list[bytes]:
-    """The fields of a line: without the return at its end, and without what spaces in a row make."""
+def _tidied(fields: list[bytes], dialect: Dialect) -> list[bytes]:
+    """The fields of a line without the carriage return at its end, and without empty ones between spaces."""
     fields = [*fields[:-1], fields[-1].removesuffix(b"\r")]
     return [field for field in fields if field] if dialect.spaces else fields
 
 
 def refuse_bare_returns(header: Header, name: str) -> None:
-    """Raise DataError for the line endings of old Macs, which no reader here counts as any."""
+    """Raise DataError for lines that end in a bare carriage return, as on old Macs."""
     if b"\r" in header.text.strip(b"\r") and b'"' not in header.text:
         hint = "tr '\\r' '\\n' < FILE | ema-smooth ..."
         raise DataError("lines end in a bare carriage return, as on old Macs", Place(name, 1), hint)

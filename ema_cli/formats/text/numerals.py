@@ -33,6 +33,7 @@ _UNREAD = (
     (re.compile(r"(.*[0-9]) *[-\u2212]"), r"-\1", "a minus behind it"),
     (re.compile(r"\u2212 *(.*)"), r"-\1", "a minus that is not the keyboard's"),
     (re.compile(r"- *([^-+0-9., ]+) *([.,]?[0-9].*)"), r"\1-\2", "a minus before its unit"),
+    (re.compile(r'="(.*)"'), r"\1", "an equals sign and quotes around it"),
     (re.compile(r"([+-]?[0-9.]+)[dD]([+-]?[0-9]+)"), r"\1e\2", "a D for its exponent"),
     (re.compile(r"(\D*[0-9]{1,2})(?:,[0-9]{2})+(,[0-9]{3}(?!,).*)"), r"\1\2", "groups of two digits"),
 )
@@ -206,7 +207,7 @@ def _without_unit(texts: Sequence[str]) -> tuple[str | None, list[str]]:
     if None in parts or len(found) != 1 or any("\t" in text for text in texts):
         return None, list(texts)
     before, after = next(iter(found))
-    quoted = before == after == "'"
+    quoted = before == "'" and after in ("", "'")
     if before and not quoted and (after or not _CURRENCY.fullmatch(before.replace("\u00a0", " "))):
         return None, list(texts)
     unit = before.strip(_BLANKS) or after

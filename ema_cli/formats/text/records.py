@@ -21,7 +21,7 @@ QUOTE_BYTE = b'"'
 
 
 class RaggedError(ValueError):
-    """A record with another number of fields; `records` are the sound ones and blank lines above it."""
+    """A record with a wrong number of fields. records: the good ones and blank lines above it."""
 
     def __init__(self, fields: int, start: int, records: Records) -> None:
         super().__init__(f"{fields} fields")
@@ -32,9 +32,9 @@ class RaggedError(ValueError):
 class Shape:
     """What the lines of a table look like.
 
-    columns: fields a record must have. delimiter: the byte between them; None for runs of spaces and tabs.
-    comments: lines that begin so are no records. pad: a record may have fewer fields. named: the columns
-    that the header names; fields after those are empty (with `pad`).
+    columns: fields of a record. delimiter: the byte between them; None for runs of spaces and tabs. comments:
+    lines that begin so are no records. pad: a record may have fewer fields. named: number of columns in the
+    header; fields after those must be empty (with `pad`).
     """
 
     columns: int
@@ -45,19 +45,18 @@ class Shape:
 
     @property
     def has_nameless(self) -> bool:
-        """Whether there are fields that must be empty."""
+        """Whether records have fields that must be empty."""
         return self.named is not None and self.named < self.columns
 
 
 @dataclass(frozen=True)
 class Records:
-    """An index into `data`: starts and ends of the records' text, and the end of every field.
+    """An index into `data`: starts and ends of records, and the end of every field.
 
-    starts, ends: (records,), the end being before the line ending. seps: (records, columns), the position
-    just after each field. length: bytes of `data` these records take, line endings and lines that are no
-    records included. lines: the physical lines they take, if that is known without counting. opens: where
-    each field begins, for tables in which that is not just after the field before it. lacking: how many
-    fields each record has too few.
+    starts, ends: (records,), the end before the line ending. seps: (records, columns), the offset just after
+    each field. length: bytes of `data` up to the end of these records, with line endings and lines that are
+    no records. lines: physical lines in these bytes, if known without counting. opens: start of each field,
+    for tables where that is not just after the field before. lacking: missing fields of each record.
     """
 
     data: bytes
@@ -85,7 +84,7 @@ class Records:
         return self.data[start[row] : end[row]]
 
     def text(self, row: int) -> bytes:
-        """A record as it stands, without its line ending."""
+        """A record without its line ending."""
         return self.data[self.starts[row] : self.ends[row]]
 
     def cut(self, first: int, last: int) -> Records:
@@ -94,7 +93,7 @@ class Records:
         return self._picked(slice(first, last), length)
 
     def without(self, rows: Ints) -> Records:
-        """All but these records, whose lines are now among the bytes between the others."""
+        """The records without these, whose lines then belong to the bytes between the others."""
         kept = np.ones(len(self), bool)
         kept[rows] = False
         return self._picked(kept, self.length)
@@ -106,9 +105,9 @@ class Records:
         return Records(self.data, starts, ends, seps, length, None, opens, lacking)
 
     def pieces(self, rows: int) -> Iterator[tuple[int, Records]]:
-        """Even runs of at most `rows` records, each with the place in `data` where its bytes begin."""
+        """Equal pieces of at most `rows` records, each with the offset in `data` where its bytes begin."""
         begin = 0
-        count = max(1, -(-len(self) // rows))  # blank lines alone are a run too
+        count = max(1, -(-len(self) // rows))  # blank lines alone are a piece too
         for k in range(count):
             piece = self.cut(len(self) * k // count, len(self) * (k + 1) // count)
             yield begin, piece
@@ -117,11 +116,11 @@ class Records:
 
 @dataclass(frozen=True)
 class Lines:
-    """The whole lines of a text, and their fields; a line end inside quotes is none.
+    """The whole lines of a text, and their fields; line ends inside quotes don't count.
 
-    newlines: where they end; ends: the same, before a return. fields: how many each has, of which `first` is
-    the first one's place in `closes`, where fields end, and `opens`, where they begin if that is not
-    just after the one before. none: lines that are no records: blank ones and comments.
+    newlines: offsets of the line ends. ends: the same, before a carriage return. fields: number of fields of
+    each line. first: index of its first field in `closes`. closes, opens: where each field ends, and begins
+    if that is not just after the one before. none: lines that are no records, blank ones and comments.
     """
 
     starts: Ints
@@ -135,9 +134,9 @@ class Lines:
 
 
 def index_records(data: bytes, shape: Shape, final: bool) -> Records:
-    """The whole records at the start of `data`; what follows them is not yet a record.
+    """The whole records at the start of `data`.
 
-    final: nothing comes after `data`, so a last line needs no line ending. Blank lines are no records unless
+    final: nothing follows `data`, so its last line needs no line ending. Blank lines are no records unless
     there is one column. Raises RaggedError.
     """
     text, bytes_, separators, passed = _separated(data, shape, final)
@@ -151,7 +150,7 @@ def index_records(data: bytes, shape: Shape, final: bool) -> Records:
     else:
         newline = None
         lines = int(np.count_nonzero(bytes_ == NEWLINE))
-    # The common case: every record has just its fields, so the separators form a table.
+    # The common case: every record has the right number of fields, so the separators form a table.
     even = shape.delimiter is not None and not len(passed) and not shape.has_nameless
     if even and lines * columns == len(separators):
         table = separators.reshape(-1, columns)
@@ -174,8 +173,10 @@ def record_widths(data: bytes, shape: Shape, final: bool) -> Ints:
 
 
 def _separated(data: bytes, shape: Shape, final: bool) -> tuple[bytes, Bytes, Ints, Ints]:
-    """The text without what its comments say, its bytes, the separators in it outside quotes, and where
-    comments begin. Without quotes the bytes are those of whole lines alone."""
+    """The text with its comments blanked, its bytes, the separators outside quotes, and where comments begin.
+
+    Without quotes in the text the bytes are those of whole lines only.
+    """
     text = data + b"\n" if final and data and not data.endswith(b"\n") else data
     plain, passed = _masked(text, shape.comments) if shape.comments else (text, np.empty(0, np.int64))
     bytes_ = np.frombuffer(plain, np.uint8)
@@ -216,7 +217,7 @@ def _before_return(bytes_: Bytes, starts: Ints, newlines: Ints) -> Ints:
 
 
 def _delimited_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints, blanks: bool) -> Lines:
-    """The lines of a text with one delimiter. blanks: lines without anything are no records."""
+    """The lines of a text with one delimiter. blanks: empty lines are no records."""
     last = np.flatnonzero(newline)
     newlines = separators[last]
     fields = np.diff(last, prepend=-1)
@@ -242,7 +243,7 @@ def _spaced_lines(bytes_: Bytes, separators: Ints, newline: Bools, passed: Ints,
 
 
 def _among(starts: Ints, passed: Ints) -> Bools:
-    """Which of these are among those, both being sorted."""
+    """Which of `starts` are in `passed`; both are sorted."""
     found = np.zeros(len(starts), bool)
     places = np.searchsorted(starts, passed)
     found[places[places < len(starts)]] = True
@@ -250,7 +251,7 @@ def _among(starts: Ints, passed: Ints) -> Bools:
 
 
 def _irregular(data: bytes, lines: Lines, shape: Shape) -> Records:
-    """Records where not every line is one, or else complain of the first with too few or many fields."""
+    """The records among these lines. Raises RaggedError for the first with too few or too many fields."""
     columns = shape.columns
     wrong = lines.fields != columns if not shape.pad else _too_wide(lines, shape)
     bad = np.flatnonzero(wrong & ~lines.none)
@@ -260,13 +261,13 @@ def _irregular(data: bytes, lines: Lines, shape: Shape) -> Records:
     if bad.size:
         start = int(lines.starts[sound])
         raise RaggedError(int(lines.fields[sound]), start, replace(records, length=start))
-    # What is no record after the last one passes with it.
+    # Lines after the last record that are no records belong to it.
     length = min(int(lines.newlines[-1]) + 1, len(data)) if len(lines.newlines) else 0
     return replace(records, length=length)
 
 
 def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool) -> Records:
-    """Those lines as records of so many fields; the last fields of a record with fewer are at its end."""
+    """These lines as records of `columns` fields; fields that a line lacks are empty, at its end."""
     starts, ends, fields = lines.starts[keep], lines.ends[keep], lines.fields[keep]
     lacking = columns - fields
     place = lines.first[keep][:, np.newaxis] + np.arange(columns)
@@ -283,7 +284,7 @@ def _table(data: bytes, lines: Lines, keep: Ints, columns: int, *, spaced: bool)
 
 
 def _too_wide(lines: Lines, shape: Shape) -> Bools:
-    """Lines with more fields than there may be, or with something in those that have no name."""
+    """Lines with too many fields, or with text in those that must be empty."""
     wide = lines.fields > shape.columns
     if shape.named is not None and shape.has_nameless:
         surplus = np.flatnonzero((lines.fields > shape.named) & ~wide & ~lines.none)
@@ -293,10 +294,10 @@ def _too_wide(lines: Lines, shape: Shape) -> Bools:
 
 
 def _masked(text: bytes, comments: tuple[bytes, ...]) -> tuple[bytes, Ints]:
-    """The text with NULs for all that comments say, and where they begin.
+    """The text with NULs in place of comments, and where these begin.
 
-    A line inside a quoted field is none; that is so where an odd number of quotes comes before it, or else
-    the rule of `_outside_quotes` is broken and found to be.
+    A line inside a quoted field is no comment. It is inside if an odd number of quotes comes before it;
+    otherwise `_outside_quotes` finds out that the quotes break its rule.
     """
     places = {0} if text.startswith(comments) else set()
     for mark in comments:
@@ -318,9 +319,9 @@ def _masked(text: bytes, comments: tuple[bytes, ...]) -> tuple[bytes, Ints]:
 
 
 def _outside_quotes(bytes_: Bytes, shape: Shape) -> Ints | None:
-    """Separators that no quoted field contains; None where that is not to be seen from the quotes alone.
+    """The separators outside quoted fields; None if the quotes are not regular.
 
-    A separator is inside quotes if an odd number of quotes comes before it, provided every quote opens a
+    A separator is inside quotes if an odd number of quotes comes before it, provided that every quote opens a
     field, closes one or is doubled inside one. That is checked.
     """
     quotes = np.flatnonzero(bytes_ == QUOTE)

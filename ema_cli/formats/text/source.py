@@ -6,6 +6,7 @@ wanted fields are read, and its bytes go from the input buffer to the output as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +29,7 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import NUL, refuse_documents, refuse_foreign, without_nuls
+from ema_cli.formats.foreign import NUL, refuse_documents, refuse_foreign, without_nuls, without_outer_quotes
 from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
@@ -278,6 +279,8 @@ class TextSource(BlocksOfLines, Source):
         while not self.waits and not self.ended and len(self.opening) < OPENING:
             self._more()
         whole = self.ended and self.size <= OPENING
+        if self._is_one_quoted() and re.fullmatch(rb'"(?:[^"]|"")*"', self.head.text):
+            return Advice(without_outer_quotes(self.name), ())
         return advice_on_table(self.opening, whole, self.given, names) or self._advice_on_columns()
 
     def _advice_on_columns(self) -> Advice | None:

@@ -27,8 +27,10 @@ from ema_cli.parameters.power import Snapshot
 from ema_cli.parameters.saved import (
     VERSION,
     check_options,
+    check_precision,
     checked_state,
     key_of,
+    matching_parts,
     parts_of,
     read_state,
     write_state,
@@ -589,53 +591,19 @@ class ParameterEMA:
         new = checked_state(state)
         if not override:
             check_options(new, self._schedule.signature())
-        parts = self._parts_in(new)
-        for name, leaf in self._leaves.items():
-            if leaf.kind != CARRIED:
-                self._store(name).load(leaf, parts[name])
+        kept = {name: leaf for name, leaf in self._leaves.items() if leaf.kind != CARRIED}
+        parts = matching_parts(new, kept, self._ties, len(self._schedule.labels))
+        for name, leaf in kept.items():
+            if leaf.kind == AVERAGED and self._dtype is not None:  # else as the state has it
+                check_precision(leaf, parts[name][0], self._dtype)
+        for name, leaf in kept.items():
+            self._store(name).load(leaf, parts[name])
         self._steps, self._updates = new["num_steps"], new["num_updates"]
         weight, decay = new["weight"], new["decay"]
         self._weights = list(weight) if isinstance(weight, list) else [weight]
         self._decays = decay if isinstance(decay, list) or decay is None else [decay]
         if override:
             self._decays = None
-
-    def _parts_in(self, state: Mapping[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
-        """The state's parts by name, checked against what is averaged here."""
-        wanted = {name: leaf for name, leaf in self._leaves.items() if leaf.kind != CARRIED}
-        missing = [name for name in wanted if name not in state["dtypes"]]
-        extra = [name for name in state["dtypes"] if name not in wanted and name not in self._ties]
-        if missing or extra:
-            said = [f"missing {some_of(missing)}"] * bool(missing) + [f"not known {some_of(extra)}"] * bool(
-                extra
-            )
-            raise StateError(f"the state is of another model: {'; '.join(said)}")
-        found = {name: parts_of(state, name) for name in wanted}
-        for name, leaf in wanted.items():
-            kind = COPIED if name in state["copied"] else AVERAGED
-            shape = tuple(getattr(found[name][0][0], "shape", ()))
-            if kind != leaf.kind:
-                raise StateError(f"the state is of another model: {name!r} is {kind} there, {leaf.kind} here")
-            if shape != leaf.shape:
-                raise StateError(
-                    f"the state is of another model: {name!r} has shape {shape}, here {leaf.shape}"
-                )
-            count = len(self._schedule.labels)
-            if kind == AVERAGED and len(found[name]) != count:
-                raise StateError(f"the state holds {len(found[name])} averages, this object keeps {count}")
-            self._check_precision(leaf, found[name][0])
-        return found
-
-    def _check_precision(self, leaf: Leaf, parts: Sequence[Any]) -> None:
-        if self._dtype is None or leaf.kind != AVERAGED or leaf.dtype == "float64":
-            return  # as the state has it, so that the run goes on as it was
-        saved = "float32x2" if len(parts) == 2 else str(parts[0].dtype).removeprefix("torch.")
-        # A pair is float64 on the CPU, and goes on as it is wherever it is loaded.
-        if saved != self._dtype and (self._dtype, saved) != ("float32x2", "float64"):
-            raise StateError(
-                f"the state's average of {leaf.name!r} is {saved}, this object's are {self._dtype}",
-                f"dtype={saved!r}",
-            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one .safetensors, .npz or .pt file, atomically. Raises FileTrouble."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ import numpy as np
 from ema_cli.errors import DataError, StateError
 from ema_cli.io.atomic import atomic_write
 from ema_cli.parameters.checkpoints import METADATA_KEY, open_checkpoint, writer_for
-from ema_cli.parameters.leaves import plain_name
-from ema_cli.parameters.tensors import TensorInfo, as_array, dtype_named, is_tensor
+from ema_cli.parameters.leaves import AVERAGED, COPIED, Leaf, plain_name
+from ema_cli.parameters.tensors import TensorInfo, as_array, dtype_named, is_tensor, some_of
 
 VERSION = 2
 # The options that shape the numbers, and what they are in a state that does not know them.
@@ -145,6 +145,40 @@ def check_options(state: Mapping[str, Any], signature: Mapping[str, Any]) -> Non
                 f"the state was made with {option}={saved!r}, this object has {value!r}",
                 "the same options as before, or load_state_dict(state, override=True) for this object's",
             )
+
+
+def matching_parts(
+    state: Mapping[str, Any], wanted: Mapping[str, Leaf], ties: Container[str], count: int
+) -> dict[str, list[tuple[Any, ...]]]:
+    """The state's parts by name; StateError unless it is of the leaves `wanted`, `count` averages of each."""
+    missing = [name for name in wanted if name not in state["dtypes"]]
+    extra = [name for name in state["dtypes"] if name not in wanted and name not in ties]
+    if missing or extra:
+        said = [f"missing {some_of(missing)}"] * bool(missing) + [f"not known {some_of(extra)}"] * bool(extra)
+        raise StateError(f"the state is of another model: {'; '.join(said)}")
+    found = {name: parts_of(state, name) for name in wanted}
+    for name, leaf in wanted.items():
+        kind = COPIED if name in state["copied"] else AVERAGED
+        shape = tuple(getattr(found[name][0][0], "shape", ()))
+        if kind != leaf.kind:
+            raise StateError(f"the state is of another model: {name!r} is {kind} there, {leaf.kind} here")
+        if shape != leaf.shape:
+            raise StateError(f"the state is of another model: {name!r} has shape {shape}, here {leaf.shape}")
+        if kind == AVERAGED and len(found[name]) != count:
+            raise StateError(f"the state holds {len(found[name])} averages, this object keeps {count}")
+    return found
+
+
+def check_precision(leaf: Leaf, parts: Sequence[Any], wanted: str) -> None:
+    """Raise StateError where an average is saved in another precision than this object's."""
+    if leaf.dtype == "float64":
+        return  # averaged in float64 whatever was asked for
+    saved = "float32x2" if len(parts) == 2 else str(parts[0].dtype).removeprefix("torch.")
+    # A pair is float64 on the CPU, and goes on as it is wherever it is loaded.
+    if saved != wanted and (wanted, saved) != ("float32x2", "float64"):
+        raise StateError(
+            f"the state's average of {leaf.name!r} is {saved}, this object's are {wanted}", f"dtype={saved!r}"
+        )
 
 
 def _check_values(state: Mapping[str, Any]) -> None:

@@ -666,7 +666,8 @@ def _write(pairs: Sequence[tuple[Sequence[Any], Any]]) -> None:
         for parts, target in some:
             round_stretch(parts, target, room)
 
-    _on_threads(jobs, run, sum(len(target) for _, target in jobs))
+    if jobs:
+        _on_threads(jobs, run, sum(len(target) for _, target in jobs))
 
 
 def _written_once(tensor: Any, like: Any = None) -> Any:

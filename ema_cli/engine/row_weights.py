@@ -251,7 +251,7 @@ def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
 def _by_rows(average: Average, alpha: float, rows: RowInfo) -> tuple[Floats, Floats]:
     fade, loss = np.full(len(rows.first), 1.0 - alpha), np.full(len(rows.first), alpha)
     if rows.gaps is not None:
-        # CountBefore the first value there is nothing to fade.
+        # Before the first value there is nothing to fade.
         odd = np.flatnonzero((rows.gaps != 1) & ~rows.first)
         lengths, which = np.unique(rows.gaps[odd], return_inverse=True)
         if lengths.size:

@@ -47,11 +47,10 @@ def judge_cells(cells: Sequence[bytes], notation: Notation) -> Advice | None:
     No options where nothing is sure: a number in two notations, or in one that no option reads. Neither where
     it is not a number at all.
     """
-    odd = [cell for cell in map(tidy, cells) if notation.read(cell) is None]
-    if not odd:
+    different = dict.fromkeys(map(tidy, cells))  # which are often few, and each takes a while
+    if all(notation.read(cell) is not None for cell in different):
         return None
-    values = [cell for cell in map(tidy, cells) if not notation.is_missing(cell)]
-    texts = [_text(cell) for cell in values]
+    texts = [_text(cell) for cell in different if not notation.is_missing(cell)]
     words = sorted({text for text in texts if not any(c.isdigit() for c in text)})
     numbers = [text for text in texts if any(c.isdigit() for c in text)]
     if words and (len(words) > MOST_WORDS or any(map(_is_no_word, words))):

@@ -65,6 +65,12 @@ def without_outer_quotes(name: str) -> str:
     return f"""sed 's/^"//; s/"\\r*$//; s/""/"/g'{file} | ema-smooth ..."""
 
 
+def lacks_newline_byte(head: bytes) -> bool:
+    """Whether more bytes are needed to judge the first ones: a newline in UTF-16 is two, one of them NUL."""
+    at = head.find(b"\n")
+    return at >= 0 and at + 1 == len(head) and NUL in head
+
+
 def refuse_foreign(head: bytes, name: str, wanted: str = "CSV") -> None:
     """Raise DataError where the first bytes are not those of a text, such as `wanted`."""
     for magic, (what, hint) in FOREIGN.items():

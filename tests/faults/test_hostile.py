@@ -229,3 +229,15 @@ def test_memory_does_not_grow_with_the_input(shop: Workshop) -> None:
 
     # The inputs differ by 150 MB; 1.5 GB took 111 MB where 28 MB took 106.
     assert peak(240) < peak(24) + 35
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("options", [[], ["--from", "jsonl"]])
+def test_wide_encodings_are_told_alike_however_cut(shop: Workshop, encoding: str, options: list[str]) -> None:
+    """The newline's NUL may arrive after its other byte; here the letter before it has none."""
+    data = "v,я\n1,2\n".encode(encoding)
+    whole = shop.run("--alpha", "0.5", *options, stdin=data, code=1)
+    assert f"UTF-{encoding[4:6]}" in whole.err
+    for cut in range(data.index(b"\n"), data.index(b"\n") + 3):
+        result = feed(shop, [data[:cut], data[cut:]], "--alpha", "0.5", *options)
+        assert (result.code, result.err) == (1, whole.err)

@@ -18,7 +18,7 @@ from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import document_error, jq, refuse_foreign, rows_filter
+from ema_cli.formats.foreign import document_error, jq, lacks_newline_byte, refuse_foreign, rows_filter
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, JsonLines, Record, index_lines, member, parse
@@ -170,6 +170,8 @@ class JsonSource(BlocksOfLines, Source):
         place = Place(self.name, line)
         if self.waiting or self._is_later():
             return DataError(f"{error.problem}: {_shown(text)}", place, "an object a line: {...}")
+        while lacks_newline_byte(self.rest) and not self.ended:
+            self._more()
         refuse_foreign(self.rest, self.name, "JSON lines")
         if text.startswith((b"[", b"{")):
             return document_error(self.rest, self.name)

@@ -29,7 +29,14 @@ from ema_cli.formats.base import (
 )
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import NUL, refuse_documents, refuse_foreign, without_nuls, without_outer_quotes
+from ema_cli.formats.foreign import (
+    NUL,
+    lacks_newline_byte,
+    refuse_documents,
+    refuse_foreign,
+    without_nuls,
+    without_outer_quotes,
+)
 from ema_cli.formats.text import cells, fields
 from ema_cli.formats.text.body import TextBody, kept_columns, kept_names, text_schema
 from ema_cli.formats.text.dialect import Dialect
@@ -157,7 +164,7 @@ class TextSource(BlocksOfLines, Source):
         """What comes before the table; minds the delimiter that Excel's line names."""
         found = None
         while found is None:
-            if self.ended or b"\n" in self.rest:
+            if self.ended or (b"\n" in self.rest and not lacks_newline_byte(self.rest)):
                 refuse_foreign(self.rest, self.name)
                 found = preamble(self.rest, self.dialect.skip, self.ended)
             if found is None:

@@ -83,8 +83,9 @@ def test_a_browser_finds_an_option(site: Path) -> None:
         field = browser.find_element(By.CSS_SELECTOR, "input.md-search__input")
         wait_for(field.is_displayed)
         field.send_keys("reset-gap")
-        hits = wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, "a.md-search-result__link"))
-        assert any(".html" in str(hit.get_attribute("href")) for hit in hits)
+        # In one step, for the page may be at work on its list.
+        links = "return [...document.querySelectorAll('a.md-search-result__link')].map((link) => link.href)"
+        assert any(".html" in link for link in wait_for(lambda: browser.execute_script(links)))
         errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
         assert not [entry for entry in errors if "github" not in entry["message"]]
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import Advice, DataError, FileTrouble, Place
+from ema_cli.errors import OTHERS, Advice, DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
@@ -53,7 +53,6 @@ DAMAGE = (
     MemoryError,
     RecursionError,
 )
-OTHERS = "correct it, or choose other columns: -c COLUMN"
 # Cells around a bad one that are looked at to tell how numbers are written.
 LOOKED_AT = 1000
 
@@ -348,10 +347,10 @@ def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tu
     try:
         values, oddities = read_numbers(column, wanted.notation, wanted.invalid)
     except NotANumberError as error:
-        from ema_cli.formats.text.numerals import hint_on_cells
+        from ema_cli.formats.text.numerals import advice_on_cells
 
         near = column[max(0, error.row - LOOKED_AT) : error.row + LOOKED_AT]
-        hint = hint_on_cells(_texts_of(near), wanted.notation)
+        hint = str(advice_on_cells(_texts_of(near), wanted.notation))
         raise DataError(f"not a number: {error.text[:60]!r}", rows(error.row, at), hint) from None
     return values, [replace(oddity, column=at) for oddity in oddities]
 

@@ -49,20 +49,24 @@ _ROWS_IN = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\[\s*\{')
 
 def _error(what: str, place: Place, hint: str) -> DataError:
     """What an input is, and a hint with its name for FILE."""
-    name = "" if place.file == "stdin" else f" {shlex.quote(place.file)}"
-    return DataError(f"this is {what}", place, hint.replace(" FILE", name))
+    return DataError(f"this is {what}", place, named(hint, place.file))
+
+
+def named(hint: str, name: str) -> str:
+    """A hint with the input's name for FILE; without it for stdin."""
+    if name == "stdin":
+        return hint.replace(" < FILE", "").replace(" FILE", "")
+    return hint.replace(" FILE", f" {shlex.quote(name)}")
 
 
 def without_nuls(name: str) -> str:
     """What to try with NUL bytes in a text, as a power cut leaves them."""
-    file = "" if name == "stdin" else f" < {shlex.quote(name)}"
-    return f"tr -d '\\000'{file} | ema-smooth ..."
+    return named("tr -d '\\000' < FILE | ema-smooth ...", name)
 
 
 def without_outer_quotes(name: str) -> str:
     """What to try where every line is in quotes as a whole."""
-    file = "" if name == "stdin" else f" {shlex.quote(name)}"
-    return f"""sed 's/^"//; s/"\\r*$//; s/""/"/g'{file} | ema-smooth ..."""
+    return named("""sed 's/^"//; s/"\\r*$//; s/""/"/g' FILE | ema-smooth ...""", name)
 
 
 def lacks_newline_byte(head: bytes) -> bool:
@@ -110,7 +114,7 @@ def document_error(head: bytes, name: str) -> DataError:
     """For a JSON document that is not one object a line: what it is, and what makes lines of it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     what = "a JSON array" if text.startswith(b"[") else "a JSON document over several lines"
-    hint = jq(_filter_of(text), name)
+    hint = jq(_filter_of(text))
     if re.match(rb"\{.*\},[ \t\r]*\n", text):
         what = "JSON lines with commas after the objects"
         hint = "sed 's/,[[:space:]]*$//' FILE | ema-smooth --from jsonl ..."
@@ -153,11 +157,10 @@ def rows_filter(value: Any, path: str = "") -> str | None:
     return next(filter(None, found), None)
 
 
-def jq(rows: str, name: str) -> str:
-    """The command that makes a line of each row of a document, and reads them."""
-    file = "" if name == "stdin" else f" {shlex.quote(name)}"
+def jq(rows: str) -> str:
+    """The command that makes a line of each row of the document FILE, and reads them."""
     how, lines = ("r", "--no-header") if rows.endswith("@csv") else ("c", "--from jsonl")
-    return f"jq -{how} {typeable(rows)}{file} | ema-smooth {lines} ..."
+    return f"jq -{how} {typeable(rows)} FILE | ema-smooth {lines} ..."
 
 
 def _member(key: str) -> str:

@@ -42,7 +42,12 @@ class BothWays(Deferred):
         self.spool = RowSpool()
 
     def forward(
-        self, values: Floats, times: Ints | None, keys: KeyedRows | None, _restarts: Bools | None
+        self,
+        values: Floats,
+        times: Ints | None,
+        keys: KeyedRows | None,
+        _restarts: Bools | None,
+        _out: Floats | None,
     ) -> Floats:
         """The moments of all rows up to each one, (rows, numbers); takes the place of `Trends.update`."""
         return self.average.forward(values, times, keys).T

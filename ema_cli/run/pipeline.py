@@ -243,10 +243,7 @@ class Work:
         with admitting(self.order, batch, self.keys) as admitted:
             rows = admitted.rows
             given = rows.values, rows.times, admitted.keys, admitted.restarts
-            if batch.out is None or admitted.there is not None:
-                fields = self.update(*given)
-            else:
-                fields = self.trends.update(*given, out=batch.out)
+            fields = self.update(*given, batch.out if admitted.there is None else None)
         self.admitted = admitted
         self.notes.saw(batch, admitted.late)
         return fields if admitted.there is None else scatter(fields, admitted.there, batch.rows)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import Advice, DataError, Place
+from ema_cli.errors import OTHERS, Advice, DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
-from ema_cli.formats.foreign import document_error, jq, lacks_newline_byte, refuse_foreign, rows_filter
+from ema_cli.formats.foreign import document_error, jq, lacks_newline_byte, named, refuse_foreign, rows_filter
 from ema_cli.formats.jsonl import values as members
 from ema_cli.formats.jsonl.body import FILE, JsonBody, json_schema
 from ema_cli.formats.jsonl.lines import ABSENT, BadLineError, JsonLines, Record, index_lines, member, parse
@@ -284,19 +284,20 @@ class JsonSource(BlocksOfLines, Source):
     def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
         """What to try for a cell that is no number, from the cell alone: which others are there depends on
         how the input was cut."""
-        from ema_cli.formats.text.numerals import OTHERS, hint_on_cells
+        from ema_cli.formats.text.numerals import advice_on_cells
 
         cell = members.column_of(records[error.row : error.row + 1], self._names[error.column])[0]
         if not isinstance(cell, str):
             return str(self.advice() or OTHERS)
-        hint = hint_on_cells([cell.encode("utf-8", "surrogatepass")], self.notation)
-        return OTHERS if "--strip" in hint else hint  # for other cells may have nothing beside them
+        advice = advice_on_cells([cell.encode("utf-8", "surrogatepass")], self.notation)
+        # Other cells may have nothing beside them.
+        return OTHERS if "--strip" in advice.options else str(advice)
 
     def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - whichever they are
         """How to get at the rows of a document on one line, which is one object here."""
         if self._alone is None or (rows := rows_filter(self._alone)) is None:
             return None
-        return Advice(jq(rows, self.name), ())
+        return Advice(named(jq(rows), self.name), ())
 
     def _batch(
         self, lines: JsonLines, records: Sequence[Record], begin: int, how: tuple[Projection, Any]

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ema_cli.errors import Advice
+from ema_cli.errors import OTHERS, Advice
 from ema_cli.notation import MARKS, Notation, tidy
 
-OTHERS = "correct it, or choose other columns: -c COLUMN"
 # Words that are numbers in some notation, or may be: nobody is told to call them missing.
 _NUMERIC_WORDS = re.compile(r"[+-]?(?i:inf|infinity|true|false|yes|no|on|off)|[IVXLCDM]{2,}")
 # What changes a number that it stands behind, or may: thousands and millions, debit and credit, compass
@@ -66,10 +65,10 @@ def judge_cells(cells: Sequence[bytes], notation: Notation) -> Advice | None:
     return Advice("; ".join(causes), (*options, *(part for word in words for part in ("--na", word))))
 
 
-def hint_on_cells(cells: Sequence[bytes], notation: Notation) -> str:
+def advice_on_cells(cells: Sequence[bytes], notation: Notation) -> Advice:
     """What to try where a column has a cell among these that is no number."""
     judged = judge_cells(cells, notation) or Advice("", ())
-    return str(judged) if judged.options else "; ".join(filter(None, (judged.cause, OTHERS)))
+    return judged if judged.options else Advice("; ".join(filter(None, (judged.cause, OTHERS))), ())
 
 
 def _is_no_word(text: str) -> bool:

@@ -293,15 +293,15 @@ class TextSource(BlocksOfLines, Source):
     def _advice_on_columns(self) -> Advice | None:
         """What would read the columns that look like numbers, as far as one table can be read so."""
         options: dict[str, Advice] = {}
+        first = None
         for column, advice in self.alike.items():
             cause = f"column {readable(self.columns[column])!r}: {advice.cause}"
+            first = first or Advice(cause, ())
             for option, value in zip(advice.options[::2], advice.options[1::2], strict=True):
                 single = option if option in ("--decimal", "--thousands") else f"{option} {value}"
                 options.setdefault(single, Advice(cause, (option, value)))
         if not options:
-            for column, advice in self.alike.items():
-                return Advice(f"column {readable(self.columns[column])!r}: {advice.cause}", ())
-            return None
+            return first
         causes = "; ".join(dict.fromkeys(each.cause for each in options.values()))
         return Advice(causes, tuple(part for each in options.values() for part in each.options))
 
@@ -423,7 +423,7 @@ class TextSource(BlocksOfLines, Source):
     def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
         """What to try for a cell that is no number."""
         from ema_cli.formats.text.advice import advice_on_comment
-        from ema_cli.formats.text.numerals import hint_on_cells
+        from ema_cli.formats.text.numerals import advice_on_cells
 
         if NUL in error.text:
             return without_nuls(self.name)
@@ -435,10 +435,10 @@ class TextSource(BlocksOfLines, Source):
         if table is not None:
             return str(table)
         there = [] if self._is_one_quoted() else list(cells.cells_of(around, error.column))
-        hint = hint_on_cells(there, self.dialect.notation)
-        if "--na" in hint and self._is_no_row(records, error, around):
+        advice = advice_on_cells(there, self.dialect.notation)
+        if "--na" in advice.options and self._is_no_row(records, error, around):
             return "correct that line, or take it out of the file"
-        return hint
+        return str(advice)
 
     def _is_no_row(self, records: Records, error: cells.BadCellError, around: Records) -> bool:
         """Whether a word may say that its line is no row, with all that is in it.

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,10 @@ SITE = ROOT / "tests" / "systems" / "site"
 settings.register_profile("here", deadline=None, max_examples=100)
 settings.register_profile("long", deadline=None, max_examples=10_000)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "here"))
+
+# Started by nohup, commands would ignore what tests send them.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ A key's slot is the number of keys that appeared before it, so it does not depen
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class _NumberRanks:
         least, most = int(numbers.min()), int(numbers.max())
         if not self.least <= least <= most < self.least + len(self.ranks):
             return None
-        ranks = self.ranks[least - self.least :][_above(numbers, least)]
-        return None if (ranks < 0).any() else ranks
+        ranks = self.ranks[least - self.least :].take(_above(numbers, least), mode="clip")  # quick, all fit
+        return None if ranks.min() < 0 else ranks
 
     def learn(self, numbers: Sequence[int], ranks: Ints) -> None:
         least, most = min(numbers), max(numbers)
@@ -70,6 +71,14 @@ class _NumberRanks:
             wider[self.least - least :][: len(self.ranks)] = self.ranks
             self.least, self.ranks = least, wider
         self.ranks[np.array(numbers) - self.least] = ranks
+
+
+class _EncodedRows(KeyedRows):
+    """Rows that Arrow sorts, which counts small numbers: half of the time that NumPy takes."""
+
+    @cached_property
+    def order(self) -> Ints:
+        return np.asarray(pc.sorted_places(self.codes))
 
 
 class KeyTable:
@@ -101,7 +110,7 @@ class KeyTable:
         return len(self._texts)
 
     def encode(self, columns: Sequence[Any]) -> KeyedRows:
-        """The rows' keys. columns: one Arrow array a key column, all of one length, 1 to 65,536 rows.
+        """The rows' keys. columns: one Arrow array a key column, all of one length, 1 row or more.
 
         Text and binary are taken as they are, other types as Arrow writes them; nulls are a key.
         Raises DataError for a type that has no text, such as a list; then nothing is numbered.
@@ -110,12 +119,13 @@ class KeyTable:
         if not self._texts:
             self._texts = [_Numbering() for _ in columns]
             self._pairs = [_Numbering() for _ in columns[1:]]
-        codes, slots = _uniques(texts[0], self._texts[0])
+        keyed = _uniques(texts[0], self._texts[0])
         for column, numbering, pairs in zip(texts[1:], self._texts[1:], self._pairs, strict=True):
-            right, right_slots = _uniques(column, numbering)
-            joined = (slots[codes] << _HALF) | right_slots[right]
-            codes, slots = _uniques(pa.array(joined), pairs, pairs=True)
-        return KeyedRows(codes=codes.astype(np.uint16), slots=slots)
+            right = _uniques(column, numbering)
+            joined = (keyed.slots[keyed.codes] << _HALF) | right.slots[right.codes]
+            keyed = _uniques(pa.array(joined), pairs, pairs=True)
+        least = np.uint16 if len(keyed.slots) <= 1 << 16 else np.uint32
+        return _EncodedRows(keyed.codes.astype(least), keyed.slots, keyed.counts)
 
     def texts(self) -> list[Any]:
         """Each key column's texts, key after key in the order of their slots: Arrow large_binary arrays."""
@@ -192,18 +202,18 @@ def _texts_of(column: Any) -> Any:
         raise DataError(f"values of type {kind} can't be keys", hint="a column of text or numbers") from None
 
 
-def _uniques(
-    column: Any, numbering: _Numbering, *, pairs: bool = False
-) -> tuple[NDArray[np.integer[Any]], Ints]:
-    """Each row's code among the column's distinct things, and the rank of each of these.
+def _uniques(column: Any, numbering: _Numbering, *, pairs: bool = False) -> KeyedRows:
+    """The rows by the column's distinct things, with the rank of each of these for a slot.
 
     pairs: the things are numbers themselves, not texts.
     """
     whole = _whole_numbers(column)
     if whole is not None and (ranks := numbering.numbers.find(whole)) is not None:
-        there = np.bincount(ranks) > 0
-        slots = np.flatnonzero(there)
-        return (ranks if len(slots) == len(there) else (np.cumsum(there) - 1)[ranks]), slots
+        counts = np.bincount(ranks)
+        slots = np.flatnonzero(counts)
+        if len(slots) < len(counts):
+            ranks = (np.cumsum(counts > 0) - 1)[ranks]
+        return KeyedRows(ranks, slots, counts[slots])
     if not pa.types.is_dictionary(column.type):
         codes, things = _distinct(column)
     elif _counts_up(column):
@@ -214,7 +224,7 @@ def _uniques(
     slots = numbering.rank((things if pairs else _texts_of(things)).to_pylist())
     if whole is not None:
         numbering.numbers.learn(things.to_pylist(), slots)
-    return codes, slots
+    return KeyedRows(codes, slots)
 
 
 def _counts_up(column: Any) -> bool:

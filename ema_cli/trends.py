@@ -62,7 +62,7 @@ class Trends:
         restarts: Bools | None = None,
         out: Floats | None = None,
     ) -> Floats:
-        """The new fields of up to `TILE` rows (of any number if there are no keys).
+        """The new fields of some rows.
 
         values: (rows, columns), NaN where missing; weights of rows are one more column. restarts: (rows,),
         where a row's series begins afresh. out: (new columns, rows), an array that may be used. Gives

@@ -8,11 +8,13 @@ import io
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +32,20 @@ SITE = ROOT / "tests" / "systems" / "site"
 settings.register_profile("here", deadline=None, max_examples=100)
 settings.register_profile("long", deadline=None, max_examples=10_000)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "here"))
+
+# Started by nohup, commands would ignore what tests send them.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `torch`, and all of a module that imports it, is run only where torch is."""
+    missing = pytest.mark.skipif(find_spec("torch") is None, reason="torch is optional, and 200 MB")
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item.module, "torch"):
+            item.add_marker("torch")
+        if item.get_closest_marker("torch"):
+            item.add_marker(missing)
 
 
 T = TypeVar("T")

@@ -286,8 +286,10 @@ def test_a_first_file_that_outweighs_the_rest_is_pointed_out(run: Run) -> None:
     assert "outweighs" not in plain.err
 
 
+@pytest.mark.torch
 def test_torch_checkpoints_and_shards_make_the_same_average(run: Run) -> None:
-    torch = pytest.importorskip("torch", reason="torch is optional, and 200 MB")
+    import torch
+
     for step in (1, 2):
         arrays = {f"l{i}": model(10 * step + i)["w"] for i in range(3)}
         save_file(arrays, f"m{step}.safetensors")

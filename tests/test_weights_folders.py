@@ -25,10 +25,6 @@ from tests.parameters.test_checkpoints import Exploding, read, same, save_file
 from tests.test_weights_cli import FULL
 
 
-def torch_module() -> Any:
-    return pytest.importorskip("torch", reason="torch is optional, and 200 MB")
-
-
 def model(step: int) -> dict[str, np.ndarray[Any, Any]]:
     rng = np.random.default_rng(step)
     arrays = {f"layer.{k}.w": rng.normal(size=(20, 10 + k)).astype(np.float32) for k in range(4)}
@@ -79,6 +75,7 @@ def test_what_lies_beside_the_checkpoints_is_left_out_with_a_note(run: Run) -> N
     assert checkpoints(run("run/best", "--decay", "0.5", "--dry-run")) == ["run/best/model.safetensors"]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("files", "found"),
     [
@@ -89,7 +86,8 @@ def test_what_lies_beside_the_checkpoints_is_left_out_with_a_note(run: Run) -> N
     ],
 )
 def test_the_models_weights_in_a_folder(run: Run, files: list[str], found: str) -> None:
-    torch = torch_module()
+    import torch
+
     for step in (2, 10):
         folder = Path(f"out/step_{step}")
         folder.mkdir(parents=True)
@@ -246,8 +244,10 @@ def test_sizes() -> None:
 # torch
 
 
+@pytest.mark.torch
 def test_tied_tensors_are_stored_once(run: Run) -> None:
-    torch = torch_module()
+    import torch
+
     for step in (1, 2):
         shared = torch.full((3, 2), float(step))
         torch.save({"embed": shared, "head": shared, "bias": torch.ones(2)}, f"step_{step}.bin")
@@ -269,8 +269,10 @@ def test_tied_tensors_are_stored_once(run: Run) -> None:
     assert (read(Path("u.npz"))["head"] == 0.5).all()
 
 
+@pytest.mark.torch
 def test_refused_kinds_can_be_left_out(run: Run) -> None:
-    torch = torch_module()
+    import torch
+
     torch.save({"w": torch.ones(2), "s": torch.eye(2).to_sparse(), "c": torch.ones(2) * 1j}, "a.pt")
     said = run("a.pt", "--uniform", "-o", "o.npz").err
     assert "tensor 's' is sparse" in said or "'c' holds complex64" in said
@@ -278,8 +280,10 @@ def test_refused_kinds_can_be_left_out(run: Run) -> None:
     assert run("a.pt", "--uniform", "--exclude", "[sc]", "-o", "o.npz").code == 0
 
 
+@pytest.mark.torch
 def test_sharded_torch_files(run: Run) -> None:
-    torch = torch_module()
+    import torch
+
     for step in (1, 2):
         folder = Path(f"run/checkpoint-{step}")
         folder.mkdir(parents=True)
@@ -302,8 +306,10 @@ def save_distributed(state: Any, folder: str) -> None:
         dcp.save(state, checkpoint_id=folder)
 
 
+@pytest.mark.torch
 def test_folders_of_torch_distributed_checkpoint(run: Run) -> None:
-    torch = torch_module()
+    import torch
+
     for step in (1, 2):
         state = {name: torch.from_numpy(array) for name, array in model(step).items()}
         state |= {
@@ -338,8 +344,8 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.torch
 def test_tensors_that_two_processes_hold_parts_of(run: Run, tmp_path: Path) -> None:
-    torch_module()
     pytest.importorskip("torch.distributed.tensor")
     ranks = [
         subprocess.Popen([sys.executable, "-c", SHARDED, str(rank), str(tmp_path)], stderr=subprocess.PIPE)
@@ -354,8 +360,10 @@ def test_tensors_that_two_processes_hold_parts_of(run: Run, tmp_path: Path) -> N
     same(read(Path("o.npz")), {"rows": whole, "columns": whole + 1, "all": whole + 2})
 
 
+@pytest.mark.torch
 def test_hostile_folders_of_torch_distributed_checkpoint(run: Run) -> None:
-    torch = torch_module()
+    import torch
+
     save_distributed({"w": torch.ones(1000), "v": torch.zeros(3)}, "good")
     metadata = Path("good/.metadata").read_bytes()
     data = Path("good/__0_0.distcp").read_bytes()
@@ -426,8 +434,8 @@ print("loaded", len(every[-1]))
 """
 
 
+@pytest.mark.torch
 def test_a_folder_that_transformers_trainer_writes_and_one_that_it_loads(run: Run) -> None:
-    torch_module()
     pytest.importorskip("transformers", reason="the trainer whose folders are read; 50 MB and torch")
     pytest.importorskip("accelerate")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -447,8 +455,10 @@ def test_a_folder_that_transformers_trainer_writes_and_one_that_it_loads(run: Ru
     assert Path("shards/model.safetensors.index.json").exists()
 
 
+@pytest.mark.torch
 def test_averages_written_for_torch_are_left_out_of_a_folder(run: Run) -> None:
-    torch = torch_module()
+    import torch
+
     tied = torch.arange(6.0).reshape(2, 3)
     for step in (1, 2):
         torch.save({"w": tied * step, "head.w": tied * step, "n": torch.tensor(step)}, f"step_{step}.pt")
@@ -463,8 +473,8 @@ def test_averages_written_for_torch_are_left_out_of_a_folder(run: Run) -> None:
     assert (found["w"].tolist(), found["n"].item()) == ((tied * 1.5).tolist(), 2)
 
 
+@pytest.mark.torch
 def test_a_state_and_snapshots_for_torch(run: Run) -> None:
-    torch_module()
     params = {"w": np.zeros(3), "n": np.array(1)}
     ema = ParameterEMA(params, power=[0.05, 0.1])
     for step in range(1, 4):

@@ -30,7 +30,7 @@ from ema_cli.run.order import Admitted, KeptRows, LateError, RowOrder, admitting
 from ema_cli.times.form import ISO
 from ema_cli.trends import Trends
 
-# Values in a tile without keys: all are in memory anyway, and each tile has a fixed cost.
+# Values in a tile: all are in memory anyway, and each tile has a fixed cost.
 LARGE_TILE = 4 * TILE
 NO_CLOCK = Clock()
 
@@ -62,7 +62,7 @@ class Chunk:
     @property
     def tile(self) -> int:
         """How many rows are folded at once."""
-        return TILE if self.keys else max(LARGE_TILE // self.table.values.shape[1], 1)
+        return max(LARGE_TILE // int(self.table.values.shape[1]), 1)
 
     @property
     def ordered(self) -> bool:

@@ -166,7 +166,7 @@ def _scaled_norm(sides: list[Any]) -> Floats:
     return np.asarray(np.ldexp(np.sqrt(total), exponent))
 
 
-CHUNK = 8_192  # rows at once, so that intermediate arrays stay in the nearest cache
+CHUNK = 16_384  # rows at once, so that intermediate arrays stay in the cache
 _LN2 = 0.6931471805599453
 _STEPS = 256  # of a half-life, in the table
 # e^u − 1 = u·(1 + u/2 + u²/6 + …): 1/2!, 1/3! … 1/5!, the last first; |u| ≤ ln 2/512
@@ -184,39 +184,42 @@ def _powers() -> tuple[Floats, Floats]:
 
 def halve(elapsed: Ints, halflife: float) -> tuple[Floats, Floats]:
     """(2^−z, 1 − 2^−z) for z = elapsed/halflife, to about one unit in the last place; 2^−1075 is 0."""
-    decay, loss = np.empty(len(elapsed)), np.empty(len(elapsed))
-    for begin in range(0, len(elapsed), CHUNK):
+    flat, step = elapsed.reshape(-1), halflife / _STEPS
+    decay, loss = np.empty(len(flat)), np.empty(len(flat))
+    for begin in range(0, len(flat), CHUNK):
         part = slice(begin, begin + CHUNK)
-        _halve(elapsed[part] / halflife, decay[part], loss[part])
-    return decay, loss
+        _halve(flat[part] / step, float(flat[part].max()) / step, decay[part], loss[part])
+    return decay.reshape(elapsed.shape), loss.reshape(elapsed.shape)
 
 
-def _halve(z: Floats, decay: Floats, loss: Floats) -> None:
+def _halve(z: Floats, most: float, decay: Floats, loss: Floats) -> None:
     """2^−z = 2^−n · 2^−(k/256) · e^u, with whole n and k < 256 from a table, and so |u| ≤ ln 2/512.
 
-    Written out as a series because NumPy's exp2 rounds differently from one processor to the next.
+    z, most: in 256ths, and the largest of them. Every pass over the numbers counts here: what only long
+    times need is left out where there are none, and arrays are used again. Written out as a series because
+    NumPy's exp2 rounds differently from one processor to the next.
     """
-    z = np.minimum(z, 1100.0, out=z)
-    nearest = np.rint(z * _STEPS)
-    steps = nearest.astype(np.int64)
-    nearest /= _STEPS
+    if most > 1100.0 * _STEPS:
+        np.minimum(z, 1100.0 * _STEPS, out=z)
+    nearest = np.rint(z)
+    k, whole = nearest.astype(np.int64), None
+    if most >= _STEPS - 0.5:
+        k, whole = k & _STEPS - 1, k >> 8
     u = np.subtract(nearest, z, out=z)
-    u *= _LN2
-    tail = u * _SERIES[0]
+    u *= _LN2 / _STEPS
+    tail = np.multiply(u, _SERIES[0], out=nearest)
     for term in _SERIES[1:]:
         tail += term
         tail *= u
     tail += 1.0
     tail *= u  # e^u − 1
-    k = steps & _STEPS - 1
     powers, losses = _powers()
-    power = powers.take(k, mode="clip")  # quicker than with a check
+    power = powers.take(k, out=u, mode="clip")  # quicker than with a check
     tail *= power
     np.add(power, tail, out=decay)
-    np.subtract(losses.take(k, mode="clip"), tail, out=loss)
-    if len(z) and steps.max() >= _STEPS:
+    np.subtract(losses.take(k, out=u, mode="clip"), tail, out=loss)
+    if whole is not None:
         # 2^-n by way of its exponent bits, in two factors because 2^-1074 is not a normal number
-        whole = steps // _STEPS
         half = whole >> 1
         for n in (half, whole - half):
             decay *= ((1023 - n) << 52).view(np.float64)

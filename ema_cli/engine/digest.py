@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
+from ema_cli.engine.arithmetic import Bools, Ints, Moments
 from ema_cli.engine.engine import BackwardsTimeError, Engine, safely
-from ema_cli.engine.rows import Rows, Tile
-from ema_cli.engine.scan import BLOCK, LEVELS, Lanes, Levels, Scan, Scratch, fold_blocks, make_levels
+from ema_cli.engine.rows import Rows, Tile, since_before
+from ema_cli.engine.scan import BLOCK, LEVELS, Lanes, Levels, Scan, Scratch, fold_blocks, lay_out, make_levels
 from ema_cli.engine.state import State
-from ema_cli.engine.ties import Elements, running_means
+from ema_cli.engine.ties import running_means
 
 AT_ONCE = 65_536  # elements folded at once, so that intermediate arrays stay in the cache
 
@@ -35,44 +35,37 @@ AT_ONCE = 65_536  # elements folded at once, so that intermediate arrays stay in
 class Observations:
     """Rows as observations: rows of equal time are one where the average says so, else each row is one.
 
-    of_row: each row's observation, counted within its segment. counts: observations of each segment. means:
-    their values, by variable. weights: of each, where rows have weights. times: nanoseconds, if any. opens:
-    whether a row begins an observation.
+    rows: one an observation. of_row: each input row's observation, counted within its segment. opens: whether
+    a row begins an observation.
     """
 
+    rows: Rows
     of_row: Ints
-    counts: Ints
-    means: Moments
-    weights: Floats | None
-    times: Ints | None
     opens: Bools
 
 
 def observe(rows: Rows, *, joined: bool) -> Observations:
     """The observations of these rows. joined: rows of equal time are one."""
     segments = rows.segments
-    means = {"mean": rows.values} | ({} if rows.partner is None else {"mean_y": rows.partner})
     if not joined or rows.times is None or not len(rows.values):
-        opens = np.ones(len(rows.values), bool)
-        return Observations(segments.rank(), segments.counts, means, rows.weights, rows.times, opens)
-    opens = np.diff(rows.times, prepend=rows.times[:1]) != 0
+        return Observations(rows, segments.rank(), np.ones(len(rows.values), bool))
+    opens = since_before(rows.times) != 0
     opens[segments.first] = True
-    means = {name: array.copy() for name, array in means.items()}
+    means = {"mean": rows.values.copy()} | ({} if rows.partner is None else {"mean_y": rows.partner.copy()})
     weights = None if rows.weights is None else rows.weights.copy()
     ties = np.ones(len(opens), np.int64)
     begins = np.maximum.accumulate(np.where(opens, np.arange(len(opens)), 0))
     running_means(begins, means, weights, ties)
     number = np.cumsum(opens) - 1
-    last = np.append(opens[1:], True)
-    first = number[segments.first]
-    return Observations(
-        number - np.repeat(first, segments.counts),
-        number[segments.last] - first + 1,
-        {name: array[last] for name, array in means.items()},
-        None if weights is None else (weights / ties)[last],
-        rows.times[last],
-        opens,
+    newest = Rows(
+        means["mean"],
+        segments,
+        means.get("mean_y"),
+        times=rows.times,
+        weights=None if weights is None else weights / ties,
     )
+    last = np.append(opens[1:], True)
+    return Observations(newest.pick(last), number - np.repeat(number[segments.first], segments.counts), opens)
 
 
 def last_segments(rows: Rows, reset_gap: int | None) -> tuple[Rows, Bools]:
@@ -80,7 +73,7 @@ def last_segments(rows: Rows, reset_gap: int | None) -> tuple[Rows, Bools]:
     silent = np.zeros(len(rows.segments.counts), bool)
     if reset_gap is None or rows.times is None or not len(rows.values):
         return rows, silent
-    quiet = np.diff(rows.times, prepend=rows.times[:1]) > reset_gap
+    quiet = since_before(rows.times) > reset_gap
     quiet[rows.segments.first] = False
     silent = np.logical_or.reduceat(quiet, rows.segments.first)
     rows = rows.cut(quiet)
@@ -112,7 +105,7 @@ def count(average: Average, tile: Tile) -> Counts:
     if rows.times is not None:
         first, last = rows.times[rows.segments.first], rows.times[rows.segments.last]
     rows, cut = last_segments(rows, average.reset_gap)
-    counts = observe(rows, joined=True).counts if average.joins_ties else rows.segments.counts
+    counts = observe(rows, joined=True).rows.segments.counts if average.joins_ties else rows.segments.counts
     return Counts(rows.segments.series, counts, cut, first, last, int(tile.slots.max(initial=-1)) + 1)
 
 
@@ -252,7 +245,7 @@ def digest(average: Average, tile: Tile, before: Ints) -> Digest:
     rows, _ = last_segments(rows, average.reset_gap)
     found = observe(rows, joined=average.joins_ties)
     # A pending observation may still change, so it is not folded: one more is left to the tail.
-    cut = _cut(found.counts, before, 2 if average.joins_ties else 1)
+    cut = _cut(found.rows.segments.counts, before, 2 if average.joins_ties else 1)
     rank, counts = found.of_row, rows.segments.counts
     early = rank < np.repeat(cut.head, counts)
     late = rank >= np.repeat(cut.head + cut.inner, counts)
@@ -289,31 +282,18 @@ def _cut(counts: Ints, before: Ints, keep: int) -> Cut:
 
 def _middle(engine: Engine, rows: Rows, found: Observations, cut: Cut, inside: tuple[Bools, Bools]) -> Middle:
     """inside: the rows of the middle, and those of them that the head has too."""
-    some = cut.inner > 0
-    inner, mine = cut.inner[some], inside[0][found.opens]
+    some, mine = cut.inner > 0, inside[0][found.opens]
+    inner, before, picked = cut.inner[some], cut.before[some], found.rows.pick(mine)
     elapsed, last = None, np.zeros(len(inner), np.int64)
-    if found.times is not None:
-        elapsed = np.diff(found.times, prepend=found.times[:1])[mine]
-        last = found.times[mine][np.cumsum(inner) - 1]
-    segments = rows.segments.pick(inside[0])
-    elements = Elements(
-        {name: array[mine] for name, array in found.means.items()},
-        replace(segments, counts=inner),
-        cut.before[some],
-        Levels(0, [], [], None),
-        None if rows.gaps is None else rows.gaps[mine],
-        elapsed,
-        None if found.weights is None else found.weights[mine],
-    )
-    weighed = [
-        elements.values | ({} if engine.average.steady else engine.weigh(elements, decay))
-        for decay in engine.average.decays
-    ]
+    if found.rows.times is not None and picked.times is not None:
+        elapsed = since_before(found.rows.times)[mine]
+        last = picked.times[picked.segments.last]
+    cells = engine.cells(picked, before, elapsed)
     series = rows.segments.series[some]
-    run = LevelElements(0, series, inner, cut.before[some], weighed)
-    only = inside[0] & ~inside[1]
+    run = LevelElements(0, series, inner, before, [cells] * len(engine.average.decays))
     of_rows = inner
     if len(rows.segments.counts):
+        only = inside[0] & ~inside[1]
         of_rows = np.add.reduceat(only, rows.segments.first, dtype=np.int64)[some]
     return Middle(series, of_rows, inner, last, _fold_up(run, engine))
 
@@ -343,10 +323,10 @@ def _fold_whole(engine: Engine, elements: Moments, weight: int, level: int) -> M
     parts: list[Moments] = []
     for begin in range(0, total, AT_ONCE):
         some = {name: array[begin : begin + AT_ONCE] for name, array in elements.items()}
-        lanes = Lanes(np.array([len(some["mean"])]), np.zeros(1, np.int64), Scratch())
+        lanes = Lanes(np.array([len(some["mean"])]), np.array([BLOCK]), Scratch())  # no series begins here
 
         def run(careful: bool, lanes: Lanes = lanes, some: Moments = some) -> Moments:
-            cells = {name: lanes.scatter(array) for name, array in some.items()}
+            cells = lay_out(lanes, some, weigher, level)
             return fold_blocks(lanes, cells, dict.fromkeys(names), weigher, level, careful)
 
         parts.append(safely(run, wide="deviation" in names))

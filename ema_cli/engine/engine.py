@@ -15,8 +15,8 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
-from ema_cli.engine.row_weights import RowInfo, Steady, Varying, decay_of_gap, make_steady, weigh_rows
-from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile
+from ema_cli.engine.row_weights import Steady, Varying, decay_of_gap, make_steady
+from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile, since_before
 from ema_cli.engine.scan import Levels, Memory, Scan, Walked, make_levels, thread_scratch
 from ema_cli.engine.state import State, moments_of
 from ema_cli.engine.ties import Elements, group_ties
@@ -68,9 +68,9 @@ class Engine:
         """Raise BackwardsTimeError where a key's time decreases, within the tile or since the last one."""
         times = tile.sorted(times)
         clock, started = self.state.load_keys(("clock", "started"), tile.slots)
-        before = np.concatenate((times[:1], times[:-1]))
-        before[tile.first] = np.where(started > 0, clock, times[tile.first])
-        late = times < before
+        late = np.empty(len(times), bool)
+        np.less(times[1:], times[:-1], out=late[1:])
+        late[tile.first] = (started > 0) & (times[tile.first] < clock)
         if tile.restarts is not None:
             late &= ~tile.sorted(tile.restarts)
         wrong = np.flatnonzero(late)
@@ -129,7 +129,7 @@ class Engine:
         seen = np.where(segments.fresh, 0, arrays["seen"][segments.series])
         groups = None
         if self.average.joins_ties:
-            groups = group_ties(rows, self.state, self.scratch)
+            groups = group_ties(rows, self.state, self.scratch, self._at_first)
         else:
             levels = make_levels(segments.counts, seen, self.scratch)
             elements = self._elements(rows, seen, levels)
@@ -153,51 +153,57 @@ class Engine:
             self.state.store({"last_time": rows.times[segments.last[final]]}, segments.series[final])
         arrays["seen"][segments.series[segments.final]] = (seen + segments.counts)[segments.final]
 
+    @property
+    def _at_first(self) -> int:
+        """The time elapsed before a series' first row; negative where there is nothing before it."""
+        return self.average.time_step if self.average.has_first else -1
+
     def _elements(self, rows: Rows, seen: Ints, levels: Levels) -> Elements:
         """Rows with what their weights depend on."""
         segments, elapsed = rows.segments, None
         if rows.times is not None:
-            elapsed = np.diff(rows.times, prepend=rows.times[:1])
-            last = self.state.arrays["last_time"][segments.series]
-            elapsed[segments.first] = np.where(seen > 0, rows.times[segments.first] - last, -1)
-        values = {"mean": rows.values} | ({} if rows.partner is None else {"mean_y": rows.partner})
-        return Elements(values, segments, seen, levels, rows.gaps, elapsed, rows.weights)
+            elapsed = since_before(rows.times)
+            since = rows.times[segments.first] - self.state.arrays["last_time"][segments.series]
+            elapsed[segments.first] = np.where(seen > 0, since, self._at_first)
+        return Elements(self.cells(rows, seen, elapsed), segments, seen, levels)
 
-    def fold_elements(
-        self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
-    ) -> Walked | None:
-        """Put the moments at each element by one weight into `out`, and store the memory.
+    def cells(self, rows: Rows, before: Ints, elapsed: Ints | None) -> Moments:
+        """Rows as `Weigher` has them. before: rows of the series before each segment."""
+        order = None
+        if self.average.seed_rows:
+            order = rows.segments.rank() + np.repeat(before, rows.segments.counts)
+        given = {"mean": rows.values, "mean_y": rows.partner, "elapsed": elapsed, "gaps": rows.gaps,
+                 "order": order, "weights": rows.weights}  # fmt: skip
+        return {name: array for name, array in given.items() if array is not None}
 
-        weights: what `weigh` gave for them, if that is known.
-        """
-        average, values, wide = self.average, elements.values, "deviation" in out
+    def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> Walked:
+        """Put the moments at each element by one weight into `out`, and store the memory."""
+        average, wide = self.average, "deviation" in out
         asked, weigher = out, self.weigher(decay)
         if isinstance(weigher, Steady):
             asked = {name: array for name, array in out.items() if name not in ("bias", "weight")}
-        else:
-            values = values | (self.weigh(elements, decay) if weights is None else weights)
-
         used = self.scratch.used
 
-        def run(careful: bool) -> Walked | None:
+        def run(careful: bool) -> Walked:
             self.scratch.release(used)
             memory = self._memory(elements, weight)
             scan = Scan(elements.levels, memory, weigher, careful, self.before)
-            walked = scan.totals(values, 0, asked)
+            walked = scan.level(elements.cells, 0, asked)
             self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
             return walked
 
         walked = safely(run, wide=wide)
-        if self.before and walked is not None:
-            earlier = walked.before(np.arange(len(elements.values["mean"])))
-            left = earlier["weight"] * values["decay"]
+        if self.before:
+            everything = np.arange(len(elements.cells["mean"]))
+            earlier = walked.before(everything)
+            left = earlier["weight"] * walked.at("decay", everything)
             if isinstance(weigher, Varying) and weigher.floor:
                 left = np.maximum(left, LEAST_SHARE * (earlier["weight"] > 0.0))
             for name, array in out.items():
                 array[...] = left if name == "weight" else earlier[name]
         if len(asked) < len(out) and isinstance(weigher, Steady):
             segments = elements.segments
-            rows = segments.rank() + np.repeat(elements.order + 1, segments.counts)
+            rows = segments.rank() + np.repeat(elements.before + 1, segments.counts)
             if "bias" in out:
                 out["bias"][...] = weigher.biases(rows, average.has_first)
             if "weight" in out:
@@ -210,28 +216,11 @@ class Engine:
         if average.steady:
             return make_steady(decay.alpha, average.adjust)
         wide = "deviation" in self.moments
-        return Varying(average.has_first, wide and (average.timed or decay.alpha < 1.0))
-
-    def weigh(self, elements: Elements, decay: Decay) -> Moments:
-        """Decay, loss and weight of each element, where there is no table."""
-        segments = elements.segments
-        elapsed = elements.elapsed
-        if elapsed is None:
-            first = np.zeros(len(elements.values["mean"]), bool)
-            first[segments.first[elements.order == 0]] = True
-        else:
-            first = elapsed < 0
-            elapsed = np.where(first, self.average.time_step, elapsed) if self.average.has_first else elapsed
-        order = (
-            segments.rank() + np.repeat(elements.order, segments.counts) if self.average.seed_rows else None
-        )
-        info = RowInfo(first, order, elements.gaps, elapsed, elements.weights)
-        with np.errstate(all="ignore"):
-            return weigh_rows(self.average, decay, info)
+        return Varying(average, decay, wide and (average.timed or decay.alpha < 1.0))
 
     def _memory(self, elements: Elements, weight: int) -> Memory:
         """The memory of each segment; a new series may begin with an average before its first element."""
-        average, new, segments = self.average, elements.order == 0, elements.segments
+        average, new, segments = self.average, elements.before == 0, elements.segments
         memory = self.state.load_memory(segments.series, segments.fresh, weight)
         total = memory.total
         if average.has_first:
@@ -240,7 +229,7 @@ class Engine:
             if "weight" in total:
                 total["weight"][:, new] = 1.0
         elif average.steady and not average.adjust and new.any():
-            for name, array in elements.values.items():
+            for name, array in elements.cells.items():
                 total[name][:, new] = array[segments.first[new]]
         return memory
 
@@ -252,7 +241,7 @@ class Engine:
         """The rows before which nothing was observed for longer than `limit`."""
         assert rows.times is not None
         known, segments = self.state.arrays, rows.segments
-        since = np.diff(rows.times, prepend=rows.times[:1])
+        since = since_before(rows.times)
         last = known["tie_time" if "tie_time" in known else "last_time"][segments.series]
         seen = np.where(segments.fresh, 0, known["seen"][segments.series])
         since[segments.first] = np.where(seen > 0, rows.times[segments.first] - last, 0)

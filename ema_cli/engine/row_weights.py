@@ -37,7 +37,7 @@ import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import LEAST_SHARE, Bools, Floats, Ints, Mix, Moments, halve, mix
+from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Mix, Moments, halve, mix
 from ema_cli.engine.scan import BLOCK, LEVELS, CountBefore
 
 
@@ -59,6 +59,9 @@ class Steady:
     bits: float
     bias: float
     sums: list[float]
+
+    def rows(self, cells: Moments, _first: Any, /) -> Moments:
+        return cells
 
     def block(self, level: int, _cells: Moments, /) -> Callable[[int, Moments], Mix]:
         inner = self.inner[level]
@@ -160,12 +163,42 @@ def _mix(older: Decimal, newer: Decimal) -> Mix:
 class Varying:
     """Where each element has a decay and a weight of its own.
 
-    started: there is an average before the first row. floor: in deviations, what is before a row has at
-    least `LEAST_SHARE`.
+    floor: in deviations, what is before a row has at least `LEAST_SHARE`.
     """
 
-    started: bool
+    average: Average
+    decay: Decay
     floor: bool
+
+    def rows(self, cells: Moments, first: Any, /) -> Moments:
+        """The values with decay, loss and, where it is not the loss, weight of each row."""
+        average = self.average
+        if "elapsed" in cells:
+            assert self.decay.halflife_ns is not None
+            fade, loss = halve(cells["elapsed"], self.decay.halflife_ns)
+        else:
+            fade, loss = self._by_rows(cells, first)
+        if not average.has_first:
+            fade[first], loss[first] = 0.0, 1.0
+        weight = np.broadcast_to(1.0, fade.shape) if average.adjust else None
+        if "order" in cells:
+            weight = _seed(self.decay.seed, fade, loss, cells["order"])
+        if "weights" in cells:
+            weight = cells["weights"] * (loss if weight is None else weight)
+        own = {name: cells[name] for name in MEANS if name in cells} | {"decay": fade, "loss": loss}
+        return own if weight is None else own | {"weight": weight}
+
+    def _by_rows(self, cells: Moments, first: Any) -> tuple[Floats, Floats]:
+        alpha, shape = self.decay.alpha, cells["mean"].shape
+        fade, loss = np.full(shape, 1.0 - alpha), np.full(shape, alpha)
+        if "gaps" in cells:
+            far = cells["gaps"] > 1
+            far[first] = False  # before the first value there is nothing to fade
+            lengths, which = np.unique(cells["gaps"][far], return_inverse=True)
+            if lengths.size:
+                pairs = [decay_of_gap(alpha, gap, self.average.adjust) for gap in lengths.tolist()]
+                fade[far], loss[far] = np.array(pairs)[which].T
+        return fade, loss
 
     def block(self, _level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
         name = "weight" if "weight" in cells else "loss"
@@ -196,7 +229,7 @@ class Varying:
     def least(self, before: CountBefore | None, /) -> Callable[[int], Any] | None:
         if not self.floor:
             return None
-        if before is None or self.started:
+        if before is None or self.average.has_first:
             return lambda _: LEAST_SHARE
         begin = before()
         return lambda j: LEAST_SHARE * (begin + j > 0)
@@ -212,52 +245,6 @@ def decay_of_gap(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]
         if adjusted:
             return float(old), float(1 - old)
         return float(old / (old + new)), float(new / (old + new))
-
-
-@dataclass(frozen=True)
-class RowInfo:
-    """What the weight of a row depends on, (rows,) each; None where no mode in use asks for it.
-
-    first: whether it begins a series. order: rows of the series before it. gaps: rows since the value before,
-    1 where none is missing in between. elapsed: nanoseconds since the observation before. weights: the
-    column that `--weights` names.
-    """
-
-    first: Bools
-    order: Ints | None = None
-    gaps: Ints | None = None
-    elapsed: Ints | None = None
-    weights: Floats | None = None
-
-
-def weigh_rows(average: Average, decay: Decay, rows: RowInfo) -> Moments:
-    """decay, loss and, where it is not the loss, weight of each row."""
-    if rows.elapsed is not None:
-        assert decay.halflife_ns is not None
-        fade, loss = halve(rows.elapsed, decay.halflife_ns)
-    else:
-        fade, loss = _by_rows(average, decay.alpha, rows)
-    if not average.has_first:
-        fade[rows.first], loss[rows.first] = 0.0, 1.0
-    weight = np.broadcast_to(1.0, len(fade)) if average.adjust else None
-    if average.seed_rows and rows.order is not None:
-        weight = _seed(decay.seed, fade, loss, rows.order)
-    if rows.weights is not None:
-        weight = rows.weights * (loss if weight is None else weight)
-    out = {"decay": fade, "loss": loss}
-    return out if weight is None else out | {"weight": weight}
-
-
-def _by_rows(average: Average, alpha: float, rows: RowInfo) -> tuple[Floats, Floats]:
-    fade, loss = np.full(len(rows.first), 1.0 - alpha), np.full(len(rows.first), alpha)
-    if rows.gaps is not None:
-        # Before the first value there is nothing to fade.
-        odd = np.flatnonzero((rows.gaps != 1) & ~rows.first)
-        lengths, which = np.unique(rows.gaps[odd], return_inverse=True)
-        if lengths.size:
-            pairs = np.array([decay_of_gap(alpha, gap, average.adjust) for gap in lengths.tolist()])
-            fade[odd], loss[odd] = pairs[which].T
-    return fade, loss
 
 
 def _seed(seed: int, fade: Floats, loss: Floats, order: Ints) -> Floats:

@@ -14,15 +14,29 @@ from ema_cli.engine.arithmetic import Bools, Floats, Ints
 T = TypeVar("T", bound=np.generic)
 
 
+def since_before(times: Ints) -> Ints:
+    """Nanoseconds since the time above; 0 for the first."""
+    out = np.zeros_like(times)
+    np.subtract(times[1:], times[:-1], out=out[1:])
+    return out
+
+
 @dataclass(frozen=True)
 class KeyedRows:
     """Which key each row belongs to.
 
-    codes: (n,), numbers of keys within these rows, from 0. slots: for each code, the key's permanent number.
+    codes: (n,), numbers of keys within these rows, from 0, each of which is there. slots: for each code, the
+    key's permanent number. counts: rows of each code; None: not counted yet.
     """
 
     codes: NDArray[np.integer[Any]]
     slots: Ints
+    counts: Ints | None = None
+
+    @cached_property
+    def order(self) -> Ints:
+        """The rows sorted by key, those of one key in their own order."""
+        return np.argsort(self.codes, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -125,8 +139,8 @@ class Tile:
         self.order: Ints | None = None
         self.counts, self.slots = np.array([self.rows]), np.zeros(1, np.int64)
         if keys is not None:
-            self.order = np.argsort(keys.codes, kind="stable")
-            self.counts, self.slots = np.bincount(keys.codes), keys.slots
+            self.order, self.slots = keys.order, keys.slots
+            self.counts = np.bincount(keys.codes) if keys.counts is None else keys.counts
         self.first = np.cumsum(self.counts) - self.counts
         # Every column of every key, column after column.
         self.series: Ints = (self.slots * self.columns + np.arange(self.columns)[:, np.newaxis]).reshape(-1)

@@ -24,21 +24,24 @@ What elements weigh is asked of a `Weigher` (`row_weights`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, join_deviations
 
-BLOCK, LEVELS = 16, 3
+T = TypeVar("T", bound=np.generic)
+BITS, LEVELS = 4, 3
+BLOCK = 1 << BITS
 # From this many elements a segment, on average, slices are quicker than an index of each element. For one
-# series slices save 0.4 of the time of `smooth`, for 1,000 keys the index saves three quarters.
-LONG = 256
+# series slices save 0.4 of the time of `smooth`, for 1,000 keys the index saves half.
+LONG = 4_096
 
 
 class Scratch:
@@ -86,6 +89,21 @@ def thread_scratch() -> Scratch:
     return _PER_THREAD.scratch
 
 
+class Marks:
+    """Places in blocks that are stopped at, one a segment (−1: none).
+
+    segments, lanes: of each, in the order of the places. at: by place, which of these there are.
+    """
+
+    def __init__(self, place: Ints, lanes: Ints) -> None:
+        order = np.argsort(place.astype(np.int8), kind="stable")
+        bounds = np.searchsorted(place[order], np.arange(BLOCK + 1)).tolist()
+        some = slice(bounds[0], None)
+        self.segments, self.lanes = order[some], lanes[order[some]]
+        there = ((begin - bounds[0], end - bounds[0]) for begin, end in pairwise(bounds))
+        self.at = {j: slice(begin, end) for j, (begin, end) in enumerate(there) if begin < end}
+
+
 class Lanes:
     """Where the elements of some segments stand: (16, lanes), every segment in lanes of its own.
 
@@ -95,20 +113,22 @@ class Lanes:
 
     def __init__(self, counts: Ints, before: Ints, scratch: Scratch, *, pending: bool = False) -> None:
         self.counts, self.before, self.scratch, self.pending = counts, before, scratch, pending
-        self.starts = before % BLOCK
+        self.starts = before & BLOCK - 1
         ends = self.starts + counts
-        each = (ends + BLOCK - 1) // BLOCK
-        self.base = np.cumsum(each) - each
-        self.count = int(each.sum())
-        self.last = self.base + each - 1
+        each = ends + (BLOCK - 1) >> BITS
+        after = np.cumsum(each)
+        self.base, self.last, self.count = after - each, after - 1, int(after[-1])
         kept = ends - pending
-        self.whole, left = np.divmod(kept, BLOCK)
+        self.whole, left = kept >> BITS, kept & BLOCK - 1
+        # Place and lanes of the elements that begin a series.
+        self.first = 0, self.base[before == 0]
         # Segment, place and lane of the last element that is remembered of each.
         some = np.flatnonzero(counts > pending)
-        self.final = some, ((kept - 1) % BLOCK)[some], (self.base + (kept - 1) // BLOCK)[some]
+        self.final = some, (kept - 1 & BLOCK - 1)[some], (self.base + (kept - 1 >> BITS))[some]
         self.slices = len(counts) == 1 or len(counts) * LONG < int(counts.sum())
-        self.resumed = _by_place(self.starts - 1, self.base)
-        self.opened = _by_place(left - 1, self.base + self.whole)
+        # Where what is remembered goes on, and where the open blocks end.
+        self.resumed = Marks(self.starts - 1, self.base)
+        self.opened = Marks(left - 1, self.base + self.whole)
         self._flat: Ints | None = None
         # The lanes that are whole blocks, and the lanes that follow another one of their segment.
         self._whole = np.ones(self.count, bool)
@@ -118,7 +138,7 @@ class Lanes:
 
     def blocks(self) -> Ints:
         """How many blocks of its series are before each lane."""
-        shift = self.before // BLOCK - self.base
+        shift = (self.before >> BITS) - self.base
         return np.asarray(np.arange(self.count) + np.repeat(shift, np.diff(self.base, append=self.count)))
 
     def places(self, elements: Ints) -> tuple[Ints, Ints]:
@@ -129,8 +149,13 @@ class Lanes:
         """Where each element is in the flattened array."""
         if self._flat is None:
             shift = self.base * BLOCK + self.starts - (np.cumsum(self.counts) - self.counts)
-            place = np.arange(int(self.counts.sum())) + np.repeat(shift, self.counts)
-            self._flat = (place & BLOCK - 1) * self.count + place // BLOCK
+            place = np.repeat(shift, self.counts)
+            place += np.arange(len(place))
+            lane = place >> BITS
+            place &= BLOCK - 1
+            place *= self.count
+            place += lane
+            self._flat = place
         return self._flat
 
     def _parts(self) -> Iterator[tuple[Any, Any, bool]]:
@@ -150,17 +175,15 @@ class Lanes:
                 yield slice(begin + n - rest, begin + n), (slice(0, rest), first + full), False
             begin += n
 
-    def scatter(self, flat: Floats) -> Floats:
-        """The elements as lanes; places without an element hold 0, unless one number is given for all."""
-        if flat.strides == (0,):
-            return np.broadcast_to(flat[0], (BLOCK, self.count))
-        out = self.scratch.floats(BLOCK, self.count)
+    def scatter(self, flat: NDArray[T]) -> NDArray[T]:
+        """The elements, of 8 bytes each, as lanes; places without an element hold 0."""
+        out: NDArray[T] = self.scratch.floats(BLOCK, self.count).view(flat.dtype)
         if not self.slices:
-            out[...] = 0.0
+            out[...] = 0
             out.reshape(-1)[self._index()] = flat
             return out
-        out[:, self.base[self.starts > 0]] = 0.0
-        out[:, self.last] = 0.0
+        out[:, self.base[self.starts > 0]] = 0
+        out[:, self.last] = 0
         for some, there, turned in self._parts():
             out[there] = flat[some].reshape(-1, BLOCK).T if turned else flat[some]
         return out
@@ -190,14 +213,6 @@ class Lanes:
         if len(totals):
             out[self._follows] = totals[np.append(self._follows[1:], False)[self._whole]]
         return out
-
-
-def _by_place(place: Ints, lanes: Ints) -> dict[int, tuple[Ints, Ints]]:
-    """By place in the block (those of −1 left out): the segments there, and their lanes."""
-    order = np.argsort(place.astype(np.int8), kind="stable")
-    bounds = np.searchsorted(place[order], np.arange(BLOCK + 1)).tolist()
-    there = enumerate(pairwise(bounds))
-    return {j: ((some := order[begin:end]), lanes[some]) for j, (begin, end) in there if begin < end}
 
 
 @dataclass(frozen=True)
@@ -250,10 +265,17 @@ CountBefore = Callable[[], Ints]  # asked only if needed: it costs a pass over t
 class Weigher(Protocol):
     """What the elements of each level weigh. cells: the elements of one level, (16, lanes) by name.
 
+    Of rows, cells are values, as "mean" and "mean_y", and what their weights depend on: "elapsed"
+    (nanoseconds since the observation before), "gaps" (rows since the value before; 1: none is missing in
+    between), "order" (rows of the series before it) and "weights" (the column that `--weights` names), as far
+    as the average asks for them. `rows` makes these into moments; first: the rows that begin a series.
+
     `block` and `total` give a function of a place in the block and of `run`, the moments up to it. It is
     called place after place, says how `run` and the element at the place are joined, and adds the element's
     weight to those in `run`.
     """
+
+    def rows(self, cells: Moments, first: Any, /) -> Moments: ...
 
     def block(self, level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
         """For lanes that are folded from nothing; not called for place 0."""
@@ -279,17 +301,21 @@ class Scan:
     careful: bool = False
     before: bool = False
 
-    def totals(self, elements: Moments, level: int, out: Moments) -> Walked | None:
+    def totals(self, elements: Moments, level: int, out: Moments) -> None:
         """Put the moments after each element of a level into `out`, by name, and update the memory.
 
-        elements: flat arrays by name; for rows of steady averages only their values, as "mean".
+        elements: flat arrays by name; see `Weigher`.
         """
         if level == LEVELS:
             self._chain(elements, out)
-            return None
+        else:
+            self.level(elements, level, out)
+
+    def level(self, elements: Moments, level: int, out: Moments) -> Walked:
+        """The same for a level that has blocks."""
         at = level - self.levels.base
         lanes, segments = self.levels.lanes[at], self.levels.segments[at]
-        cells = {name: lanes.scatter(array) for name, array in elements.items()}
+        cells = lay_out(lanes, elements, self.weigher, level)
         block = {name: array[level] for name, array in self.memory.block.items()}
         ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, segments)
         start = self._before(lanes, segments, ends, level)
@@ -303,7 +329,7 @@ class Scan:
             {name: array.copy() for name, array in start.items()} if lanes.pending or self.before else start
         )
         step = Step(how, None if level else least, level == 0, self.careful)
-        walk(cells, start, step, _resume(lanes, segments, memory), {}, keep=True)
+        walk(cells, start, step, keep=True, resumed=_stops(lanes.resumed, segments, memory))
         some, place, lane = lanes.final
         for name, array in memory.items():
             array[segments[some]] = cells[name][place, lane]
@@ -333,11 +359,17 @@ class Scan:
             cells[name][place, segment] = array
         start = {name: array[LEVELS, who] for name, array in self.memory.total.items()}
         step = Step(self.weigher.total(LEVELS, cells, lambda: before), None, False, self.careful)
-        walk(cells, start, step, {}, {}, keep=True)
+        walk(cells, start, step, keep=True)
         for name, array in self.memory.total.items():
             array[LEVELS, who] = cells[name][counts - 1, np.arange(len(counts))]
         for name, array in out.items():
             array[:] = cells[name][place, segment]
+
+
+def lay_out(lanes: Lanes, elements: Moments, weigher: Weigher, level: int) -> Moments:
+    """The elements of a level as cells."""
+    cells = {name: lanes.scatter(array) for name, array in elements.items()}
+    return cells if level else weigher.rows(cells, lanes.first)
 
 
 def fold_blocks(
@@ -355,14 +387,14 @@ def fold_blocks(
     """
     start = {name: cells[name][0].copy() if name in cells else np.zeros(lanes.count) for name in memory}
     step = Step(weigher.block(level, cells), None if level else weigher.least(None), level == 0, careful)
-    resumed = {} if segments is None else _resume(lanes, segments, memory)
-    opened: dict[int, tuple[Ints, Moments]] = {j: (at, {}) for j, (_, at) in lanes.opened.items()}
-    ends = walk(cells, start, step, resumed, opened, keep=False)
-    if segments is not None:
+    if segments is None:
+        ends = walk(cells, start, step, keep=False)
+    else:
+        resumed, opened = (_stops(marks, segments, memory) for marks in (lanes.resumed, lanes.opened))
+        ends = walk(cells, start, step, keep=False, resumed=resumed, caught=opened)
         for name, array in memory.items():
             array[segments] = 0.0
-            for j, (some, _) in lanes.opened.items():
-                array[segments[some]] = opened[j][1][name]
+            array[segments[lanes.opened.segments]] = opened.moments[name]
     ends = {name: lanes.ends(array) for name, array in ends.items()}
     if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
         ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
@@ -377,6 +409,10 @@ class Walked:
     cells: Moments
     start: Moments
 
+    def at(self, name: str, elements: Ints) -> Any:
+        """A quantity of some elements."""
+        return self.cells[name][self.lanes.places(elements)]
+
     def before(self, elements: Ints) -> Moments:
         """The moments before some elements."""
         place, lane = self.lanes.places(elements)
@@ -386,12 +422,30 @@ class Walked:
         }
 
 
-def _resume(lanes: Lanes, segments: Ints, memory: Moments) -> dict[int, tuple[Ints, Moments]]:
-    """By place: the lanes that go on after it, and their moments there."""
-    return {
-        j: (at, {name: array[segments[some]] for name, array in memory.items()})
-        for j, (some, at) in lanes.resumed.items()
-    }
+@dataclass(frozen=True)
+class Stops:
+    """Marks, and the moments at each of them."""
+
+    marks: Marks
+    moments: Moments
+
+    def put(self, place: int, run: Moments) -> None:
+        """Replace the moments of the lanes that are marked at a place."""
+        if (some := self.marks.at.get(place)) is not None:
+            for name, array in self.moments.items():
+                run[name][self.marks.lanes[some]] = array[some]
+
+    def take(self, place: int, run: Moments) -> None:
+        """Keep the moments of these lanes."""
+        if (some := self.marks.at.get(place)) is not None:
+            for name, array in self.moments.items():
+                array[some] = run[name][self.marks.lanes[some]]
+
+
+def _stops(marks: Marks, segments: Ints, memory: Moments) -> Stops:
+    """Marks with what is remembered of their segments."""
+    some = segments[marks.segments]
+    return Stops(marks, {name: array[some] for name, array in memory.items()})
 
 
 @dataclass(frozen=True)
@@ -408,17 +462,17 @@ def walk(
     cells: Moments,
     run: Moments,
     step: Step,
-    resumed: Mapping[int, tuple[Ints, Moments]],
-    caught: Mapping[int, tuple[Ints, Moments]],
     *,
     keep: bool,
+    resumed: Stops | None = None,
+    caught: Stops | None = None,
 ) -> Moments:
     """Go down all lanes at once; gives their moments at the end.
 
     run: what is before each lane; changed. keep: `cells` are replaced by the moments at each place; else they
-    stay as they are, the lanes are folded from nothing, and `run` is their first element. resumed: by place,
-    lanes that were walked up to there in an earlier update, and their moments; these replace what was walked
-    now. caught: by place, lanes whose moments there are wanted, and where to put them.
+    stay as they are, the lanes are folded from nothing, and `run` is their first element. resumed: where
+    lanes were walked up to in an earlier update; these moments replace what was walked now. caught: where
+    moments are wanted.
     """
     means = [name for name in MEANS if name in run]
     others = [name for name in run if name in cells and name not in means] if keep else []
@@ -432,13 +486,10 @@ def walk(
             for name in means:
                 row = cells[name][j]
                 run[name] = blend(run[name], row, how, row if keep else run[name], step.careful)
-        if j in resumed:
-            there, block = resumed[j]
-            for name, array in block.items():
-                run[name][there] = array
+        if resumed is not None:
+            resumed.put(j, run)
         for name in others:
             cells[name][j] = run[name]
-        if j in caught:
-            there, block = caught[j]
-            block.update((name, array[there]) for name, array in run.items())
+        if caught is not None:
+            caught.take(j, run)
     return run

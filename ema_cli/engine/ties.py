@@ -17,7 +17,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, join_deviations, mix
-from ema_cli.engine.rows import Rows, Segments
+from ema_cli.engine.rows import Rows, Segments, since_before
 from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
 from ema_cli.engine.state import Arrays, State
 
@@ -26,17 +26,13 @@ from ema_cli.engine.state import Arrays, State
 class Elements:
     """What is folded: rows, or observations of several rows of equal time.
 
-    order: elements of the series before each segment's first one. gaps: rows since the value before.
-    elapsed: nanoseconds since the element before; negative where there is none. weights: of the rows.
+    cells: by name, as `Weigher` has them. before: elements of the series before each segment's first one.
     """
 
-    values: Moments
+    cells: Moments
     segments: Segments
-    order: Ints
+    before: Ints
     levels: Levels
-    gaps: Ints | None = None
-    elapsed: Ints | None = None
-    weights: Floats | None = None
 
 
 class Folder(Protocol):
@@ -45,11 +41,7 @@ class Folder(Protocol):
     average: Average
     scratch: Scratch
 
-    def weigh(self, elements: Elements, decay: Decay) -> Moments: ...
-
-    def fold_elements(
-        self, elements: Elements, weight: int, decay: Decay, out: Moments, weights: Moments | None = None
-    ) -> Walked | None: ...
+    def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> Walked: ...
 
 
 @dataclass(frozen=True)
@@ -73,27 +65,25 @@ class TiedRows:
     def fold(self, engine: Folder, weight: int, decay: Decay, out: Moments) -> None:
         """Put the moments at each row by one weight into `out`, and store the memory of that weight."""
         own = self.observations
-        weights = engine.weigh(own, decay)
         if self.place is None:
-            engine.fold_elements(own, weight, decay, out, weights)
+            engine.fold_elements(own, weight, decay, out)
             return
-        totals = {name: engine.scratch.floats(len(own.values["mean"])) for name in out}
-        walked = engine.fold_elements(own, weight, decay, totals, weights)
+        totals = {name: engine.scratch.floats(len(own.cells["mean"])) for name in out}
+        walked = engine.fold_elements(own, weight, decay, totals)
         for name, array in out.items():
             np.take(totals[name], self.place, out=array, mode="clip")
-        if len(self.early) and walked is not None:
-            now = self._so_far(engine, walked, weights)
+        if len(self.early):
+            now = self._so_far(walked)
             for name, array in out.items():
                 array[self.early] = now[name]
 
-    def _so_far(self, engine: Folder, walked: Walked, weights: Moments) -> Moments:
+    def _so_far(self, walked: Walked) -> Moments:
         """The early rows' moments."""
         assert self.place is not None
-        assert self.observations.elapsed is not None
         observation = self.place[self.early]
         run = walked.before(observation)
-        decay, newer = weights["decay"][observation], weights["loss"][observation]
-        anything = engine.average.has_first | (self.observations.elapsed[observation] >= 0)
+        decay, newer = walked.at("decay", observation), walked.at("loss", observation)
+        anything = self.observations.cells["elapsed"][observation] >= 0
         with np.errstate(all="ignore"):
             if self.weights is None:
                 how = mix(decay, newer)
@@ -113,7 +103,7 @@ class TiedRows:
         segments = self.observations.segments
         series, some = segments.series[segments.final], segments.final
         state.store({name: array[some] for name, array in self.pending.items()}, series)
-        order = self.observations.order + segments.counts - 1
+        order = self.observations.before + segments.counts - 1
         state.store({"groups": order[some]}, series)
         # A series that starts afresh with an observation still pending has folded nothing yet.
         state.clear(("block_", "total_", "last_time"), series[order[some] == 0])
@@ -121,16 +111,16 @@ class TiedRows:
         state.store({"last_time": self.times[segments.last[folded] - 1]}, segments.series[folded])
 
 
-def group_ties(rows: Rows, state: State, scratch: Scratch) -> TiedRows:
-    """Find the rows of equal time."""
+def group_ties(rows: Rows, state: State, scratch: Scratch, at_first: int) -> TiedRows:
+    """Find the rows of equal time. at_first: the time elapsed before a series' first row."""
     names = ("ties", "tie_time", "tie_mean", "tie_mean_y", "tie_weight", "last_time", "groups")
     known = state.load(names, rows.segments.series, rows.segments.fresh)
     given, segments, real = _with_pending(rows, known)
     times, first = given["times"], segments.first
-    elapsed = np.diff(times, prepend=times[:1])
+    elapsed = since_before(times)
     new = elapsed != 0
     new[first] = True
-    elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], -1)
+    elapsed[first] = np.where(known["groups"] > 0, times[first] - known["last_time"], at_first)
     values = {name: given[name] for name in MEANS if name in given}
     sums, ties = given.get("weights"), given["ties"]
     own: Any = slice(None)
@@ -145,9 +135,9 @@ def group_ties(rows: Rows, state: State, scratch: Scratch) -> TiedRows:
     pending |= {} if sums is None else {"tie_weight": sums[last]}
     groups = segments if isinstance(own, slice) else segments.pick(new)
     levels = make_levels(groups.counts, known["groups"], scratch, pending=True)
-    folded = {name: array[own] for name, array in values.items()}
-    each = None if weights is None else weights[own]
-    observations = Elements(folded, groups, known["groups"], levels, None, elapsed, each)
+    cells = {name: array[own] for name, array in values.items()} | {"elapsed": elapsed}
+    cells |= {} if weights is None else {"weights": weights[own]}
+    observations = Elements(cells, groups, known["groups"], levels)
     if isinstance(own, slice) and isinstance(real, slice):
         return TiedRows(observations, None, np.empty(0, np.int64), {}, None, pending, times)
     place = (np.cumsum(new) - 1)[real]

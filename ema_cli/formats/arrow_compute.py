@@ -60,6 +60,14 @@ def take(array: Any, indices: Any) -> Any:
     return _compute.call_function("take", [array, places], _compute.TakeOptions())
 
 
+def sorted_places(codes: Any) -> Any:
+    """Where the least of the numbers in a NumPy array are, then the next, …; equal ones in their order."""
+    kind, size = pa.from_numpy_dtype(codes.dtype), len(codes)
+    numbers = pa.Array.from_buffers(kind, size, [None, pa.py_buffer(np.ascontiguousarray(codes))])
+    found = _compute.call_function("array_sort_indices", [numbers], _compute.ArraySortOptions())
+    return found.to_numpy().view(np.int64)
+
+
 def dictionary_encode(array: Any) -> Any:
     """`pyarrow.Array.dictionary_encode`, with null a value like others."""
     return _compute.call_function("dictionary_encode", [array], _compute.DictionaryEncodeOptions("encode"))

@@ -96,10 +96,9 @@ def rows_by_series(keys: KeyedRows | None, rows: int) -> RowsBySeries:
     """Sort the rows of a batch by key; without keys they are one series."""
     if keys is None:
         return RowsBySeries(np.arange(rows), np.zeros(1, np.int64), np.zeros(1, np.int64))
-    order = np.argsort(keys.codes, kind="stable")
-    codes = keys.codes[order]
+    codes = keys.codes[keys.order]
     first = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
-    return RowsBySeries(order, first, keys.slots[codes[first]])
+    return RowsBySeries(keys.order, first, keys.slots[codes[first]])
 
 
 def late(

@@ -13,7 +13,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from tests.conftest import FORKS, ROOT, SAMPLES
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TORCH_SNIPPET = re.compile(r"^ *import torch$", re.MULTILINE)
 
 
 def with_text(pattern: re.Pattern[str]) -> list[Path]:
@@ -91,16 +91,26 @@ def test_sessions(document: Path, tmp_path: Path) -> None:
         pytest.skip(f"all is as it says, but what needs {', '.join(sorted(left_out))}, which is not here")
 
 
-@pytest.mark.parametrize("document", with_text(SNIPPET), ids=lambda path: path.name)
-def test_python(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python snippets of a document run one after another, and their asserts hold."""
-    shutil.copytree(SAMPLES, tmp_path / "sample_data")
-    monkeypatch.chdir(tmp_path)
+def run_snippets(document: Path, folder: Path, left_out: str | None = None) -> None:
+    """Run the Python snippets of a document one after another, but for those with some text."""
+    shutil.copytree(SAMPLES, folder / "sample_data")
     names: dict[str, object] = {}
     for snippet in SNIPPET.findall(document.read_text()):
-        if "import torch" in snippet and find_spec("torch") is None:
-            continue  # torch is no dependency
-        exec(compile(snippet, document.name, "exec"), names)
+        if left_out is None or left_out not in snippet:
+            exec(compile(snippet, document.name, "exec"), names)
+
+
+@pytest.mark.parametrize("document", with_text(SNIPPET), ids=lambda path: path.name)
+def test_python(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_snippets(document, tmp_path, left_out="import torch")  # which is no dependency
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("document", with_text(TORCH_SNIPPET), ids=lambda path: path.name)
+def test_python_with_torch(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_snippets(document, tmp_path)
 
 
 def test_links_lead_somewhere() -> None:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,7 @@ load_file, save_file = (
 )
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT8 = np.dtype(ml_dtypes.float8_e4m3fn)
-NO_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="torch is optional, and 200 MB")
-SUFFIXES = [".safetensors", ".npz", pytest.param(".pt", marks=NO_TORCH)]
+SUFFIXES = [".safetensors", ".npz", pytest.param(".pt", marks=pytest.mark.torch)]
 
 
 def tensors() -> dict[str, Array]:
@@ -106,7 +104,7 @@ def test_the_safetensors_library_reads_ours_and_we_read_its(tmp_path: Path) -> N
     same(read(tmp_path / "theirs.safetensors"), contiguous)
 
 
-@NO_TORCH
+@pytest.mark.torch
 @pytest.mark.parametrize("mapped", [False, True])
 def test_torch_reads_ours(tmp_path: Path, mapped: bool) -> None:
     import torch
@@ -163,7 +161,7 @@ def test_without_torch_its_files_are_not_written(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
 
 
-@NO_TORCH
+@pytest.mark.torch
 @pytest.mark.parametrize("said", [b"[" * 100_000, b"\xff", b"[1]", b'{"a": 1, "b": "text"}', b"{}"])
 def test_what_others_say_beside_the_tensors(tmp_path: Path, said: bytes) -> None:
     path = write(tmp_path / "a.pt", {"w": np.arange(3.0)})
@@ -174,7 +172,7 @@ def test_what_others_say_beside_the_tensors(tmp_path: Path, said: bytes) -> None
     same(read(path), {"w": np.arange(3.0)})
 
 
-@NO_TORCH
+@pytest.mark.torch
 def test_torch_lacks_a_dtype(tmp_path: Path) -> None:
     int4 = np.dtype(ml_dtypes.int4)
     with pytest.raises(FileTrouble, match=r"'w': torch has no dtype int4\n  try: write .safetensors"):
@@ -444,13 +442,11 @@ def test_folders_and_patterns_go_by_number_never_by_time(tmp_path: Path) -> None
 # torch
 
 
-def torch_module() -> Any:
-    return pytest.importorskip("torch", reason="torch is optional, and 200 MB")
-
-
+@pytest.mark.torch
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
 def test_torch_files(tmp_path: Path, old: bool) -> None:
-    torch = torch_module()
+    import torch
+
     saved = {
         "w": torch.nn.Parameter(torch.arange(12.0).reshape(3, 4).T),
         "brain": torch.randn(3, 5).to(torch.bfloat16),
@@ -476,8 +472,10 @@ def test_torch_files(tmp_path: Path, old: bool) -> None:
             assert info.dtype.name == str(value.dtype).removeprefix("torch.")
 
 
+@pytest.mark.torch
 def test_hostile_torch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = torch_module()
+    import torch
+
     monkeypatch.chdir(tmp_path)
     torch.save({"w": Exploding()}, "code.pt")
     with pytest.raises(FileTrouble, match="can run code"):

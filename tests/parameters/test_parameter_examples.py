@@ -50,8 +50,8 @@ def test_the_same_run_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert logs[0] == logs[1]
 
 
+@pytest.mark.torch
 def test_torch_loop_agrees_with_averaged_model(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is optional, and 200 MB")
     out = run(tmp_path, str(ROOT / "examples" / "torch_loop.py"), "--steps", "400")
     assert float(out.split()[-1]) <= 1e-6
 
@@ -66,8 +66,8 @@ def test_a_length_chosen_afterwards_is_better_than_the_last_parameters_and_every
     assert {"snap-3000-0.05.safetensors", "snap-3000-0.1.safetensors", "ema-0.25.npz"} <= kept
 
 
+@pytest.mark.torch
 def test_digits_averages_do_better_and_are_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is optional, and 200 MB")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
     pytest.importorskip("matplotlib", reason="pictures are of the extra [plot]")
     arguments = ["--seeds", "1", "--steps", "400", "--plot", "digits.png"]

@@ -443,13 +443,11 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 # torch
 
 
-def torch_module() -> Any:
-    return pytest.importorskip("torch", reason="torch is optional, and 200 MB")
-
-
+@pytest.mark.torch
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 def test_torch_tensors_are_averaged_in_place_and_come_back(dtype: str) -> None:
-    torch = torch_module()
+    import torch
+
     weight = torch.nn.Parameter(torch.arange(6, dtype=getattr(torch, dtype)).reshape(2, 3).T)
     count = torch.tensor(3)
     params = {"w": weight, "n": count}
@@ -466,8 +464,10 @@ def test_torch_tensors_are_averaged_in_place_and_come_back(dtype: str) -> None:
         ema.update({"w": weight * math.nan, "n": count})
 
 
+@pytest.mark.torch
 def test_a_torch_checkpoint_carries_the_state_without_pickled_code(tmp_path: Path) -> None:
-    torch = torch_module()
+    import torch
+
     model = torch.nn.BatchNorm1d(3)
     ema = ParameterEMA(model.state_dict(), decay=0.9)
     ema.update(model.state_dict())
@@ -481,9 +481,11 @@ def test_a_torch_checkpoint_carries_the_state_without_pickled_code(tmp_path: Pat
     model.load_state_dict(ParameterEMA.load(tmp_path / "ema.safetensors").ema)
 
 
+@pytest.mark.torch
 def test_agrees_with_torchs_averaged_model() -> None:
-    torch = torch_module()
-    swa_utils = pytest.importorskip("torch.optim.swa_utils", reason="torch is optional, and 200 MB")
+    import torch
+    from torch.optim import swa_utils
+
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
     theirs = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.9))

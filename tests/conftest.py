@@ -33,7 +33,8 @@ settings.register_profile("here", deadline=None, max_examples=100)
 settings.register_profile("long", deadline=None, max_examples=10_000)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "here"))
 
-# Started by nohup, commands would ignore what tests send them.
+# Started in the background, or by nohup, commands would ignore what tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -212,13 +211,17 @@ def test_python_callers_get_outcomes_and_no_prose(shop: Workshop) -> None:
 
 def test_thousands_of_small_files_take_one_process_start(shop: Workshop) -> None:
     """Measured at 2 to 3 ms a file on two cores; the bound leaves room for a machine that is busy."""
-    names = make_inputs(shop, 300, rows=200)
-    begin = time.process_time(), os.times()
-    shop.run(*names, *ALPHA, "-c", "v", "--output-dir", "out", "-j", "2")
-    spent = os.times().children_user + os.times().children_system
-    spent -= begin[1].children_user + begin[1].children_system
-    assert spent / 300 < 0.012
-    assert len(contents(shop.folder / "out")) == 300
+    names = make_inputs(shop, 310, rows=200)
+
+    def spent(names: list[str], out: str) -> float:
+        """Processor time of a batch, its processes' starts included."""
+        begin = os.times()
+        shop.run(*names, *ALPHA, "-c", "v", "--output-dir", out, "-j", "2")
+        end = os.times()
+        return end.children_user + end.children_system - begin.children_user - begin.children_system
+
+    assert (spent(names, "out") - spent(names[:10], "few")) / 300 < 0.012
+    assert len(contents(shop.folder / "out")) == 310
 
 
 def test_workers_that_are_started_afresh(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from ema_cli.io import packed
 from ema_cli.io.packed import PACKINGS, PackedFile, Packing
+from ema_cli.process import threads_for, usable_processors
 
 RANDOM = random.Random(1)
 TEXT = b"".join(b"%d,%.3f,%.9f\n" % (k, RANDOM.random(), RANDOM.random()) for k in range(250_000))
@@ -107,3 +108,8 @@ def test_what_goes_wrong_is_raised_and_leaves_no_end(kind: str, size: int) -> No
         file.write(TEXT[:size])
     assert out.getvalue() == PACKINGS[kind]().header
     assert file.closed
+
+
+def test_as_many_threads_as_were_asked_for_at_most_the_processors() -> None:
+    assert threads_for(1) == 1
+    assert threads_for(0) == threads_for(1000) == usable_processors()

@@ -15,7 +15,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
-from ema_cli.engine.row_weights import Steady, Varying, decay_of_gap, make_steady
+from ema_cli.engine.row_weights import Steady, Varying, decays_of_gaps, make_steady
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile, since_before
 from ema_cli.engine.scan import Levels, Memory, Scan, Walked, make_levels, thread_scratch
 from ema_cli.engine.state import State, moments_of
@@ -86,12 +86,7 @@ class Engine:
             return None
         self.state.grow(int(tile.slots.max(initial=-1)) + 1)
         ages = tile.ages(self.state.arrays["gap"][tile.series])
-        lengths, which = np.unique(ages, return_inverse=True)
-        left = [
-            [decay_of_gap(decay.alpha, age, True)[0] for age in lengths.tolist()]
-            for decay in self.average.decays
-        ]
-        return np.array(left)[:, which.reshape(ages.shape)]
+        return np.stack([decays_of_gaps(decay.alpha, ages, True)[0] for decay in self.average.decays])
 
     def _fold(self, tile: Tile, out: Moments) -> None:
         rows, cleared = self.read(tile)

@@ -372,7 +372,10 @@ class Scan:
 def lay_out(lanes: Lanes, elements: Moments, weigher: Weigher, level: int) -> Moments:
     """The elements of a level as cells."""
     cells = {name: lanes.scatter(array) for name, array in elements.items()}
-    return cells if level else weigher.rows(cells, lanes.first)
+    if level:
+        return cells
+    with np.errstate(all="ignore"):  # what has long faded may underflow, and is 0
+        return weigher.rows(cells, lanes.first)
 
 
 def fold_blocks(

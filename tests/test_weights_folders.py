@@ -281,6 +281,21 @@ def test_refused_kinds_can_be_left_out(run: Run) -> None:
 
 
 @pytest.mark.torch
+def test_dicts_in_a_torch_file_are_said(run: Run) -> None:
+    import torch
+
+    for step in (1, 2):
+        inside = {"w": torch.ones(2)}
+        torch.save({"model": inside, "ema": {"w": torch.zeros(2)}}, f"step_{step}.pt")
+        torch.save(inside, f"plain_{step}.pt")
+    done = run("step_*.pt", "--uniform", "--dry-run")
+    said = "step_2.pt holds; --key model or --key ema takes one without that"
+    assert (done.code, said in done.err) == (0, True), done.err
+    for quiet in (("step_*.pt", "--key", "model"), ("plain_*.pt",)):
+        assert "--key" not in run(*quiet, "--uniform", "--dry-run").err
+
+
+@pytest.mark.torch
 def test_sharded_torch_files(run: Run) -> None:
     import torch
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import DataError, OptionError, StateError
+from ema_cli.errors import DataError, FileTrouble, OptionError, StateError
 from ema_cli.io.atomic import atomic_write
 from ema_cli.parameters.checkpoints import (
     METADATA_KEY,
     Checkpoint,
     CheckpointWriter,
+    format_of,
     open_checkpoint,
     open_state,
     state_writer_for,
@@ -152,6 +153,7 @@ def _notes(plan: Plan, options: FoldOptions) -> list[str]:
         if swapped := out_of_order(names):
             said.append(f"the order given is kept, in which {swapped[0]} comes before {swapped[1]}")
         said += _snapshot_note(plan.checkpoints)
+    said += _dicts_note(plan.checkpoints[-1])
     if first.saved is not None:
         before = {file.name for file in first.saved.files}
         said += [f"{name} is in the saved fold already and counts again" for name in names if name in before]
@@ -182,6 +184,14 @@ def _snapshot_note(checkpoints: Sequence[Checkpoint]) -> list[str]:
         f"{snapshots[0].name} is a snapshot of an average, and this an average of averages; "
         "--sigma-rel makes one of any length from snapshots"
     ]
+
+
+def _dicts_note(newest: Checkpoint) -> list[str]:
+    """Names of tensors begin with those of the dicts they lie in, which is seldom wanted."""
+    if not newest.keys or format_of(newest.name) != "torch":
+        return []
+    known = " or ".join(f"--key {key}" for key in newest.keys)
+    return [f"names begin with the dicts that {newest.name} holds; {known} takes one without that"]
 
 
 def _check_places(targets: Sequence[Target], states: Sequence[str], plan: Plan) -> None:
@@ -219,7 +229,10 @@ def _saved_fold(
     """The saved fold, its options compared with these; StateError says which differ. None: there is none."""
     if resume is None or not Path(name := _named(resume, length)).exists():
         return None
-    checkpoint = open_files.enter_context(open_state(name))
+    try:
+        checkpoint = open_files.enter_context(open_state(name))
+    except FileTrouble as error:
+        raise FileTrouble(name, error.problem.removeprefix(f"{name}: "), _STATE_HINT) from error
     said = described(checkpoint.metadata, _STATE_KIND, name, _STATE_HINT)
     if said.get("version") != VERSION:
         raise StateError(f"{name}: is of version {said.get('version')!r}, not {VERSION}", _STATE_HINT)

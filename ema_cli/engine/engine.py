@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -132,9 +133,10 @@ class Engine:
             used = self.scratch.used
             into = {name: self._destination(rows, array[weight]) for name, array in out.items()}
             if groups is not None:
-                groups.fold(self, weight, decay, into)
+                fold = partial(self.fold_elements, weight, decay)
+                groups.fold(fold, self.scratch, into)
             else:
-                self.fold_elements(elements, weight, decay, into)
+                self.fold_elements(weight, decay, elements, into)
             if decay.alpha == 1.0 and not (decay.seed or self.before):
                 into["mean"][...] = rows.values  # a copy, sign of zero too
             for name, array in into.items():
@@ -171,7 +173,7 @@ class Engine:
                  "order": order, "weights": rows.weights}  # fmt: skip
         return {name: array for name, array in given.items() if array is not None}
 
-    def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> Walked:
+    def fold_elements(self, weight: int, decay: Decay, elements: Elements, out: Moments) -> Walked:
         """Put the moments at each element by one weight into `out`, and store the memory."""
         average, wide = self.average, "deviation" in out
         asked, weigher = out, self.weigher(decay)

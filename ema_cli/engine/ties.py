@@ -8,13 +8,13 @@ of its rows so far.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import (
     LEAST_SHARE,
     MEANS,
@@ -30,9 +30,6 @@ from ema_cli.engine.rows import Rows, Segments, since_before
 from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
 from ema_cli.engine.state import Arrays, State
 
-if TYPE_CHECKING:
-    from ema_cli.engine.engine import Engine
-
 
 @dataclass(frozen=True)
 class Elements:
@@ -45,6 +42,9 @@ class Elements:
     segments: Segments
     before: Ints
     levels: Levels
+
+
+Fold = Callable[[Elements, Moments], Walked]
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class TiedRows:
     pending: Arrays
     times: Ints
 
-    def fold(self, engine: Engine, weight: int, decay: Decay, out: Moments) -> None:
-        """Put the moments at each row by one weight into `out`, and store the memory of that weight."""
+    def fold(self, fold: Fold, scratch: Scratch, out: Moments) -> None:
+        """Put the moments at each row by one weight into `out`. fold: puts those at each observation."""
         own = self.observations
         if self.place is None:
-            engine.fold_elements(own, weight, decay, out)
+            fold(own, out)
             return
-        totals = {name: engine.scratch.floats(len(own.cells["mean"])) for name in out}
-        walked = engine.fold_elements(own, weight, decay, totals)
+        totals = {name: scratch.floats(len(own.cells["mean"])) for name in out}
+        walked = fold(own, totals)
         for name, array in out.items():
             np.take(totals[name], self.place, out=array, mode="clip")
         if len(self.early):

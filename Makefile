@@ -2,7 +2,7 @@
 #     make demo    sets up, smooths real data and shows the result
 #     make test    sets up and runs all tests
 # Also: make check (lint, format, types, tests), make bench, make docs, make packages; and for the suite in other
-# conditions make test-lowest, test-newest, test-core, test-systems; make torture takes an hour.
+# conditions make test-lowest, test-newest, test-core, test-systems, test-torch; make torture takes an hour.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ EXTRAS ?= [weights,plot,dask]
 PYTEST := $(BIN)/python -m pytest -n auto
 TESTS ?=
 
-.PHONY: demo test test-lowest test-newest test-core test-systems torture lint check bench docs site packages clean
+.PHONY: demo test test-lowest test-newest test-core test-systems test-torch torture lint check bench docs site packages clean
 
 demo: $(VENV)/ready
 	$(BIN)/ema-smooth sample_data/co2.csv --alpha 0.1 --residual --digits 3 -v -o $(VENV)/co2.csv
@@ -45,6 +45,10 @@ test-core:
 test-systems: $(VENV)/ready-to-test
 	EMA_SYSTEM=windows $(PYTEST) tests/golden tests/systems tests/run/test_folder.py $(TESTS)
 	EMA_SYSTEM=darwin $(PYTEST) tests/golden tests/systems tests/run/test_folder.py $(TESTS)
+
+# torch is no dependency, and large; with it the callbacks are tested with the real libraries.
+test-torch: $(VENV)/torch
+	$(PYTEST) -m torch $(TESTS)
 
 torture: $(VENV)/ready-to-test
 	$(BIN)/python tests/torture.py
@@ -89,3 +93,7 @@ $(VENV)/ready: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 $(VENV)/ready-to-test: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) --constraint $(CONSTRAINTS) --editable '.$(EXTRAS)' --group test --group lint --group docs
 	touch $(VENV)/ready $@
+
+$(VENV)/torch: $(VENV)/ready-to-test
+	$(INSTALL) torch==2.13.0 lightning==2.6.6 transformers==5.24.0 accelerate==1.15.0 scikit-learn
+	touch $@

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Any
 
+from ema_cli.choices import Missing, words_of
 from ema_cli.decay import FAMILIES, Decay, make_decay, number_in, one_family, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import resolve_like
 from ema_cli.state_options import options_of
 
-Missing = Literal["skip", "decay", "error"]
 # Yes-or-no options: those that ask for further columns (`bands` does too, but is a number), and all of them.
 STATISTICS = ("residual", "std", "var", "sum", "cov", "corr", "double", "triple", "diff")
 FLAGS = (*STATISTICS, "fill", "bias", "centered")
@@ -208,7 +208,7 @@ def make_average(options: Mapping[str, Any], *, timed: bool = False, weighted: b
         decays=tuple(_seeded(make_decay(family, value), init, options.get("like")) for value in given),
         adjust=adjust,
         init=init,
-        missing=_choice("missing", options.get("missing"), get_args(Missing)),  # type: ignore[arg-type]
+        missing=_choice("missing", options.get("missing"), words_of(Missing)),  # type: ignore[arg-type]
         min_periods=_min_periods(options.get("min_periods")),
         bands=_bands(options.get("bands")),
         timed=timed,

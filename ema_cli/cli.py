@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ema_cli.choices import Invalid, Late, Missing, TimeUnit, words_of
 from ema_cli.completion import complete_columns, complete_files, complete_folders, complete_words
 from ema_cli.console import run_command, say
 from ema_cli.formats.registry import FORMATS
@@ -130,11 +131,11 @@ spacing, running = under("Keys and times"), under("Running")
     shell_complete=complete_words("first", "zero", "sma"),
     help="The average before the first row [first].",
 )
-@average("--missing", type=click.Choice(["skip", "decay", "error"]), help="What a missing cell does [skip].")
+@average("--missing", type=click.Choice(words_of(Missing)), help="What a missing cell does [skip].")
 @average("--fill", is_flag=True, default=None, help="Print the held trend on missing rows.")
 @average(
     "--invalid",
-    type=click.Choice(["error", "missing"]),
+    type=click.Choice(words_of(Invalid)),
     default="error",
     help="Cells that are no number [error].",
 )
@@ -168,7 +169,7 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @spacing(
     "--time-unit",
-    type=click.Choice(["s", "ms", "us", "ns", "min", "h", "d"]),
+    type=click.Choice(words_of(TimeUnit)),
     help="Unit of times that are numbers.",
 )
 @spacing("--time-format", metavar="FMT", help="Format of times: strptime's, English names; or `excel`.")
@@ -181,7 +182,7 @@ spacing, running = under("Keys and times"), under("Running")
 )
 @spacing(
     "--late",
-    type=click.Choice(["error", "skip", "restart"]),
+    type=click.Choice(words_of(Late)),
     default="error",
     help="A row where --order or --time goes back: stop, leave it out, or start its series afresh [error].",
 )
@@ -231,15 +232,15 @@ def command(**options: Any) -> None:
     _mind_terminals(job)
     if options["output_dir"] is None:
         _start_helpers(job)
-    from ema_cli.observing import make_drawing, watching
+    from ema_cli.observing import make_drawing, observing
 
     drawing = make_drawing(options)
     if options["output_dir"] is not None:
         raise click.exceptions.Exit(_run_folder(job, options, drawing))
     from ema_cli.run.pipeline import run
 
-    with watching(job, drawing, options["progress"], partial(say, NAME)) as watcher:
-        summary = run(job, watcher)
+    with observing(job, drawing, options["progress"], partial(say, NAME)) as observer:
+        summary = run(job, observer)
     _tell(job, summary, verbose=options["verbose"])
 
 
@@ -299,10 +300,10 @@ def _run_folder(job: Job, options: dict[str, Any], drawing: Drawing | None) -> i
     jobs: int | None = options["jobs"]
     with (
         counting(job, options["progress"], report) as counted,
-        comparing(job, drawing, chain=chain, report=counted, say=partial(say, NAME)) as (kept, watch),
+        comparing(job, drawing, chain=chain, report=counted, say=partial(say, NAME)) as (kept, make_observer),
     ):
         if address is None:
-            tally = run_folder(job, folder, 1 if jobs is None else jobs, chain, kept, watch)
+            tally = run_folder(job, folder, 1 if jobs is None else jobs, chain, kept, make_observer)
         else:
             tally = _cluster()(job, folder, address, chain=chain, report=counted)
     say(NAME, f"{options['output_dir']}: {tally}")

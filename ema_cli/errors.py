@@ -105,10 +105,6 @@ def _typed(character: str) -> str:
     )
 
 
-# What to try for a cell that is no number, where nothing is known of it.
-OTHERS = "correct it, or choose other columns: -c COLUMN"
-
-
 @dataclass(frozen=True)
 class Advice:
     """Why something in the input is not read, and the options with which it is; none if not sure."""

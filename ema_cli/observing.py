@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ema_cli.errors import OptionError
 from ema_cli.job import Job
 from ema_cli.run.observer import Observer, Several
-from ema_cli.run.outcome import Outcome, Watch, unwatched
+from ema_cli.run.outcome import MakeObserver, Outcome, no_observer
 from ema_cli.run.progress import Progress, make_progress
 
 if TYPE_CHECKING:
@@ -45,27 +45,27 @@ def make_drawing(options: dict[str, Any]) -> Drawing | None:
 
 
 @contextmanager
-def watching(job: Job, drawing: Drawing | None, progress: bool | None, say: Say) -> Iterator[Observer]:
+def observing(job: Job, drawing: Drawing | None, progress: bool | None, say: Say) -> Iterator[Observer]:
     """The observer of a run; at the end of the block the bar is removed and the picture put in its place.
 
     drawing: the picture that is asked for. progress: whether there is a bar; None: on a terminal, when it
     takes long. say: takes messages to the user.
     Raises OptionError or FileTrouble for a picture that can't be made.
     """
-    watchers: list[Observer] = []
+    observers: list[Observer] = []
     prints = job.output in (None, "-")
     bar: Progress | None = make_progress(job.inputs, sys.stderr, progress, prints)
     if bar is not None:
-        watchers.append(bar)
+        observers.append(bar)
     plotter, place = None, ExitStack()
     if drawing is not None:
         from ema_cli.plotting.plot import Plotter
 
         plotter = Plotter(job, drawing.target, drawing.look, say, place)
-        watchers.append(plotter)
+        observers.append(plotter)
     with place:
         try:
-            yield Several(watchers)
+            yield Several(observers)
         finally:
             if bar is not None:
                 bar.erase()
@@ -76,14 +76,14 @@ def watching(job: Job, drawing: Drawing | None, progress: bool | None, say: Say)
 @contextmanager
 def comparing(
     job: Job, drawing: Drawing | None, *, chain: bool, report: Report, say: Say
-) -> Iterator[tuple[Report, Watch]]:
+) -> Iterator[tuple[Report, MakeObserver]]:
     """`report` that also keeps what the observers of a batch recorded, and what makes these observers; at the
     end of the block the picture of all inputs is drawn. chain: they are parts of one series.
 
     Raises OptionError or FileTrouble for a picture that can't be made.
     """
     if drawing is None:
-        yield report, unwatched
+        yield report, no_observer
         return
     from ema_cli.plotting.plot import Comparison
 
@@ -91,9 +91,9 @@ def comparing(
 
     def report_and_keep(outcome: Outcome) -> None:
         report(outcome)
-        comparison.finished(outcome.source, outcome.watcher)
+        comparison.finished(outcome.source, outcome.observer)
 
-    yield report_and_keep, comparison.watch
+    yield report_and_keep, comparison.make_observer
     comparison.draw()
 
 

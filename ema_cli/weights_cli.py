@@ -117,6 +117,7 @@ def command(**options: Any) -> None:
     # that there are none of. Without it they are read in a third less time.
     gc.disable()
     from ema_cli.parameters.fold import Places, planned, write_fold
+    from ema_cli.parameters.weights_plot import drawn
 
     how = make_options(options)
     if options["output"] is None and not options["dry_run"]:
@@ -126,15 +127,12 @@ def command(**options: Any) -> None:
     with planned(options["checkpoints"], how, options["resume"]) as plan:
         for note in plan.notes:
             say(NAME, note)
-        if options["dry_run"]:
-            click.echo(table(plan), nl=False)
-        else:
-            places = Places(options["output"], options["resume"], options["force"], options["shard_size"])
-            write_fold(plan, how, places)
-        if options["plot"] is not None:
-            from ema_cli.parameters.weights_plot import draw
-
-            draw(plan, options["plot"])
+        with drawn(plan, options["plot"]):
+            if options["dry_run"]:
+                click.echo(table(plan), nl=False)
+            else:
+                places = Places(options["output"], options["resume"], options["force"], options["shard_size"])
+                write_fold(plan, how, places)
         for line in closeness(plan) if options["dry_run"] or options["verbose"] else _poor(plan):
             say(NAME, line)
         if options["dry_run"] or options["verbose"]:

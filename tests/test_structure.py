@@ -16,7 +16,7 @@ from tests.conftest import ROOT, SAMPLES, Workshop
 FILES = sorted((ROOT / "ema_cli").rglob("*.py"))
 # From the lowest layer up: a module or package may import from its own layer and those below.
 LAYERS = [
-    ["errors", "process", "help_groups", "state_options", "safe_text", "extras"],
+    ["errors", "choices", "process", "help_groups", "state_options", "safe_text", "extras"],
     ["io", "decay", "like", "notation"],
     ["average"],
     ["job", "engine"],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +187,84 @@ def test_tensors_that_differ_are_listed(run: Run) -> None:
     )
 
 
+def test_a_prefix_that_some_have_is_found(run: Run) -> None:
+    write(Path("a.npz"), {"w": np.ones(2), "head.w": np.ones(1)})
+    write(Path("b.npz"), {"module.w": np.ones(2), "module.head.w": np.ones(1)})
+    found = "  try: --strip-prefix module. takes it off their names\n"
+    for names in (("a.npz", "b.npz"), ("b.npz", "a.npz")):
+        assert run(*names, "--uniform", "--dry-run").err.endswith(found)
+        assert run(*names, "--uniform", "--dry-run", "--keys", "intersection").err.endswith(found)
+        assert run(*names, "--uniform", "--dry-run", "--strip-prefix", "module.").code == 0
+
+
+def zipped(member: str) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(member), b"content")  # no clock in the names of tests
+    return made.getvalue()
+
+
+TORCHS, SAFE = zipped("model/data.pkl"), b"\x08" + bytes(7) + b'{"a":{}}'
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "a.safetensors",
+            POINTER,
+            "is a pointer of Git LFS, not the file it stands for\n  try: git lfs pull",
+        ),
+        ("a.npz", POINTER, "is a pointer of Git LFS"),
+        ("a.npz", b"\n<!DOCTYPE html><title>Not found", "is a web page, no checkpoint\n"),
+        ("a.safetensors", b"<?xml version='1.0'?><Error/>", "is a web page, no checkpoint\n"),
+        (
+            "a.safetensors",
+            gzip.compress(SAFE, mtime=0),
+            "by gzip\n  try: gzip -dc a.safetensors > a-plain.safetensors",
+        ),
+        ("a.safetensors", TORCHS, "is a .pt file by its content\n  try: a name that ends in .pt"),
+        ("a.npz", TORCHS, "is a .pt file by its content"),
+        ("a.npz", SAFE, "is a .safetensors file by its content"),
+        ("a.safetensors", zipped("w.npy"), "is a .npz file by its content"),
+        ("a.safetensors", b"PK\x03\x04 no archive", "is no safetensors file"),
+        ("a.npz", zipped("notes.txt"), "holds no arrays: 'notes.txt'"),
+        ("a.safetensors", b"something else", "is no safetensors file, or is cut short"),
+        ("a.txt", b"something else", "is no checkpoint by its suffix"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(run: Run, name: str, content: bytes, said: str) -> None:
+    Path(name).write_bytes(content)
+    result = run(name, "--uniform", "-o", "o.npz")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"ema-weights: {name}: ")
+    assert said in result.err
+
+
+def test_all_tensors_that_are_refused_are_listed(run: Run) -> None:
+    np.savez("a.npz", w=np.ones(2), c=np.ones(2, complex), t=np.array(["x"]), o=np.array([None, 1]))
+    assert run("a.npz", "--uniform", "--dry-run") == (
+        1,
+        "",
+        "ema-weights: a.npz: 3 tensors can be neither averaged nor copied:\n"
+        "  tensor 'c' holds complex128; floats are averaged, integers and bools copied, nothing else\n"
+        "  tensor 't' holds text; floats are averaged, integers and bools copied, nothing else\n"
+        "  tensor 'o' holds pickled Python objects, which are not loaded as they can run code; "
+        "arrays of numbers are averaged\n"
+        "  try: --exclude c --exclude t --exclude o leaves them out\n",
+    )
+    excluded = ("--exclude", "c", "--exclude", "t", "--exclude", "o")
+    assert run("a.npz", "--uniform", "--dry-run", *excluded).code == 0
+
+
+def test_a_picture_that_has_no_place_stops_it_before_the_work(run: Run) -> None:
+    write_models("a.npz")
+    result = run("a.npz", "--uniform", "-o", "o.npz", "--plot", "no/p.svg")
+    assert (result.code, "make the folder first: mkdir -p no" in result.err) == (1, True)
+    assert sorted(path.name for path in Path().iterdir()) == ["a.npz"]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_is_an_error_that_names_file_and_tensor(run: Run, bad: float) -> None:
     write(Path("a.npz"), {"w": np.ones(2), "v": np.ones(2)})
@@ -217,7 +298,9 @@ def test_nan_is_an_error_that_names_file_and_tensor(run: Run, bad: float) -> Non
         (("a.npz", "--decay", "0.5", "-o", "a.npz"), 1, "a.npz: exists\n  try: --force"),
         (("a.npz", "--decay", "0.5", "-o", "no/o.npz"), 1, "make the folder first: mkdir -p"),
         (("b.npz", "--decay", "0.5", "-o", "o.npz"), 1, "b.npz: no such file"),
-        (("a.txt", "--decay", "0.5", "-o", "o.npz"), 1, "no checkpoint by its suffix"),
+        (("a.txt", "--decay", "0.5", "-o", "o.npz"), 1, "a.txt: no such file"),
+        (("a.npz", "--decay", "0.8,0.9", "-o", "o.npz"), 2, "try: --decay 0.8 --decay 0.9\n"),
+        (("a.npz", "--decay", "0.5", "-o", "o.npz", "--plot", "p.gif"), 2, "pictures are .png, .svg, .pdf"),
         (("a.npz", "--decay", "0.5", "-o", "o.npz", "--resume", "o.npz"), 2, "is the output, too"),
         (
             ("a.npz", "--decay", "0.5", "-o", "o.npz", "--resume", "a.npz"),

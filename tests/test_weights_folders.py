@@ -241,6 +241,29 @@ def test_sizes() -> None:
     ]
 
 
+@pytest.mark.parametrize("stem", ["adapter_model", "diffusion_pytorch_model", "other"])
+def test_in_a_folder_weights_keep_the_name_that_their_loader_wants(run: Run, stem: str) -> None:
+    for step in (1, 2):
+        inside = Path(f"run/checkpoint-{step}")
+        inside.mkdir(parents=True)
+        save_file(model(step), inside / f"{stem}.safetensors")
+        (inside / "adapter_config.json").write_text("{}")
+    assert run("run", "--uniform", "-o", "mean/").code == 0
+    wanted = "model" if stem == "other" else stem
+    assert names("mean") == ["adapter_config.json", f"{wanted}.safetensors"]
+    assert run("run", "--uniform", "-o", "shards/", "--shard-size", "2kB").code == 0
+    assert f"{wanted}.safetensors.index.json" in names("shards")
+    assert checkpoints(run("mean", "--uniform", "--dry-run")) == [f"mean/{wanted}.safetensors"]
+
+
+def test_a_checkpoint_that_is_not_complete_is_left_out_with_a_note(run: Run) -> None:
+    write_run(Path("run"))
+    Path("run/checkpoint-1500/model.safetensors").unlink()
+    done = run("run", "--uniform", "--dry-run")
+    assert checkpoints(done) == BY_NUMBER[:2]
+    assert "left out, as there is not one model in it: 'run/checkpoint-1500'\n" in done.err
+
+
 # torch
 
 
@@ -278,6 +301,21 @@ def test_refused_kinds_can_be_left_out(run: Run) -> None:
     assert "tensor 's' is sparse" in said or "'c' holds complex64" in said
     assert "--exclude" in said
     assert run("a.pt", "--uniform", "--exclude", "[sc]", "-o", "o.npz").code == 0
+
+
+@pytest.mark.torch
+def test_dicts_in_a_torch_file_are_said(run: Run) -> None:
+    import torch
+
+    for step in (1, 2):
+        inside = {"w": torch.ones(2)}
+        torch.save({"model": inside, "ema": {"w": torch.zeros(2)}}, f"step_{step}.pt")
+        torch.save(inside, f"plain_{step}.pt")
+    done = run("step_*.pt", "--uniform", "--dry-run")
+    said = "step_2.pt holds; --key model or --key ema takes one without that"
+    assert (done.code, said in done.err) == (0, True), done.err
+    for quiet in (("step_*.pt", "--key", "model"), ("plain_*.pt",)):
+        assert "--key" not in run(*quiet, "--uniform", "--dry-run").err
 
 
 @pytest.mark.torch

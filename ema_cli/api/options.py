@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
-from ema_cli.average import Average, Missing, make_average
+from ema_cli.average import Average, make_average
+from ema_cli.choices import Invalid, Late, Missing, TimeUnit, words_of
 from ema_cli.decay import duration_text, parse_duration
 from ema_cli.errors import OptionError
 from ema_cli.like import SETS
@@ -21,8 +22,6 @@ from ema_cli.times.form import ISO
 Duration = str | timedelta | np.timedelta64
 Weight = float | str
 
-TIME_UNITS = ("s", "ms", "us", "ns", "min", "h", "d")
-LATE = ("error", "skip", "restart")
 # The keywords beside these, for a name that is misspelt.
 OF_ROWS = ("times", "by", "order", "weights", "axis")
 
@@ -96,7 +95,7 @@ class Options(TypedDict, total=False):
     init: str | float | None
     missing: Missing | None
     fill: bool | None
-    invalid: Literal["error", "missing"] | None
+    invalid: Invalid | None
     min_periods: int | None
     std: bool | None
     var: bool | None
@@ -112,10 +111,10 @@ class Options(TypedDict, total=False):
     centered: bool | None
     name: str | None
     reset_gap: Duration | None
-    time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] | None
+    time_unit: TimeUnit | None
     time_format: str | None
     time_zone: str | None
-    late: Literal["error", "skip", "restart"] | None
+    late: Late | None
     like: str | None
 
 
@@ -145,7 +144,8 @@ def read_options(
     plain = {name: _plain(value) for name, value in options.items()}
     if timed is None:
         timed = plain.get("tau") is not None or _has_duration(plain.get("halflife"))
-    for name, allowed in (("invalid", ("error", "missing")), ("time_unit", TIME_UNITS), ("late", LATE)):
+    for name, choice in (("invalid", Invalid), ("time_unit", TimeUnit), ("late", Late)):
+        allowed = words_of(choice)
         if plain.get(name) not in (None, *allowed):
             problem = f"{name}={plain[name]!r}: not one of {', '.join(allowed)}"
             raise OptionError(problem, f"{name}={allowed[-1 if name == 'invalid' else 0]!r}")
@@ -218,7 +218,8 @@ _OPTION = re.compile(
     r"--([a-z][a-z-]*)(?: ([0-9][\w.]*(?![\w.])|'[^']*'|sma:[0-9]+|[a-z]+(?:-[a-z]+)?|COLUMN)(?=[ ,;:)]|$))?"
 )
 # Words that stand after an option as its value; any other word goes on with the sentence.
-_VALUES = {"first", "zero", "sma", "skip", "decay", "error", "missing", "auto", *SETS, *TIME_UNITS}
+_WORDS = {*words_of(Missing), *words_of(Invalid), *words_of(TimeUnit)}
+_VALUES = {"first", "zero", "sma", "auto", *SETS, *_WORDS}
 
 
 def in_python(message: str) -> str:

@@ -41,6 +41,7 @@ class Projection:
     keep : the columns that are written; None: all of them.
     extra : columns to be read as text, for observers.
     notation : how numbers are written in cells of text, and which numbers stand for missing.
+    weights : the column of weights, if there is one.
     file : name of a new first column that holds the name of the input; None: no such column.
     naive : times name no zone, so a format that has types writes them as times without a zone.
     """
@@ -58,6 +59,13 @@ class Projection:
     order_form: TimeForm | None = None
     file: str | None = None
     naive: bool = False
+    weights: int | None = None
+
+    def hint_on(self, column: int) -> str:
+        """What to try for a cell of a column that is no number, where nothing is known of it."""
+        option = {self.weights: "--weights", self.order: "--order", self.time: "--time"}.get(column)
+        which = "other columns: -c" if option is None else f"another column: {option}"
+        return f"correct it, or choose {which} COLUMN"
 
     @property
     def clocks(self) -> tuple[int, ...]:

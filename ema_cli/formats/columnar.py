@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ema_cli.errors import OTHERS, Advice, DataError, FileTrouble, Place
+from ema_cli.errors import Advice, DataError, FileTrouble, Place
 from ema_cli.formats import arrow_compute as pc
 from ema_cli.formats import arrow_text
 from ema_cli.formats.arrow_types import is_number
@@ -350,7 +350,7 @@ def _from_text(column: Any, at: int, wanted: Projection, rows: RowLocator) -> tu
         from ema_cli.formats.text.numerals import advice_on_cells
 
         near = column[max(0, error.row - LOOKED_AT) : error.row + LOOKED_AT]
-        hint = str(advice_on_cells(_texts_of(near), wanted.notation))
+        hint = str(advice_on_cells(_texts_of(near), wanted.notation, wanted.hint_on(at)))
         raise DataError(f"not a number: {error.text[:60]!r}", rows(error.row, at), hint) from None
     return values, [replace(oddity, column=at) for oddity in oddities]
 
@@ -370,7 +370,9 @@ def _infinite(columns: Sequence[Any], odd: Any, wanted: Projection, rows: RowLoc
     ]
     if wanted.invalid == "error":
         first = min(oddities, key=lambda oddity: (oddity.row, oddity.column))
-        raise DataError(f"no finite number: {first.text}", rows(first.row, first.column), OTHERS)
+        raise DataError(
+            f"no finite number: {first.text}", rows(first.row, first.column), wanted.hint_on(first.column)
+        )
     return oddities
 
 

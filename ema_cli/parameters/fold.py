@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import DataError, OptionError, StateError
+from ema_cli.errors import DataError, FileTrouble, OptionError, StateError
 from ema_cli.io.atomic import atomic_write
 from ema_cli.parameters.checkpoints import (
     METADATA_KEY,
     Checkpoint,
     CheckpointWriter,
+    format_of,
     open_checkpoint,
     open_state,
     state_writer_for,
@@ -111,14 +112,15 @@ def _by_profile(checkpoint: Checkpoint) -> tuple[int, float]:
 
 def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:
     """Carry out what `planned` worked out; see `fold`."""
+    newest = plan.checkpoints[-1].name
     targets = [
-        make_target(_named(places.output, average.length), places.shard_size) for average in plan.averages
+        make_target(_named(places.output, average.length), places.shard_size, newest)
+        for average in plan.averages
     ]
     states = [None if places.resume is None else _named(places.resume, a.length) for a in plan.averages]
     _check_places(targets, [state for state in states if state is not None], plan)
     for target in targets:
         check_target(target, force=places.force)
-    newest = Path(plan.checkpoints[-1].name)
     with contextlib.ExitStack() as files:
         # Entered first, so renamed last: no state is saved before the outputs are complete.
         saving = [
@@ -127,7 +129,7 @@ def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:
         ]
         writers = [
             files.enter_context(
-                open_target(target, plan.tensors, _metadata(plan, average, options), newest.parent)
+                open_target(target, plan.tensors, _metadata(plan, average, options), Path(newest).parent)
             )
             for target, average in zip(targets, plan.averages, strict=True)
         ]
@@ -152,6 +154,7 @@ def _notes(plan: Plan, options: FoldOptions) -> list[str]:
         if swapped := out_of_order(names):
             said.append(f"the order given is kept, in which {swapped[0]} comes before {swapped[1]}")
         said += _snapshot_note(plan.checkpoints)
+    said += _dicts_note(plan.checkpoints[-1])
     if first.saved is not None:
         before = {file.name for file in first.saved.files}
         said += [f"{name} is in the saved fold already and counts again" for name in names if name in before]
@@ -182,6 +185,14 @@ def _snapshot_note(checkpoints: Sequence[Checkpoint]) -> list[str]:
         f"{snapshots[0].name} is a snapshot of an average, and this an average of averages; "
         "--sigma-rel makes one of any length from snapshots"
     ]
+
+
+def _dicts_note(newest: Checkpoint) -> list[str]:
+    """Names of tensors begin with those of the dicts they lie in, which is seldom wanted."""
+    if not newest.keys or format_of(newest.name) != "torch":
+        return []
+    known = " or ".join(f"--key {key}" for key in newest.keys)
+    return [f"names begin with the dicts that {newest.name} holds; {known} takes one without that"]
 
 
 def _check_places(targets: Sequence[Target], states: Sequence[str], plan: Plan) -> None:
@@ -219,7 +230,10 @@ def _saved_fold(
     """The saved fold, its options compared with these; StateError says which differ. None: there is none."""
     if resume is None or not Path(name := _named(resume, length)).exists():
         return None
-    checkpoint = open_files.enter_context(open_state(name))
+    try:
+        checkpoint = open_files.enter_context(open_state(name))
+    except FileTrouble as error:
+        raise FileTrouble(name, error.problem.removeprefix(f"{name}: "), _STATE_HINT) from error
     said = described(checkpoint.metadata, _STATE_KIND, name, _STATE_HINT)
     if said.get("version") != VERSION:
         raise StateError(f"{name}: is of version {said.get('version')!r}, not {VERSION}", _STATE_HINT)

@@ -77,6 +77,11 @@ def make_lengths(given: Mapping[str, Sequence[str] | bool | None]) -> tuple[Leng
 def _length(family: str, value: str) -> Length:
     if family == "weights":
         return Length(family, value, weights=tuple(_weight(part, value) for part in value.split(",")))
+    if "," in value:
+        raise OptionError(
+            f"--{family} {value}: one value at a time",
+            " ".join(f"--{family} {part.strip()}" for part in value.split(",") if part.strip()),
+        )
     if family == "sigma-rel":
         number = _positive(family, value, "0.1")
         try:

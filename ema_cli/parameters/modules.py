@@ -161,7 +161,7 @@ def _place(tensor: Any) -> Any:
     local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     try:
         place = local.data_ptr()
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, ValueError):  # no storage, or a lazy parameter, which has none yet
         return id(tensor)
     return (str(local.device), place, tuple(local.shape)) if place else id(tensor)
 

@@ -16,7 +16,7 @@ from ema_cli.parameters.checkpoints.naming import step_of
 from ema_cli.parameters.lengths import DECAYS, Length
 from ema_cli.parameters.post_hoc import Fit, Profile, fit, gamma_at_end
 from ema_cli.parameters.power import gamma_of, snapshot_said
-from ema_cli.parameters.tensors import TensorInfo, check_dtype, dtype_named, is_averaged, some_of
+from ema_cli.parameters.tensors import TensorInfo, dtype_named, is_averaged, refusal, some_of
 
 _LISTED = 8
 
@@ -263,7 +263,7 @@ def matched(checkpoints: Sequence[Checkpoint], saved: Sequence[SavedFold], optio
                 differences.append(f"{tensor!r} {said.format(newest=newest_name, other=name)}")
                 left_out.add(tensor)
     if differences and not options.intersection:
-        raise DataError(_listed(differences), hint="--keys intersection folds what they share")
+        raise DataError(_listed(differences), hint=_to_match(newest, chosen))
     own = snapshot_said(checkpoints[-1].metadata, newest_name)
     kept = [
         _typed(tensor, info, options.dtype or (own.dtypes.get(info.name) if own else None))
@@ -271,7 +271,7 @@ def matched(checkpoints: Sequence[Checkpoint], saved: Sequence[SavedFold], optio
         if tensor not in left_out and tensor not in tied
     ]
     if not kept:
-        raise DataError("the checkpoints share no tensor", hint="--strip-prefix module. takes a prefix off")
+        raise DataError("the checkpoints share no tensor", hint=_to_match(newest, chosen))
     return Matched(kept, chosen, sorted(left_out), tied)
 
 
@@ -281,9 +281,22 @@ def _tied(source: Mapping[str, TensorInfo]) -> dict[str, str]:
     return {name: to for name, info in source.items() if (to := first.setdefault(info.name, name)) != name}
 
 
+def _to_match(newest: Mapping[str, TensorInfo], chosen: Sequence[Mapping[str, TensorInfo]]) -> str:
+    """What makes checkpoints alike: the prefix that one of them has more than the newest, or less."""
+    for other in chosen:
+        for longer, shorter in ((other, newest), (newest, other)):
+            one = next(iter(shorter))
+            for prefix in (name.removesuffix(one) for name in longer if name.endswith(f".{one}")):
+                if all(f"{prefix}{name}" in longer for name in shorter):
+                    return f"--strip-prefix {shlex.quote(prefix)} takes it off their names"
+    share = any(newest.keys() & other.keys() for other in chosen[:-1])
+    return "--keys intersection folds what they share" if share else "--strip-prefix takes a prefix off"
+
+
 def _selected(checkpoint: Checkpoint, options: FoldOptions) -> dict[str, TensorInfo]:
     """The checkpoint's tensors by the names they get in the output; tied names last."""
     chosen: dict[str, TensorInfo] = {}
+    refused: dict[str, str] = {}
     own = {name: (name, info) for name, info in checkpoint.tensors.items()}
     for given, info in [*own.values(), *((alias, own[to][1]) for alias, to in checkpoint.tied.items())]:
         name = _output_name(given, options)
@@ -293,30 +306,40 @@ def _selected(checkpoint: Checkpoint, options: FoldOptions) -> dict[str, TensorI
             raise DataError(
                 f"{checkpoint.name}: {given!r} and {chosen[name].name!r} are both {name!r} without prefix"
             )
-        try:
-            check_dtype(info, checkpoint.name)
-        except DataError as error:
-            raise DataError(error.problem, hint=left_out_by(name)) from error
+        if why := refusal(info.dtype):
+            refused[name] = f"tensor {given!r} {why}"
         chosen[name] = info
     for given, why in checkpoint.refused.items():
         if (name := _output_name(given, options)) is not None:
-            raise DataError(f"{checkpoint.name}: tensor {given!r} {why}", hint=left_out_by(name))
-    strange = [other for other in checkpoint.others if _output_name(other, options) is not None]
-    if strange:
-        dicts = " or ".join(f"--key {key}" for key in checkpoint.keys)
-        raise DataError(
-            f"{checkpoint.name}: holds more than tensors: {some_of(strange)}",
-            hint=dicts or left_out_by(str(_output_name(strange[0], options))),
-        )
+            refused[name] = f"tensor {given!r} {why}"
+    _check_all_known(checkpoint, refused, options)
     if not chosen:
         has = some_of(list(checkpoint.tensors)) if checkpoint.tensors else "none at all"
         raise DataError(f"{checkpoint.name}: no tensor is chosen of those it has: {has}")
     return chosen
 
 
-def left_out_by(name: str) -> str:
-    """The option that leaves a tensor out, as it is to be typed."""
-    return f"--exclude {shlex.quote(glob.escape(name))} leaves it out"
+def _check_all_known(checkpoint: Checkpoint, refused: Mapping[str, str], options: FoldOptions) -> None:
+    """Raise DataError, listing them, where there are tensors that are refused, or what is no tensor."""
+    if len(refused) == 1:
+        ((name, why),) = refused.items()
+        raise DataError(f"{checkpoint.name}: {why}", hint=left_out_by(name))
+    if refused:
+        said = f"{checkpoint.name}: {len(refused)} tensors can be neither averaged nor copied:"
+        raise DataError(said + _lines(list(refused.values())), hint=left_out_by(*refused))
+    names = [_output_name(other, options) for other in checkpoint.others]
+    if strange := [name for name in names if name is not None]:
+        dicts = " or ".join(f"--key {key}" for key in checkpoint.keys)
+        raise DataError(
+            f"{checkpoint.name}: holds more than tensors: {some_of(strange)}",
+            hint=dicts or left_out_by(*strange),
+        )
+
+
+def left_out_by(*names: str) -> str:
+    """The options that leave tensors out, as they are to be typed; the first few where there are many."""
+    options = " ".join(f"--exclude {shlex.quote(glob.escape(name))}" for name in names[:_LISTED])
+    return f"{options} leaves {'it' if len(names) == 1 else 'them'} out"
 
 
 def _output_name(name: str, options: FoldOptions) -> str | None:
@@ -347,8 +370,10 @@ def _typed(name: str, info: TensorInfo, dtype: str | None) -> TensorInfo:
 
 
 def _listed(differences: list[str]) -> str:
-    shown = "".join(f"\n  {line}" for line in differences[:_LISTED])
-    more = len(differences) - _LISTED
-    return f"the checkpoints do not hold the same tensors:{shown}" + (
-        f"\n  and {more} more" if more > 0 else ""
-    )
+    return "the checkpoints do not hold the same tensors:" + _lines(differences)
+
+
+def _lines(texts: list[str]) -> str:
+    more = len(texts) - _LISTED
+    shown = "".join(f"\n  {line}" for line in texts[:_LISTED])
+    return shown + (f"\n  and {more} more" if more > 0 else "")

@@ -12,10 +12,11 @@ from ema_cli.errors import DataError
 from ema_cli.parameters.plan import Plan, left_out_by
 from ema_cli.parameters.tensors import Array, Float64s, TensorInfo, is_averaged, rounded
 
-# Elements read and folded at once, and how many checkpoints' slices are in memory together.
-_SLICE, _TOGETHER = 1 << 17, 8
+# Elements read and folded at once, few enough to stay in a near cache, and how many checkpoints' slices are
+# in memory together.
+_SLICE, _TOGETHER = 1 << 16, 8
 # Bytes of float64 that are computed with at once: a processor's own cache has at least that.
-_CACHED = 3 << 18
+_CACHED = 1 << 20
 
 
 class Slice(NamedTuple):

@@ -69,12 +69,17 @@ def is_copied(dtype: np.dtype[Any]) -> bool:
 
 def check_dtype(info: TensorInfo, where: str = "") -> None:
     """Raise DataError for what can neither be averaged nor copied: complex numbers, text, objects."""
-    if not (is_averaged(info.dtype) or is_copied(info.dtype)):
+    if why := refusal(info.dtype):
         prefix = f"{where}: " if where else ""
-        raise DataError(
-            f"{prefix}tensor {info.name!r} holds {info.dtype.name}; "
-            "floats are averaged, integers and bools copied, nothing else"
-        )
+        raise DataError(f"{prefix}tensor {info.name!r} {why}")
+
+
+def refusal(dtype: np.dtype[Any]) -> str:
+    """Why such values can neither be averaged nor copied; empty where they can."""
+    if is_averaged(dtype) or is_copied(dtype):
+        return ""
+    what = "text" if dtype.kind in "SU" else dtype.name
+    return f"holds {what}; floats are averaged, integers and bools copied, nothing else"
 
 
 def is_tensor(value: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,23 @@ _POINTS = 400
 _COLOURS = ("#1f6fb4", "#d2691e", "#2e8b57", "#8b3a8b", "#b8860b", "#555555")
 
 
-def draw(plan: Plan, name: str) -> None:
-    """Write the picture, complete or not at all. Raises OptionError for a suffix that is not known."""
+@contextlib.contextmanager
+def drawn(plan: Plan, name: str | None) -> Iterator[None]:
+    """Draw the weights into a file called `name`, if any; it is in its place at the end of the block.
+
+    What prevents that is raised before the block, which may take long. Raises FileTrouble, or OptionError for
+    a suffix that is not known.
+    """
+    if name is None:
+        yield
+        return
+    picture = _picture(plan, name)
+    with atomic_write(name) as out:
+        write_all(out, picture)
+        yield
+
+
+def _picture(plan: Plan, name: str) -> bytes:
     suffix = Path(name).suffix.lower()
     if suffix not in _SUFFIXES:
         raise OptionError(f"--plot {name}: pictures are {', '.join(_SUFFIXES)}", "--plot weights.png")
@@ -40,8 +57,7 @@ def draw(plan: Plan, name: str) -> None:
     with mpl.rc_context({"svg.hashsalt": "ema-weights", "text.parse_math": False}):
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[suffix]
         figure.savefig(picture, format=suffix[1:], dpi=120, metadata=metadata)
-    with atomic_write(name) as out:
-        write_all(out, picture.getvalue())
+    return picture.getvalue()
 
 
 def _stems(axes: Any, plan: Plan) -> None:

@@ -92,12 +92,12 @@ class Comparison:
         self.limits, self.went_on = limits_of(target), goes_on(job)
         self.runs: dict[str, Recorder] = {}
         # Makes the observer of a job; it can be sent to another process.
-        self.watch = partial(Recorder, limits=self.limits)
+        self.make_observer = partial(Recorder, limits=self.limits)
 
-    def finished(self, source: str, watcher: Observer) -> None:
-        """An input is done; `watcher` was its observer."""
-        if isinstance(watcher, Recorder) and not watcher.empty:
-            self.runs[source] = watcher
+    def finished(self, source: str, observer: Observer) -> None:
+        """An input is done. observer: its own."""
+        if isinstance(observer, Recorder) and not observer.empty:
+            self.runs[source] = observer
 
     def draw(self) -> None:
         """Draw the inputs that are done. Raises FileTrouble."""

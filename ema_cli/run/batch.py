@@ -15,7 +15,7 @@ from ema_cli.io.atomic import make_folder, same_file, syncing_once, system_words
 from ema_cli.job import Job
 from ema_cli.process import usable_processors
 from ema_cli.run.observer import Observer
-from ema_cli.run.outcome import Outcome, Watch, outcome_of, smooth_file, unwatched
+from ema_cli.run.outcome import MakeObserver, Outcome, no_observer, outcome_of, smooth_file
 from ema_cli.run.pipeline import run_part
 from ema_cli.run.saved_state import open_saved_state, save_nothing
 
@@ -57,13 +57,13 @@ def run_folder(
     jobs: int = 1,
     chain: bool = False,
     report: Report = lambda _: None,
-    watch: Watch = unwatched,
+    make_observer: MakeObserver = no_observer,
 ) -> Tally:
     """Smooth each input of the job into a file of the same base name in `folder`, which is made if need be.
 
     jobs: how many at once; 0 is as many as there are processors. chain: the inputs are parts of one series;
     after a bad one nothing more is written, and the state stays as it was. report: called with every outcome
-    as it comes; one failing input does not stop the others. watch: gives each job its observer (one for all
+    as it comes; one failing input does not stop the others. make_observer: called for each job (once for all
     parts of a chain), and can be pickled.
     Raises OptionError before any work where two outputs would have one name or one would replace an input,
     FileTrouble where the folder can't be made, StateError.
@@ -78,13 +78,13 @@ def run_folder(
     make_local_folder(folder)
     outcomes: Iterable[Outcome]
     if chain:
-        return count_outcomes(_chained(job, parts, watch(job)), len(parts), report)
+        return count_outcomes(_chained(job, parts, make_observer(job)), len(parts), report)
     if (workers := min(jobs or usable_processors(), len(parts))) > 1:
         from ema_cli.run.workers import at_once
 
-        outcomes = at_once(parts, workers, watch)
+        outcomes = at_once(parts, workers, make_observer)
     else:
-        outcomes = map(partial(smooth_file, watch=watch), parts)
+        outcomes = map(partial(smooth_file, make_observer=make_observer), parts)
     with syncing_once(folder):
         return count_outcomes(outcomes, len(parts), report)
 
@@ -152,7 +152,7 @@ class _BrokenChainError(Exception):
     """A part was bad: nothing after it, and no state."""
 
 
-def _chained(job: Job, parts: Sequence[Job], watcher: Observer) -> Iterator[Outcome]:
+def _chained(job: Job, parts: Sequence[Job], observer: Observer) -> Iterator[Outcome]:
     """The outcomes of parts, each going on where the last one ended, up to the first bad one."""
     folder = os.path.dirname(parts[0].output or "")  # noqa: PTH120 - as it was typed
     # All outputs are synced to the disk before the state.
@@ -165,7 +165,7 @@ def _chained(job: Job, parts: Sequence[Job], watcher: Observer) -> Iterator[Outc
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             outcome = outcome_of(
-                part, partial(run_part, part, memory, save if last else save_nothing, watcher), watcher
+                part, partial(run_part, part, memory, save if last else save_nothing, observer), observer
             )
             yield outcome
             if outcome.problem is not None:

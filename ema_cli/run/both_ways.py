@@ -58,11 +58,11 @@ class BothWays(Deferred):
         self.spool.add(batch, {"number": numbers} | {f"forward{k}": side for k, side in enumerate(forward.T)})
         self.rows += all_rows
 
-    def fold(self, watcher: Observer) -> None:
-        """Compute the new fields of all rows; the watcher then sees them from the first on."""
+    def fold(self, observer: Observer) -> None:
+        """Compute the new fields of all rows; the observer then sees them from the first on."""
         self.spool.finish()
         keys, known = KeyTable(), self.rows
-        seen = None if watcher is SILENT else FieldSpool(self.fields.width)
+        seen = None if observer is SILENT else FieldSpool(self.fields.width)
         for first, stored in self.spool.batches(last_first=True):
             fields = self._fields(stored, keys)
             numbers = stored.more["number"].astype(np.int64)
@@ -74,7 +74,7 @@ class BothWays(Deferred):
         if seen is not None:
             seen.rewind()
             for _, stored in self.spool.batches():
-                watcher.saw(stored.batch(nowhere, str, 0), seen.read(stored.count))
+                observer.saw(stored.batch(nowhere, str, 0), seen.read(stored.count))
             seen.close()
 
     def _fields(self, stored: Stored, keys: KeyTable) -> Floats:

@@ -40,7 +40,7 @@ from ema_cli.process import helpers_for, is_one_of_many
 
 if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.io.streams import SharedFile
-    from ema_cli.run.helper import Helper, Slot
+    from ema_cli.run.helper import Helper, Region
 
 STDOUT = 1
 # Bytes of a block at least, and the rows that it had better have: as few as are folded nearly as quickly as
@@ -69,7 +69,7 @@ class Block:
     size: int
     file: SharedFile | None = None
     begin: int = 0
-    slot: Slot | None = None
+    region: Region | None = None
     helper: Helper | None = None
     settled: bool = False
     batches: list[Batch] | None = None
@@ -242,9 +242,9 @@ class Crew:
         if bare is None or block.over:
             self._release(block)
             return
-        assert block.slot is not None
-        block.slot.used = max((at + size for at, size in places), default=len(block.data))
-        self._settle(block, pickle.loads(bare, buffers=block.slot.views(places)), lines)
+        assert block.region is not None
+        block.region.used = max((at + size for at, size in places), default=len(block.data))
+        self._settle(block, pickle.loads(bare, buffers=block.region.views(places)), lines)
 
     def _laid_out(self, _: Helper, number: int, size: int) -> None:
         self.asked[number].size = size
@@ -260,16 +260,16 @@ class Crew:
         self._flush()
 
     def _release(self, block: Block) -> None:
-        """Let another block have the slot, if nothing of this one is needed any more."""
-        slot, helper = block.slot, block.helper
+        """Let another block have the region, if nothing of this one is needed any more."""
+        region, helper = block.region, block.helper
         done = block.over and not block.unwritten and block.settled
-        if slot is None or helper is None or not (done or (block.settled and block.batches is None)):
+        if region is None or helper is None or not (done or (block.settled and block.batches is None)):
             return
         if block.batches is None:  # to be put back
             block.data = bytes(block.data)
-        del helper.under_way[slot.number]
-        helper.free.append(slot)
-        block.slot = None
+        del helper.under_way[region.number]
+        helper.free.append(region)
+        block.region = None
 
     # -- reading
 
@@ -315,13 +315,13 @@ class Crew:
     def _hand_out(self, source: Divisible) -> None:
         """Give blocks that are there to helpers that have room."""
         while self._shares(source) and (helper := self._free()) is not None:
-            slot = helper.free[-1]
-            block = self._taken(source, slot.room[: self.bytes])
+            region = helper.free[-1]
+            block = self._taken(source, region.room[: self.bytes])
             if block is None:
                 return
-            block.slot, block.helper = helper.free.pop(), helper
-            helper.under_way[slot.number] = block
-            helper.tell("look", slot.number, block.length, None if block.file is None else block.begin)
+            block.region, block.helper = helper.free.pop(), helper
+            helper.under_way[region.number] = block
+            helper.tell("look", region.number, block.length, None if block.file is None else block.begin)
 
     def _taken(self, source: Divisible, room: memoryview) -> Block | None:
         """The next block, whose bytes are in this room or in a file; None where there is none."""
@@ -389,7 +389,7 @@ class Crew:
 
     def _room_for(self, block: Block, rows: int) -> Floats | None:
         """Where a helper finds new fields, so that nobody has to copy them there; None where that isn't."""
-        return None if block.slot is None or not self.width else block.slot.floats(self.width, rows)
+        return None if block.region is None or not self.width else block.region.floats(self.width, rows)
 
     def write(self, batch: Batch, fields: Floats) -> None:
         self.numbers, self.width = self.numbers + 1, fields.shape[1]
@@ -410,10 +410,10 @@ class Crew:
     def _lay_out(self, piece: Piece, batch: Batch, fields: Floats) -> bool:
         """Have the helper that has the batch make its text; not where another has it, or there is no room."""
         body = batch.body
-        if not isinstance(body, Elsewhere) or body.block.slot is None:
+        if not isinstance(body, Elsewhere) or body.block.region is None:
             return False
-        slot = body.block.slot
-        where = slot.where(fields.T) or slot.place([fields.T])
+        region = body.block.region
+        where = region.where(fields.T) or region.place([fields.T])
         if where is not None:
             self._ask(piece, body.block, "lay_out", body.number, piece.number, *where)
         return where is not None
@@ -423,23 +423,23 @@ class Crew:
         if self.divisible is not None or batch.rows < LEAST_ROWS or (helper := self._free()) is None:
             return False
         own, tail = batch.body.texts(self.splicer.layout)
-        slot = helper.free[-1]
-        slot.used = 0
-        where = slot.place([*offsets_and_bytes(own), np.frombuffer(tail, np.uint8), fields.T])
+        region = helper.free[-1]
+        region.used = 0
+        where = region.place([*offsets_and_bytes(own), np.frombuffer(tail, np.uint8), fields.T])
         if where is None:
             return False
-        block = Block(0, b"", 0, slot=helper.free.pop(), helper=helper, settled=True, batches=[], over=True)
-        helper.under_way[slot.number] = block
+        block = Block(0, b"", 0, region=helper.free.pop(), helper=helper, settled=True, batches=[], over=True)
+        helper.under_way[region.number] = block
         self._ask(piece, block, "append", piece.number, where[:2], *where[2:])
         return True
 
     def _ask(self, piece: Piece, block: Block, what: str, *how: Any) -> None:
-        assert block.slot is not None
+        assert block.region is not None
         assert block.helper is not None
         piece.block = block
         block.unwritten += 1
         self.asked[piece.number] = piece
-        block.helper.tell(what, block.slot.number, *how)
+        block.helper.tell(what, block.region.number, *how)
 
     def _flush(self) -> None:
         """Write, or have written, all texts whose turn it is."""

@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from ema_cli.io.output import Output, Texts
 
 # Blocks that a process has under way: one it works on, the next, and one that waits for its turn.
-SLOTS = 3
+REGIONS = 3
 # Room for each: a block, what is read in it and its new fields. Memory that is not used is not there.
-SLOT_BYTES = 32 << 20
+REGION_BYTES = 32 << 20
 _PARENT_DEATH_SIGNAL = 1  # of Linux' prctl.h
 
-# Where an array is in a slot: its first byte, its type and shape.
+# Where an array is in a region: its first byte, its type and shape.
 Where = tuple[int, str, tuple[int, ...]]
 
 
 def shared_memory() -> Arena:
     """Memory that a spawned process is handed as an argument; pages appear as they are written."""
-    size = SLOTS * SLOT_BYTES
+    size = REGIONS * REGION_BYTES
     if not hasattr(os, "memfd_create"):
         return Arena(size)
     # On Linux it would be a file in /dev/shm, which containers keep small.
@@ -54,11 +54,11 @@ def shared_memory() -> Arena:
     return Arena(size, file)
 
 
-class Slot:
+class Region:
     """A part of the shared memory, filled from its beginning."""
 
     def __init__(self, memory: Arena, number: int) -> None:
-        size = memory.size // SLOTS
+        size = memory.size // REGIONS
         self.number, self.used = number, 0
         self.room = memoryview(memory.buffer)[number * size : (number + 1) * size]
 
@@ -118,12 +118,12 @@ def _address(array: NDArray[Any]) -> int:
 class Helper:
     """A process of its own.
 
-    free: slots that nothing is in; under_way: what is in the others, by number. ready: it has its modules.
+    free: regions that nothing is in; under_way: what is in the others, by number. ready: it has its modules.
     """
 
     process: Any
     connection: Any
-    free: list[Slot]
+    free: list[Region]
     under_way: dict[int, Any] = field(default_factory=dict)
     ready: bool = False
 
@@ -166,7 +166,7 @@ def _start(*, forked: bool) -> Helper:
         )  # of newer Pythons: Arrow's allocator has a thread
         process.start()
     theirs.close()
-    return Helper(process, ours, [Slot(memory, k) for k in range(SLOTS)])
+    return Helper(process, ours, [Region(memory, k) for k in range(REGIONS)])
 
 
 @contextmanager
@@ -192,10 +192,10 @@ def serve(connection: Connection, memory: Arena, parent: int) -> NoReturn:
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(("ready",))
-        member = Member([Slot(memory, k) for k in range(SLOTS)], connection.send)
+        tasks = Tasks([Region(memory, k) for k in range(REGIONS)], connection.send)
         while (task := connection.recv()) is not None:
             try:
-                getattr(member, task[0])(*task[1:])
+                getattr(tasks, task[0])(*task[1:])
             except BaseException as error:  # raised by the parent
                 connection.send(("failed", error))
     # As the command itself does: Arrow sometimes aborts while Python takes itself down.
@@ -216,7 +216,7 @@ def _go_with(parent: int) -> None:
         os._exit(1)
 
 
-class Member:
+class Tasks:
     """The tasks, by name; tell: takes what the parent is to know."""
 
     source: Divisible | None
@@ -224,8 +224,8 @@ class Member:
     splicer: Splicer
     out: Output
 
-    def __init__(self, slots: Sequence[Slot], tell: Callable[[Any], None]) -> None:
-        self.slots, self.tell = slots, tell
+    def __init__(self, regions: Sequence[Region], tell: Callable[[Any], None]) -> None:
+        self.regions, self.tell = regions, tell
         self.read: dict[int, list[tuple[Any, memoryview]]] = {}
         self.ready: dict[int, Texts] = {}
 
@@ -238,20 +238,20 @@ class Member:
         self.out = Output(cast(BinaryIO, raw), name)
 
     def look(self, number: int, size: int, begin: int | None) -> None:
-        """Read the block in a slot, or in the input's file from a place on."""
-        source, slot = self.source, self.slots[number]
+        """Read the block in a region, or in the input's file from a place on."""
+        source, region = self.source, self.regions[number]
         assert source is not None
         if begin is None or source.shared is None:
-            data, slot.used = bytes(slot.room[:size]), size
+            data, region.used = bytes(region.room[:size]), size
         else:
-            data, slot.used = source.shared.read(begin, size), 0
+            data, region.used = source.shared.read(begin, size), 0
         found = source.read_block(data, self.wanted) if len(data) == size else None
         own = None if found is None else self._texts(found[0])
         if found is not None and own is not None:
             batches, lines = found
             buffers: list[pickle.PickleBuffer] = []
             bare = pickle.dumps(list(map(_bare, batches)), 5, buffer_callback=buffers.append)
-            places = slot.put([buffer.raw() for buffer in buffers])
+            places = region.put([buffer.raw() for buffer in buffers])
             if places is not None:
                 self.read[number] = own
                 self.tell(("looked", number, bare, places, lines))
@@ -277,8 +277,8 @@ class Member:
         """Make text of rows that were read elsewhere."""
         from ema_cli.formats.arrow_types import binary_array
 
-        offsets, text = (array_at(self.slots[number], place) for place in own)
-        after = memoryview(array_at(self.slots[number], tail))
+        offsets, text = (array_at(self.regions[number], place) for place in own)
+        after = memoryview(array_at(self.regions[number], tail))
         self._append(number, piece, binary_array(offsets, text), after, where)
 
     def _append(self, number: int, piece: int, own: Any, tail: memoryview, where: Where) -> None:
@@ -286,7 +286,7 @@ class Member:
 
         texts = self.ready[piece] = Texts()
         self.splicer.out = cast(BinaryIO, texts)
-        self.splicer.append(own, tail, array_at(self.slots[number], where).T)
+        self.splicer.append(own, tail, array_at(self.regions[number], where).T)
         self.tell(("laid_out", piece, texts.size))
 
     def write(self, piece: int, at: int | None) -> None:
@@ -295,12 +295,12 @@ class Member:
         self.tell(("written", piece))
 
 
-def array_at(slot: Slot, where: Where) -> Any:
-    """An array in a slot, in place."""
+def array_at(region: Region, where: Where) -> Any:
+    """An array in a region, in place."""
     import numpy as np
 
     begin, kind, shape = where
-    return np.ndarray(shape, kind, slot.room, begin)
+    return np.ndarray(shape, kind, region.room, begin)
 
 
 def _bare(batch: Batch) -> Batch:

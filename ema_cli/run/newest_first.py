@@ -43,12 +43,12 @@ class NewestFirst(Deferred):
             size = self.size * (self.rows - first) // self.rows
             yield first, rows.batch(locator, locator.text, size)
 
-    def fold(self, fields: Callable[[Batch], Floats], watcher: Observer) -> None:
-        """Compute the new fields of all rows; the watcher sees them from the last row to the first."""
+    def fold(self, fields: Callable[[Batch], Floats], observer: Observer) -> None:
+        """Compute the new fields of all rows; the observer sees them from the last row to the first."""
         for first, batch in self.batches():
             found = fields(batch)
             self.fields.put(first, found[::-1])
-            watcher.saw(batch, found)
+            observer.saw(batch, found)
         self.fields.rewind()
 
     def close(self) -> None:

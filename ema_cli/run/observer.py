@@ -1,4 +1,4 @@
-"""What watches a run: a progress bar, a picture. None of them changes what is written."""
+"""What observes a run: a progress bar, a picture. None of them changes what is written."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ SILENT = Observer()
 
 
 class Several(Observer):
-    """Watchers one after another."""
+    """Observers one after another."""
 
-    def __init__(self, watchers: Sequence[Observer]) -> None:
-        self.watchers = watchers
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
 
     def begin(self, chosen: Selection) -> None:
-        for watcher in self.watchers:
-            watcher.begin(chosen)
+        for observer in self.observers:
+            observer.begin(chosen)
 
     def saw(self, batch: Batch, fields: Floats) -> None:
-        for watcher in self.watchers:
-            watcher.saw(batch, fields)
+        for observer in self.observers:
+            observer.saw(batch, fields)
 
     def end(self, summary: Summary) -> None:
-        for watcher in self.watchers:
-            watcher.end(summary)
+        for observer in self.observers:
+            observer.end(summary)

@@ -16,7 +16,7 @@ from ema_cli.run.pipeline import run
 class Outcome:
     """The outcome for one input: a summary, or a problem, with the exit code of its error.
 
-    watcher: the observer of the job, with what it has recorded.
+    observer: the observer of the job, with what it has recorded.
     """
 
     source: str
@@ -25,29 +25,29 @@ class Outcome:
     problem: str | None = None
     hint: str = ""
     exit_code: int = 0
-    watcher: Observer = SILENT
+    observer: Observer = SILENT
 
 
 # Gives each job of a batch its observer.
-Watch = Callable[[Job], Observer]
+MakeObserver = Callable[[Job], Observer]
 
 
-def unwatched(_: Job) -> Observer:
+def no_observer(_: Job) -> Observer:
     """No observer."""
     return SILENT
 
 
-def smooth_file(job: Job, watch: Watch = unwatched) -> Outcome:
+def smooth_file(job: Job, make_observer: MakeObserver = no_observer) -> Outcome:
     """Do a job of one input and one output; its errors are part of the outcome."""
-    watcher = watch(job)
-    return outcome_of(job, lambda: run(job, watcher), watcher)
+    observer = make_observer(job)
+    return outcome_of(job, lambda: run(job, observer), observer)
 
 
-def outcome_of(job: Job, work: Callable[[], Summary], watcher: Observer = SILENT) -> Outcome:
+def outcome_of(job: Job, work: Callable[[], Summary], observer: Observer = SILENT) -> Outcome:
     """Do this work for a job of one input; its errors are part of the outcome."""
     source, target = job.inputs[0], str(job.output)
     try:
-        return Outcome(source, target, work(), watcher=watcher)
+        return Outcome(source, target, work(), observer=observer)
     except EmaError as error:
         problem, hint, code = error.problem, error.hint, error.exit_code
     except MemoryError:

@@ -37,17 +37,17 @@ from ema_cli.run.selection import Selection, check_seen, nothing_to_smooth, sele
 from ema_cli.run.suspicions import Suspicions
 
 
-def run(job: Job, watcher: Observer = SILENT) -> Summary:
-    """Do the job; the watcher is told of every step.
+def run(job: Job, observer: Observer = SILENT) -> Summary:
+    """Do the job; the observer is told of every step.
 
     Raises EmaError for whatever a user can mend; then a named output and the state are as they were.
     """
     # The state is renamed after the output, but is complete on the disk before the output is renamed.
     with open_saved_state(job) as memory, memory.saving() as save:
-        return run_part(job, memory, save, watcher)
+        return run_part(job, memory, save, observer)
 
 
-def run_part(job: Job, memory: SavedState, save: Save, watcher: Observer = SILENT) -> Summary:
+def run_part(job: Job, memory: SavedState, save: Save, observer: Observer = SILENT) -> Summary:
     """Do the job, carrying on from `memory`, and leave in it what the next part carries on from.
 
     save: called with everything to remember, once the output is written but before it is renamed.
@@ -73,20 +73,20 @@ def run_part(job: Job, memory: SavedState, save: Save, watcher: Observer = SILEN
             memory.alphas = find_alphas(memory.job, chosen, rows)
         work = Work(job, chosen, memory, notes)
         work.is_first = before is None
-        watcher = _OfAdmitted(work, watcher)
+        observer = _OfAdmitted(work, observer)
         if job.average.centered:
             both = BothWays(*deferred, job.average, len(chosen.smoothed), newest_first=job.newest_first)
             stack.enter_context(closing(both))
             both.name = source.name
-            work.fold_both_ways(both, back, source.batches(bare), watcher)
+            work.fold_both_ways(both, back, source.batches(bare), observer)
         elif back is not None:
-            work.fold_backwards(back, watcher)
+            work.fold_backwards(back, observer)
         if work.deferred is not None:
             source.close()
             source = work.deferred.reopen()
             opened.callback(source.close)
-        with _written(source, opened, work, watcher if work.deferred is None else SILENT):
-            watcher.end(work.summary)
+        with _written(source, opened, work, observer if work.deferred is None else SILENT):
+            observer.end(work.summary)
             save(chosen, work.trends, work.keys)
         return work.summary
 
@@ -110,7 +110,7 @@ def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | No
 
 
 @contextmanager
-def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -> Iterator[None]:
+def _written(source: Source, opened: ExitStack, work: Work, observer: Observer) -> Iterator[None]:
     """Write everything; the block runs before the output is renamed to its place."""
     job, chosen = work.job, work.chosen
     with open_output(job.output, shared_mode(job.inputs), threads_for(job.processes)) as out:
@@ -119,7 +119,7 @@ def _written(source: Source, opened: ExitStack, work: Work, watcher: Observer) -
         opened.pop_all()  # from here on, whoever reads the source closes it
         with overlapped(source, reading, sink, job) as (batches, writer):
             for batch in batches:
-                watcher.saw(batch, work.write(batch, writer))
+                observer.saw(batch, work.write(batch, writer))
         sink.finish()
         work.finish(source)
         yield
@@ -158,14 +158,14 @@ class Work:
         writer.write(batch, fields)
         return fields
 
-    def fold_backwards(self, back: NewestFirst, watcher: Observer) -> None:
+    def fold_backwards(self, back: NewestFirst, observer: Observer) -> None:
         """Compute all new fields before the first row is written. Raises DataError for a bad row."""
-        back.fold(self._sound, watcher)
+        back.fold(self._sound, observer)
         self._count(back)
         self.deferred = back
 
     def fold_both_ways(
-        self, both: BothWays, back: NewestFirst | None, batches: Iterator[Batch], watcher: Observer
+        self, both: BothWays, back: NewestFirst | None, batches: Iterator[Batch], observer: Observer
     ) -> None:
         """The same for the two-sided average. back: what gives the rows, if `batches` does not."""
         self.update = both.forward
@@ -176,7 +176,7 @@ class Work:
         if back is not None:
             self._count(back)
         self.admitted = None
-        both.fold(watcher)
+        both.fold(observer)
         self.deferred = both
 
     def _sound(self, batch: Batch) -> Floats:
@@ -192,7 +192,7 @@ class Work:
         self.summary.missing -= back.invalid
 
     def _admitted(self, batch: Batch) -> Batch:
-        """The rows of a batch that went into the averages, for watchers; it can't be written."""
+        """The rows of a batch that went into the averages, for observers; it can't be written."""
         admitted = self.admitted
         if admitted is None or admitted.there is None:
             return batch if admitted is None else replace(batch, restarts=admitted.restarts)
@@ -209,10 +209,10 @@ class Work:
         kept.extra = [column.take(there) for column in batch.extra]
         return kept
 
-    def saw(self, batch: Batch, fields: Floats, watcher: Observer) -> None:
-        """Show a watcher the rows that went into the averages."""
+    def saw(self, batch: Batch, fields: Floats, observer: Observer) -> None:
+        """Show an observer the rows that went into the averages."""
         there = None if self.admitted is None else self.admitted.there
-        watcher.saw(self._admitted(batch), fields if there is None else fields[there])
+        observer.saw(self._admitted(batch), fields if there is None else fields[there])
 
     def finish(self, source: Source) -> None:
         """Everything has been written. Raises FileTrouble where that can't be all, OptionError for a column
@@ -279,17 +279,17 @@ def refused(average: Average, values: Floats) -> Bools:
 
 
 class _OfAdmitted(Observer):
-    """A watcher that is shown only the rows that went into the averages."""
+    """An observer that is shown only the rows that went into the averages."""
 
-    def __init__(self, work: Work, watcher: Observer) -> None:
-        self.work, self.watcher = work, watcher
-        watcher.begin(work.chosen)
+    def __init__(self, work: Work, observer: Observer) -> None:
+        self.work, self.observer = work, observer
+        observer.begin(work.chosen)
 
     def saw(self, batch: Batch, fields: Floats) -> None:
-        self.work.saw(batch, fields, self.watcher)
+        self.work.saw(batch, fields, self.observer)
 
     def end(self, summary: Summary) -> None:
-        self.watcher.end(summary)
+        self.observer.end(summary)
 
 
 def open_inputs(job: Job) -> Source:

@@ -42,7 +42,7 @@ class Progress(Observer):
         self.visible = False
         self.done = self.rows = self.files = self.drawn = 0
 
-    def saw(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - a watcher's
+    def saw(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - an observer's
         self.done = max(self.done, batch.size)
         self.rows += batch.rows
         self._draw_if_due()
@@ -54,7 +54,7 @@ class Progress(Observer):
         self.files += 1
         self._draw_if_due()
 
-    def end(self, summary: Summary) -> None:  # noqa: ARG002 - a watcher's
+    def end(self, summary: Summary) -> None:  # noqa: ARG002 - an observer's
         if not self.redraws or (self.visible and self.drawn < self.done):
             self.draw(self.clock())
         self.erase()

@@ -196,6 +196,7 @@ def _projection(
         order=roles.order,
         order_form=form if order_is_time else None,
         file=FILE if job.only and job.by_file else None,
+        weights=roles.weights,
     )
 
 

@@ -14,7 +14,7 @@ from ema_cli.io.signals import PROMPT, handle_interrupts, unblock_interrupts, un
 from ema_cli.io.temporary import at_interrupt, forget_all
 from ema_cli.job import Job
 from ema_cli.process import may_fork
-from ema_cli.run.outcome import Outcome, Watch, smooth_file, unwatched
+from ema_cli.run.outcome import MakeObserver, Outcome, no_observer, smooth_file
 
 # Seconds that a worker has to remove its temporary files when it is told to end.
 GRACE = 10
@@ -23,13 +23,13 @@ GRACE = 10
 class Worker:
     """A process that does jobs. job: the one that it is doing now."""
 
-    def __init__(self, others: Sequence[Worker], watch: Watch) -> None:
+    def __init__(self, others: Sequence[Worker], make_observer: MakeObserver) -> None:
         forks = may_fork()  # which spares every worker the imports
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self.connection, theirs = context.Pipe()
         # A forked worker has copies of these; while they are open it can't notice that its parent has ended.
         inherited = [self.connection, *(other.connection for other in others)] if forks else []
-        self.process = context.Process(target=_work, args=(theirs, inherited, watch), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, inherited, make_observer), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -55,8 +55,10 @@ class Worker:
         self.process.join(GRACE)
 
 
-def at_once(jobs: Sequence[Job], workers: int, watch: Watch = unwatched) -> Iterator[Outcome]:
-    """The outcomes of all jobs as they come, from `workers` processes. watch: can be pickled."""
+def at_once(
+    jobs: Sequence[Job], workers: int, make_observer: MakeObserver = no_observer
+) -> Iterator[Outcome]:
+    """The outcomes of all jobs as they come, from `workers` processes. make_observer: can be pickled."""
     waiting = list(reversed(jobs))
     team: list[Worker] = []
 
@@ -68,7 +70,7 @@ def at_once(jobs: Sequence[Job], workers: int, watch: Watch = unwatched) -> Iter
         stack.enter_context(at_interrupt(end_all))
         stack.callback(end_all)
         for _ in range(workers):
-            _start(team, watch).hand(waiting.pop())
+            _start(team, make_observer).hand(waiting.pop())
         while busy := {worker.connection: worker for worker in team if worker.job is not None}:
             for connection in wait(list(busy), PROMPT):
                 worker = busy[connection]
@@ -77,16 +79,16 @@ def at_once(jobs: Sequence[Job], workers: int, watch: Watch = unwatched) -> Iter
                     worker.end()
                     outcome = _died(job, worker.process.exitcode)
                     team.remove(worker)
-                    worker = _start(team, watch)
+                    worker = _start(team, make_observer)
                 worker.hand(waiting.pop() if waiting else None)
                 if outcome is not None:
                     yield outcome
 
 
-def _start(team: list[Worker], watch: Watch) -> Worker:
+def _start(team: list[Worker], make_observer: MakeObserver) -> Worker:
     """Add a worker to the team; signals wait until it can be ended, and handles signals itself."""
     with uninterrupted():
-        team.append(Worker(team, watch))
+        team.append(Worker(team, make_observer))
     return team[-1]
 
 
@@ -96,7 +98,7 @@ def _died(job: Job, code: int | None) -> Outcome:
     return Outcome(source, str(job.output), problem=problem, hint="a smaller -j", exit_code=1)
 
 
-def _work(connection: Connection, inherited: Sequence[Connection], watch: Watch) -> None:
+def _work(connection: Connection, inherited: Sequence[Connection], make_observer: MakeObserver) -> None:
     """What a worker does: jobs until it is told to end, or its parent is gone."""
     forget_all()
     handle_interrupts()
@@ -105,7 +107,7 @@ def _work(connection: Connection, inherited: Sequence[Connection], watch: Watch)
         other.close()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while (job := connection.recv()) is not None:
-            connection.send(smooth_file(job, watch))
+            connection.send(smooth_file(job, make_observer))
     # As the command does (`console.leave`): Arrow sometimes aborts while Python shuts down.
     sys.stderr.flush()
     os._exit(0)

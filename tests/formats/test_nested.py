@@ -114,3 +114,18 @@ def test_numbers_as_text_that_are_left_out_are_said(shop: Workshop, suffix: str)
     assert done.err.count("\n") == 1
     assert "column 'v' holds numbers as text and was left out: -c v" in done.err
     assert shop.run(f"in.{suffix}", "--alpha", "1", "-c", "i").err == ""
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "arrow"])
+def test_a_hint_names_the_option_that_the_column_was_given_with(suffix: str, shop: Workshop) -> None:
+    texts = {"csv": "v,w\n1,1\n2,b4\n", "jsonl": '{"v":1,"w":"1"}\n{"v":2,"w":"b4"}\n'}
+    if suffix in texts:
+        shop.write(f"in.{suffix}", texts[suffix])
+    else:
+        save(shop, f"in.{suffix}", pa.table({"v": [1.0, 2.0], "w": ["1", "b4"]}))
+    # In formats that have types, an order of type text is one of times.
+    for option in ("--weights", *["--order"] * (suffix in texts)):
+        done = shop.run(f"in.{suffix}", "-c", "v", option, "w", "--alpha", "1", "-o", "out.csv", code=1)
+        assert f"try: correct it, or choose another column: {option} COLUMN" in done.err
+    done = shop.run(f"in.{suffix}", "-c", "w", "--alpha", "1", "-o", "out.csv", code=1)
+    assert "try: correct it, or choose other columns: -c COLUMN" in done.err

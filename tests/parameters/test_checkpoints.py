@@ -383,9 +383,12 @@ def test_a_format_without_such_a_dtype_or_name_says_so(tmp_path: Path) -> None:
         write(tmp_path / "a.safetensors", {"__metadata__": np.ones(2)})
     with pytest.raises(FileTrouble, match="can't be a tensor's name"):
         write(tmp_path / "a.npz", {"__ema_smooth__": np.ones(2)})
-    with pytest.raises(FileTrouble, match="no checkpoint by its suffix"):
-        open_checkpoint("model.h5")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "model.h5").write_bytes(b"something else")
+    with pytest.raises(FileTrouble, match="no checkpoint by its suffix"):
+        open_checkpoint(str(tmp_path / "model.h5"))
+    with pytest.raises(FileTrouble, match="no such file"):
+        open_checkpoint("missing.h5")
 
 
 # Names

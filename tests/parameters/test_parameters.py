@@ -465,6 +465,19 @@ def test_torch_tensors_are_averaged_in_place_and_come_back(dtype: str) -> None:
 
 
 @pytest.mark.torch
+def test_lazy_modules_elsewhere_in_the_process_do_no_harm() -> None:
+    import torch
+
+    lazy, model = torch.nn.LazyLinear(3), torch.nn.Linear(2, 2)
+    state = model.state_dict()
+    ema = ParameterEMA(state, decay=0.9)
+    ema.update(state)
+    with ema.average_parameters(state):
+        assert torch.equal(model.bias, ema.ema["bias"])
+    assert torch.nn.parameter.is_lazy(lazy.weight)
+
+
+@pytest.mark.torch
 def test_a_torch_checkpoint_carries_the_state_without_pickled_code(tmp_path: Path) -> None:
     import torch
 

@@ -535,8 +535,8 @@ def test_odd_times_are_drawn(shop: Workshop, times: tuple[str, str], target: str
 
 
 def test_numbers_of_a_stopwatch_are_no_dates(shop: Workshop) -> None:
-    shop.write("watch.csv", "t,x\n0.5,1\n1.5,2\n2.25,3\n")
-    done = shop.run("watch.csv", "--time", "t", "--time-unit", "s", "--halflife", "1s", "--plot", "-")
+    shop.write("make_observer.csv", "t,x\n0.5,1\n1.5,2\n2.25,3\n")
+    done = shop.run("make_observer.csv", "--time", "t", "--time-unit", "s", "--halflife", "1s", "--plot", "-")
     assert re.search(r"0\.5 +t \(s\) +2\.25", done.err)
 
 

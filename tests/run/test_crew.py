@@ -33,7 +33,7 @@ crew.LEAST_BYTES, crew.LEAST_ROWS = 1, 1
 crew.helpers_for = lambda size, processes: min(helpers, size // each)
 helper.may_fork = lambda: bool(forked)
 source.BLOCK_BYTES = crew.LEAST_BLOCK = blocks.BlocksOfLines.most = block
-helper.SLOT_BYTES = room
+helper.REGION_BYTES = room
 grow, ask, leave, asked = crew.Crew._grow, crew.Crew._ask, console.leave, []
 
 def grow_and_wait(self, size):

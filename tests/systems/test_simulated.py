@@ -68,7 +68,14 @@ def test_every_module_is_imported(other: Workshop) -> None:
         and not re.search(r"^import (torch|polars)", path.read_text(), re.MULTILINE)
         and path.name != "dask.py"
     ]  # Dask, polars and the training libraries ask about the system, and refuse a simulated one
-    code = f"import importlib\nfor name in {modules!r}:\n    importlib.import_module(name)\n"
+    code = f"""import importlib
+for name in {modules!r}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("matplotlib", "ml_dtypes"):  # which the core does without
+            raise
+"""
     done = python(other, code)
     assert not done.returncode, done.stderr
 

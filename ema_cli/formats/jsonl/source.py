@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ema_cli.errors import OTHERS, Advice, DataError, Place
+from ema_cli.errors import Advice, DataError, Place
 from ema_cli.formats.base import BATCH_ROWS, Batch, Clock, Floats, Ints, Layout, Projection, Sample, Source
 from ema_cli.formats.blocks import BlocksOfLines
 from ema_cli.formats.clock import BadClockError, ClockReader
@@ -271,7 +271,8 @@ class JsonSource(BlocksOfLines, Source):
             yield self._batch(lines, records, begin, how)
             return
         except members.BadMemberError as error:
-            where, hint = place(lines, error.row, error.column), self._number_hint(records, error)
+            otherwise = how[0].hint_on(error.column)
+            where, hint = place(lines, error.row, error.column), self._number_hint(records, error, otherwise)
             row, bad = error.row, DataError(f"not a number: {error.text}", where, hint)
         except BadClockError as error:
             row = error.row
@@ -281,17 +282,17 @@ class JsonSource(BlocksOfLines, Source):
             yield from self._batches_of(above, records[:row], begin, how)
         raise bad
 
-    def _number_hint(self, records: Sequence[Record], error: members.BadMemberError) -> str:
+    def _number_hint(self, records: Sequence[Record], error: members.BadMemberError, otherwise: str) -> str:
         """What to try for a cell that is no number, from the cell alone: which others are there depends on
-        how the input was cut."""
+        how the input was cut. otherwise: if nothing is known of it."""
         from ema_cli.formats.text.numerals import advice_on_cells
 
         cell = members.column_of(records[error.row : error.row + 1], self._names[error.column])[0]
         if not isinstance(cell, str):
-            return str(self.advice() or OTHERS)
-        advice = advice_on_cells([cell.encode("utf-8", "surrogatepass")], self.notation)
+            return str(self.advice() or otherwise)
+        advice = advice_on_cells([cell.encode("utf-8", "surrogatepass")], self.notation, otherwise)
         # Other cells may have nothing beside them.
-        return OTHERS if "--strip" in advice.options else str(advice)
+        return otherwise if "--strip" in advice.options else str(advice)
 
     def advice(self, names: Sequence[str] = ()) -> Advice | None:  # noqa: ARG002 - whichever they are
         """How to get at the rows of a document on one line, which is one object here."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ema_cli.errors import OTHERS, Advice
+from ema_cli.errors import Advice
 from ema_cli.notation import MARKS, Notation, tidy
 
 # Words that are numbers in some notation, or may be: nobody is told to call them missing.
@@ -65,10 +65,10 @@ def judge_cells(cells: Sequence[bytes], notation: Notation) -> Advice | None:
     return Advice("; ".join(causes), (*options, *(part for word in words for part in ("--na", word))))
 
 
-def advice_on_cells(cells: Sequence[bytes], notation: Notation) -> Advice:
-    """What to try where a column has a cell among these that is no number."""
+def advice_on_cells(cells: Sequence[bytes], notation: Notation, otherwise: str) -> Advice:
+    """What to try where a column has a cell among these that is no number. otherwise: if none reads it."""
     judged = judge_cells(cells, notation) or Advice("", ())
-    return judged if judged.options else Advice("; ".join(filter(None, (judged.cause, OTHERS))), ())
+    return judged if judged.options else Advice("; ".join(filter(None, (judged.cause, otherwise))), ())
 
 
 def _is_no_word(text: str) -> bool:

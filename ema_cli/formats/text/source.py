@@ -366,7 +366,7 @@ class TextSource(BlocksOfLines, Source):
             yield from self._batches_of(records.without(np.array(error.rows)), begin, how, place)
             return
         except cells.BadCellError as error:
-            row, bad = error.row, self._bad(error, records, place)
+            row, bad = error.row, self._bad(error, records, how[1], place)
         except BadClockError as error:
             where = place(records, error.row, error.column)
             row, bad = error.row, DataError(error.problem, where, error.hint)
@@ -409,19 +409,18 @@ class TextSource(BlocksOfLines, Source):
         line = block.line + records.data.count(b"\n", 0, int(records.starts[row]))
         return Place(self.name, line, None if column is None else self.columns[column])
 
-    def _bad(self, error: cells.BadCellError, records: Records, place: Any) -> DataError:
+    def _bad(self, error: cells.BadCellError, records: Records, wanted: Projection, place: Any) -> DataError:
         where = place(records, error.row, error.column)
-        return DataError(
-            f"not a number: {fields.shown(error.text)}", where, self._number_hint(records, error)
-        )
+        hint = self._number_hint(records, error, wanted.hint_on(error.column))
+        return DataError(f"not a number: {fields.shown(error.text)}", where, hint)
 
     def _is_one_quoted(self) -> bool:
         from ema_cli.formats.text.advice import is_one_quoted
 
         return len(self.columns) == 1 and is_one_quoted(self.head.fields)
 
-    def _number_hint(self, records: Records, error: cells.BadCellError) -> str:
-        """What to try for a cell that is no number."""
+    def _number_hint(self, records: Records, error: cells.BadCellError, otherwise: str) -> str:
+        """What to try for a cell that is no number. otherwise: if nothing is known of it."""
         from ema_cli.formats.text.advice import advice_on_comment
         from ema_cli.formats.text.numerals import advice_on_cells
 
@@ -435,7 +434,7 @@ class TextSource(BlocksOfLines, Source):
         if table is not None:
             return str(table)
         there = [] if self._is_one_quoted() else list(cells.cells_of(around, error.column))
-        advice = advice_on_cells(there, self.dialect.notation)
+        advice = advice_on_cells(there, self.dialect.notation, otherwise)
         if "--na" in advice.options and self._is_no_row(records, error, around):
             return "correct that line, or take it out of the file"
         return str(advice)

@@ -5,6 +5,7 @@ A reader is a `Checkpoint`, a writer a `CheckpointWriter`; one file format, one 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from ema_cli.errors import FileTrouble, OptionError
 from ema_cli.io.atomic import system_words
+from ema_cli.parameters.checkpoints.content import content_of
 from ema_cli.parameters.checkpoints.stream import METADATA_KEY, Checkpoint, CheckpointWriter
 from ema_cli.parameters.tensors import TensorInfo
 
@@ -52,6 +54,17 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
     key: dotted path of the dict to take from a torch file that holds several.
     Raises FileTrouble where the file is missing, damaged or of another format.
     """
+    try:
+        return _opened(name, key)
+    except FileTrouble as error:
+        # Of a model in several files it is a shard that can't be read.
+        content = content_of(error.name)
+        if content is None or content.format == format_of(error.name):
+            raise
+        raise FileTrouble(error.name, content.said, content.hint) from error
+
+
+def _opened(name: str, key: str | None) -> Checkpoint:
     kind = format_of(name)
     if key is not None and kind not in ("torch", "distributed"):
         raise OptionError(f"--key picks a dict from a torch file; {name} is none", "leave out --key")
@@ -75,6 +88,8 @@ def open_checkpoint(name: str, key: str | None = None) -> Checkpoint:
         from ema_cli.parameters.checkpoints.distributed import DistributedCheckpoint
 
         return DistributedCheckpoint(name, key)
+    if not Path(name).exists():
+        raise FileTrouble(name, system_words(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))))
     raise FileTrouble(
         name, "is no checkpoint by its suffix", f".safetensors, *{_INDEXES[0]}, .npz, {', '.join(_TORCH)}"
     )

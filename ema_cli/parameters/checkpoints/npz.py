@@ -18,7 +18,7 @@ from ema_cli.errors import DataError, FileTrouble
 from ema_cli.io.archive import MOST_COMMENT, ArchiveReader, ArchiveWriter, Member, NpyHeader
 from ema_cli.parameters.checkpoints.stream import METADATA_KEY, Checkpoint, CheckpointWriter
 from ema_cli.parameters.checkpoints.turned import Turned
-from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named
+from ema_cli.parameters.tensors import Array, TensorInfo, dtype_named, some_of
 
 # Where files of version 0.1 kept metadata and the names of nameless dtypes: an array beside the model's.
 _OLD_METADATA = "__ema_smooth__"
@@ -48,6 +48,8 @@ class NpzFile(Checkpoint):
                     continue
                 _, header = self._archive.header(member)
                 self._add(tensor, header, dtypes.get(tensor) or entry.comment.decode("ascii", "replace"))
+            if self.others and not (self.tensors or self.refused):
+                raise FileTrouble(name, f"holds no arrays: {some_of(self.others)}")
         except BaseException:
             self._archive.close()
             raise

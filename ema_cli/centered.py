@@ -50,7 +50,7 @@ class Centered:
     def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, forward: Floats) -> Floats:
         """The new fields of a tile, (rows, new columns). forward: what `forward` gave for it."""
         turned = None if times is None else -times[::-1]
-        keyed = None if keys is None else KeyedRows(keys.codes[::-1], keys.slots)
+        keyed = None if keys is None else KeyedRows(keys.codes[::-1], keys.slots, keys.counts)
         tiles = self.trends.engine_tiles(values[::-1], turned, keyed)
         joined = []
         for engine, (_, tile), before in zip(self.back, tiles, self._split(forward), strict=True):

@@ -60,7 +60,8 @@ spacing, running = under("Keys and times"), under("Running")
     "--jobs",
     type=click.IntRange(0),
     metavar="N",
-    help="Processes for a large text [as help]; with --output-dir files at once [1]. 0: one a CPU.",
+    help="Processes for a large text, threads that pack Parquet and compressed output [as help]; "
+    "with --output-dir files at once [1]. 0: one a CPU.",
 )
 @inputs("--chain", is_flag=True, help="With --output-dir: the files are parts of one series, in this order.")
 @inputs(

@@ -78,6 +78,12 @@ def helpers_for(size: int, processes: int) -> int:
     return min(most, size // (FORK_PAYS if may_fork() else SPAWN_PAYS))
 
 
+def threads_for(processes: int) -> int:
+    """How many threads are to pack what this process writes; `processes` as for `helpers_for`."""
+    processors = usable_processors()
+    return 1 if is_one_of_many() else min(processes or processors, processors)
+
+
 def is_one_of_many() -> bool:
     """Whether this process is itself one of those that share the work, of a batch or on a cluster."""
     library = sys.modules.get("multiprocessing")  # which such a process has

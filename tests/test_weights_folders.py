@@ -241,6 +241,29 @@ def test_sizes() -> None:
     ]
 
 
+@pytest.mark.parametrize("stem", ["adapter_model", "diffusion_pytorch_model", "other"])
+def test_in_a_folder_weights_keep_the_name_that_their_loader_wants(run: Run, stem: str) -> None:
+    for step in (1, 2):
+        inside = Path(f"run/checkpoint-{step}")
+        inside.mkdir(parents=True)
+        save_file(model(step), inside / f"{stem}.safetensors")
+        (inside / "adapter_config.json").write_text("{}")
+    assert run("run", "--uniform", "-o", "mean/").code == 0
+    wanted = "model" if stem == "other" else stem
+    assert names("mean") == ["adapter_config.json", f"{wanted}.safetensors"]
+    assert run("run", "--uniform", "-o", "shards/", "--shard-size", "2kB").code == 0
+    assert f"{wanted}.safetensors.index.json" in names("shards")
+    assert checkpoints(run("mean", "--uniform", "--dry-run")) == [f"mean/{wanted}.safetensors"]
+
+
+def test_a_checkpoint_that_is_not_complete_is_left_out_with_a_note(run: Run) -> None:
+    write_run(Path("run"))
+    Path("run/checkpoint-1500/model.safetensors").unlink()
+    done = run("run", "--uniform", "--dry-run")
+    assert checkpoints(done) == BY_NUMBER[:2]
+    assert "left out, as there is not one model in it: 'run/checkpoint-1500'\n" in done.err
+
+
 # torch
 
 

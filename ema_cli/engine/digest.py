@@ -54,8 +54,7 @@ def observe(rows: Rows, *, joined: bool) -> Observations:
     means = {"mean": rows.values.copy()} | ({} if rows.partner is None else {"mean_y": rows.partner.copy()})
     weights = None if rows.weights is None else rows.weights.copy()
     ties = np.ones(len(opens), np.int64)
-    begins = np.maximum.accumulate(np.where(opens, np.arange(len(opens)), 0))
-    running_means(begins, means, weights, ties)
+    running_means(opens, means, weights, ties)
     number = np.cumsum(opens) - 1
     newest = Rows(
         means["mean"],

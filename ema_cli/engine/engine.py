@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from ema_cli.average import Average
 from ema_cli.decay import Decay
 from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
-from ema_cli.engine.row_weights import Steady, Varying, decay_of_gap, make_steady
+from ema_cli.engine.row_weights import Steady, Varying, decays_of_gaps, make_steady
 from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile, since_before
 from ema_cli.engine.scan import Levels, Memory, Scan, Walked, make_levels, thread_scratch
 from ema_cli.engine.state import State, moments_of
@@ -86,12 +87,7 @@ class Engine:
             return None
         self.state.grow(int(tile.slots.max(initial=-1)) + 1)
         ages = tile.ages(self.state.arrays["gap"][tile.series])
-        lengths, which = np.unique(ages, return_inverse=True)
-        left = [
-            [decay_of_gap(decay.alpha, age, True)[0] for age in lengths.tolist()]
-            for decay in self.average.decays
-        ]
-        return np.array(left)[:, which.reshape(ages.shape)]
+        return np.stack([decays_of_gaps(decay.alpha, ages, True)[0] for decay in self.average.decays])
 
     def _fold(self, tile: Tile, out: Moments) -> None:
         rows, cleared = self.read(tile)
@@ -137,9 +133,10 @@ class Engine:
             used = self.scratch.used
             into = {name: self._destination(rows, array[weight]) for name, array in out.items()}
             if groups is not None:
-                groups.fold(self, weight, decay, into)
+                fold = partial(self.fold_elements, weight, decay)
+                groups.fold(fold, self.scratch, into)
             else:
-                self.fold_elements(elements, weight, decay, into)
+                self.fold_elements(weight, decay, elements, into)
             if decay.alpha == 1.0 and not (decay.seed or self.before):
                 into["mean"][...] = rows.values  # a copy, sign of zero too
             for name, array in into.items():
@@ -176,7 +173,7 @@ class Engine:
                  "order": order, "weights": rows.weights}  # fmt: skip
         return {name: array for name, array in given.items() if array is not None}
 
-    def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> Walked:
+    def fold_elements(self, weight: int, decay: Decay, elements: Elements, out: Moments) -> Walked:
         """Put the moments at each element by one weight into `out`, and store the memory."""
         average, wide = self.average, "deviation" in out
         asked, weigher = out, self.weigher(decay)

@@ -194,10 +194,7 @@ class Varying:
         if "gaps" in cells:
             far = cells["gaps"] > 1
             far[first] = False  # before the first value there is nothing to fade
-            lengths, which = np.unique(cells["gaps"][far], return_inverse=True)
-            if lengths.size:
-                pairs = [decay_of_gap(alpha, gap, self.average.adjust) for gap in lengths.tolist()]
-                fade[far], loss[far] = np.array(pairs)[which].T
+            fade[far], loss[far] = decays_of_gaps(alpha, cells["gaps"][far], self.average.adjust)
         return fade, loss
 
     def block(self, _level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
@@ -206,10 +203,11 @@ class Varying:
 
         def how(j: int, run: Moments) -> Mix:
             older, newer = run[name] * decays[j], cells[name][j]
-            run[name] = total = older + newer
+            total = np.add(older, newer, out=run[name])
             if name != "loss":
-                run["loss"] = run["loss"] * decays[j] + loss[j]
-            run["decay"] = run["decay"] * decays[j]
+                run["loss"] *= decays[j]
+                run["loss"] += loss[j]
+            run["decay"] *= decays[j]
             return mix(older, newer, total)
 
         return how
@@ -221,8 +219,7 @@ class Varying:
 
         def how(j: int, run: Moments) -> Mix:
             older = run["weight"] * decays[j]
-            run["weight"] = older + newer[j]
-            return mix(older, newer[j], run["weight"])
+            return mix(older, newer[j], np.add(older, newer[j], out=run["weight"]))
 
         return how
 
@@ -235,10 +232,16 @@ class Varying:
         return lambda j: LEAST_SHARE * (begin + j > 0)
 
 
-@lru_cache(maxsize=4096)
-def decay_of_gap(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
-    """Decay and loss of a value so many rows after the one before it (`--missing decay`, pandas'
+def decays_of_gaps(alpha: float, gaps: Ints, adjusted: bool) -> tuple[Floats, Floats]:
+    """Decay and loss of values so many rows after the ones before them (`--missing decay`, pandas'
     ignore_na=False)."""
+    lengths, which = np.unique(gaps, return_inverse=True)
+    each = np.array([_decay_of_gap(alpha, gap, adjusted) for gap in lengths.tolist()]).reshape(-1, 2)
+    return each[:, 0][which.reshape(gaps.shape)], each[:, 1][which.reshape(gaps.shape)]
+
+
+@lru_cache(maxsize=4096)
+def _decay_of_gap(alpha: float, rows: int, adjusted: bool) -> tuple[float, float]:
     with localcontext(prec=40):
         new = Decimal(alpha)
         old = (1 - new) ** rows if rows else Decimal(1)

@@ -16,7 +16,8 @@ T = TypeVar("T", bound=np.generic)
 
 def since_before(times: Ints) -> Ints:
     """Nanoseconds since the time above; 0 for the first."""
-    out = np.zeros_like(times)
+    out = np.empty_like(times)
+    out[:1] = 0
     np.subtract(times[1:], times[:-1], out=out[1:])
     return out
 
@@ -168,12 +169,25 @@ class Tile:
         """The key-sorted rows with a value, for each column."""
         return [np.flatnonzero(~self.sorted(self.missing[:, column])) for column in range(self.columns)]
 
+    @cached_property
+    def bounds(self) -> list[Ints]:
+        """Where the rows of each key begin in `observed`, and where the last ones end, for each column."""
+        ends = np.append(self.first, self.rows)
+        return [np.searchsorted(rows, ends) for rows in self.observed]
+
+    def _blanks(self, column: int) -> tuple[Ints, Ints, Ints]:
+        """The key-sorted rows without a value, the row with one above each (−1: none), and their keys."""
+        rows = np.flatnonzero(self.sorted(self.missing[:, column]))
+        above = rows - np.arange(1, len(rows) + 1)  # index in `observed`
+        source = np.full(len(rows), -1)
+        source[above >= 0] = self.observed[column][above[above >= 0]]
+        return rows, source, np.searchsorted(self.first, rows, "right") - 1
+
     def make_rows(self) -> Rows:
         """The values that are not missing."""
         each = np.tile(self.counts, self.columns)
         if not self.whole:
-            ends = np.append(self.first, self.rows)
-            each = np.concatenate([np.diff(np.searchsorted(rows, ends)) for rows in self.observed])
+            each = np.concatenate([np.diff(bounds) for bounds in self.bounds])
         some = each > 0
         blank = np.zeros(int(some.sum()), bool)
         segments = Segments(each[some], self.series[some], blank, ~blank)
@@ -203,8 +217,7 @@ class Tile:
         end = times[self.first + self.counts - 1]
         rows, series = [], []
         for column in range(self.columns):
-            seen = times[self.observed[column]]
-            bounds = np.searchsorted(self.observed[column], np.append(self.first, self.rows))
+            seen, bounds = times[self.observed[column]], self.bounds[column]
             some = np.diff(bounds) > 0
             before = np.concatenate((seen[:1], seen[:-1]))
             before[bounds[:-1][some]] = begin[some]
@@ -221,8 +234,7 @@ class Tile:
         """
         before, after, n = [], [], len(self.counts)
         for column in range(self.columns):
-            rows = self.observed[column]
-            ends = np.searchsorted(rows, np.append(self.first, self.rows))
+            rows, ends = self.observed[column], self.bounds[column]
             some = np.diff(ends) > 0
             old = since_last[column * n : (column + 1) * n]
             gaps = np.diff(rows, prepend=0)
@@ -236,15 +248,12 @@ class Tile:
 
     def ages(self, since_last: Ints) -> Ints:
         """Rows since the last value, (columns, rows); 0 where there is one. since_last: as for `gaps`."""
-        out = np.empty((self.columns, self.rows), np.int64)
-        index, n = np.arange(self.rows), len(self.counts)
-        first = np.repeat(self.first, self.counts)
-        for column in range(self.columns):
-            source = np.where(self.sorted(self.missing[:, column]), -1, index)
-            source = np.maximum.accumulate(source)
-            old = np.repeat(since_last[column * n : (column + 1) * n], self.counts)
-            ages = np.where(source < first, index - first + 1 + old, index - source)
-            out[column, slice(None) if self.order is None else self.order] = ages
+        out = np.zeros((self.columns, self.rows), np.int64)
+        for column, old in enumerate(since_last.reshape(self.columns, len(self.counts))):
+            rows, source, key = self._blanks(column)
+            first = self.first[key]
+            since = np.where(source < first, rows - first + 1 + old[key], rows - source)
+            out[column, self._place(rows)] = since
         return out
 
     def hold(self, fields: Floats, memory: Floats) -> None:
@@ -257,15 +266,11 @@ class Tile:
         ends = self.first + self.counts - 1
         for column in range(self.columns):
             series = self.slots * self.columns + column
-            rows = np.flatnonzero(self.sorted(self.missing[:, column]))
-            above = rows - np.arange(1, len(rows) + 1)  # index in `observed` of the value before each
-            key = np.searchsorted(self.first, rows, "right") - 1
+            rows, source, key = self._blanks(column)
             begin = first = self.first[key]
             if restarts is not None:
                 last = np.append(-1, restarts)[np.searchsorted(restarts, rows, "right")]
                 begin = np.maximum(first, last)
-            source = np.full(len(rows), -1)
-            source[above >= 0] = self.observed[column][above[above >= 0]]
             held = source < begin
             mine = fields[:, column]
             filled = mine[:, self._place(np.maximum(source, 0))]

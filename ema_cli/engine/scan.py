@@ -120,8 +120,6 @@ class Lanes:
         self.base, self.last, self.count = after - each, after - 1, int(after[-1])
         kept = ends - pending
         self.whole, left = kept >> BITS, kept & BLOCK - 1
-        # Place and lanes of the elements that begin a series.
-        self.first = 0, self.base[before == 0]
         # Segment, place and lane of the last element that is remembered of each.
         some = np.flatnonzero(counts > pending)
         self.final = some, (kept - 1 & BLOCK - 1)[some], (self.base + (kept - 1 >> BITS))[some]
@@ -135,6 +133,11 @@ class Lanes:
         self._whole[self.last[self.whole < each]] = False
         self._follows = np.ones(self.count, bool)
         self._follows[self.base] = False
+
+    @property
+    def first(self) -> tuple[int, Ints]:
+        """Place and lanes of the elements that begin a series."""
+        return 0, self.base[self.before == 0]
 
     def blocks(self) -> Ints:
         """How many blocks of its series are before each lane."""
@@ -369,7 +372,10 @@ class Scan:
 def lay_out(lanes: Lanes, elements: Moments, weigher: Weigher, level: int) -> Moments:
     """The elements of a level as cells."""
     cells = {name: lanes.scatter(array) for name, array in elements.items()}
-    return cells if level else weigher.rows(cells, lanes.first)
+    if level:
+        return cells
+    with np.errstate(all="ignore"):  # what has long faded may underflow, and is 0
+        return weigher.rows(cells, lanes.first)
 
 
 def fold_blocks(
@@ -392,9 +398,10 @@ def fold_blocks(
     else:
         resumed, opened = (_stops(marks, segments, memory) for marks in (lanes.resumed, lanes.opened))
         ends = walk(cells, start, step, keep=False, resumed=resumed, caught=opened)
-        for name, array in memory.items():
+        for array in memory.values():
             array[segments] = 0.0
-            array[segments[lanes.opened.segments]] = opened.moments[name]
+        for name, array in opened.moments.items():
+            memory[name][segments[lanes.opened.segments]] = array
     ends = {name: lanes.ends(array) for name, array in ends.items()}
     if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
         ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
@@ -429,23 +436,26 @@ class Stops:
     marks: Marks
     moments: Moments
 
-    def put(self, place: int, run: Moments) -> None:
-        """Replace the moments of the lanes that are marked at a place."""
-        if (some := self.marks.at.get(place)) is not None:
-            for name, array in self.moments.items():
-                run[name][self.marks.lanes[some]] = array[some]
+    def put(self, some: slice, run: Moments) -> None:
+        """Replace the moments of the lanes of some marks."""
+        for name, array in self.moments.items():
+            run[name][self.marks.lanes[some]] = array[some]
 
-    def take(self, place: int, run: Moments) -> None:
+    def take(self, some: slice, run: Moments) -> None:
         """Keep the moments of these lanes."""
-        if (some := self.marks.at.get(place)) is not None:
-            for name, array in self.moments.items():
-                array[some] = run[name][self.marks.lanes[some]]
+        for name, array in self.moments.items():
+            array[some] = run[name][self.marks.lanes[some]]
 
 
 def _stops(marks: Marks, segments: Ints, memory: Moments) -> Stops:
     """Marks with what is remembered of their segments."""
+    if not marks.at:
+        return NOWHERE
     some = segments[marks.segments]
     return Stops(marks, {name: array[some] for name, array in memory.items()})
+
+
+NOWHERE = Stops(Marks(np.empty(0, np.int64), np.empty(0, np.int64)), {})
 
 
 @dataclass(frozen=True)
@@ -464,8 +474,8 @@ def walk(
     step: Step,
     *,
     keep: bool,
-    resumed: Stops | None = None,
-    caught: Stops | None = None,
+    resumed: Stops = NOWHERE,
+    caught: Stops = NOWHERE,
 ) -> Moments:
     """Go down all lanes at once; gives their moments at the end.
 
@@ -486,10 +496,10 @@ def walk(
             for name in means:
                 row = cells[name][j]
                 run[name] = blend(run[name], row, how, row if keep else run[name], step.careful)
-        if resumed is not None:
-            resumed.put(j, run)
+        if j in resumed.marks.at:
+            resumed.put(resumed.marks.at[j], run)
         for name in others:
             cells[name][j] = run[name]
-        if caught is not None:
-            caught.take(j, run)
+        if j in caught.marks.at:
+            caught.take(caught.marks.at[j], run)
     return run

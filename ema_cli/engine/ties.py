@@ -8,15 +8,24 @@ of its rows so far.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ema_cli.average import Average
-from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, join_deviations, mix
+from ema_cli.engine.arithmetic import (
+    LEAST_SHARE,
+    MEANS,
+    Bools,
+    Floats,
+    Ints,
+    Moments,
+    blend,
+    join_deviations,
+    mix,
+)
 from ema_cli.engine.rows import Rows, Segments, since_before
 from ema_cli.engine.scan import Levels, Scratch, Walked, make_levels
 from ema_cli.engine.state import Arrays, State
@@ -35,13 +44,7 @@ class Elements:
     levels: Levels
 
 
-class Folder(Protocol):
-    """What folds elements: the engine."""
-
-    average: Average
-    scratch: Scratch
-
-    def fold_elements(self, elements: Elements, weight: int, decay: Decay, out: Moments) -> Walked: ...
+Fold = Callable[[Elements, Moments], Walked]
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,14 @@ class TiedRows:
     pending: Arrays
     times: Ints
 
-    def fold(self, engine: Folder, weight: int, decay: Decay, out: Moments) -> None:
-        """Put the moments at each row by one weight into `out`, and store the memory of that weight."""
+    def fold(self, fold: Fold, scratch: Scratch, out: Moments) -> None:
+        """Put the moments at each row by one weight into `out`. fold: puts those at each observation."""
         own = self.observations
         if self.place is None:
-            engine.fold_elements(own, weight, decay, out)
+            fold(own, out)
             return
-        totals = {name: engine.scratch.floats(len(own.cells["mean"])) for name in out}
-        walked = engine.fold_elements(own, weight, decay, totals)
+        totals = {name: scratch.floats(len(own.cells["mean"])) for name in out}
+        walked = fold(own, totals)
         for name, array in out.items():
             np.take(totals[name], self.place, out=array, mode="clip")
         if len(self.early):
@@ -125,8 +128,7 @@ def group_ties(rows: Rows, state: State, scratch: Scratch, at_first: int) -> Tie
     sums, ties = given.get("weights"), given["ties"]
     own: Any = slice(None)
     if not new.all():
-        begins = np.maximum.accumulate(np.where(new, np.arange(len(times)), 0))
-        running_means(begins, values, sums, ties)
+        running_means(new, values, sums, ties)
         own, elapsed = np.append(np.flatnonzero(new)[1:], len(new)) - 1, elapsed[new]
     weights = None if sums is None else sums / ties
     last = segments.last
@@ -172,12 +174,13 @@ def _with_pending(rows: Rows, known: Arrays) -> tuple[dict[str, Any], Segments, 
     return out, Segments(segments.counts + pending, segments.series, segments.fresh, segments.final), real
 
 
-def running_means(begins: Ints, values: Moments, sums: Floats | None, ties: Ints) -> None:
+def running_means(opens: Bools, values: Moments, sums: Floats | None, ties: Ints) -> None:
     """Turn values into the mean of their observation so far, in place.
 
-    begins: index of the first row of each row's observation. sums, ties: weights and numbers of rows, turned
-    into running sums. All second rows of observations are done at once, then all third ones, …
+    opens: whether a row begins an observation. sums, ties: weights and numbers of rows, turned into running
+    sums. All second rows of observations are done at once, then all third ones, …
     """
+    begins = np.maximum.accumulate(np.where(opens, np.arange(len(opens)), 0))
     later = np.flatnonzero(begins != np.arange(len(begins)))
     rank = later - begins[later]
     later = later[np.argsort(rank, kind="stable")]

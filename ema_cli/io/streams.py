@@ -6,7 +6,6 @@ import bz2
 import errno
 import gzip
 import io
-import lzma
 import os
 import stat
 import sys
@@ -25,7 +24,6 @@ from ema_cli.io.names import COMPRESSED
 from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
-from ema_cli.process import is_one_of_many, usable_processors
 
 # Bytes read from a file at once, and the most that is held ready from a pipe.
 BLOCK_BYTES = 1 << 20
@@ -364,35 +362,30 @@ def arrow_file(file: str | os.PathLike[str] | BinaryIO) -> Any:
 
 
 @contextmanager
-def open_output(name: str | None, mode: int = 0o666) -> Iterator[BinaryIO]:
+def open_output(name: str | None, mode: int = 0o666, threads: int = 1) -> Iterator[BinaryIO]:
     """Where a table goes: stdout, or a file that is complete at the end of the block or not there.
 
-    mode: of a new file, less the umask.
+    mode: of a new file, less the umask. threads: how many compress it.
     """
     if name is None or name == "-":
         stdout = open(1, "wb", buffering=0, closefd=False)
         yield cast(BinaryIO, Output(stdout, "stdout"))
         return
-    with atomic_write(name, mode) as raw, compressed(cast(BinaryIO, Output(raw, name)), name) as out:
+    with (
+        atomic_write(name, mode) as raw,
+        compressed(cast(BinaryIO, Output(raw, name)), name, threads) as out,
+    ):
         yield out
 
 
 @contextmanager
-def compressed(out: BinaryIO, name: str) -> Iterator[BinaryIO]:
+def compressed(out: BinaryIO, name: str, threads: int) -> Iterator[BinaryIO]:
     """`out`, or if the name ends in .gz, .bz2, .xz or .zst a file that compresses into it, without a date."""
     kind = next((kind for suffix, kind in COMPRESSED.items() if name.lower().endswith(suffix)), None)
     if kind is None:
         yield out
         return
-    if kind == "gzip":
-        from ema_cli.io.deflate import GzipFile  # its threads take long to load
+    from ema_cli.io.packed import PACKINGS, PackedFile  # its threads take long to load
 
-        file = cast(BinaryIO, GzipFile(out, 1 if is_one_of_many() else usable_processors()))
-    elif kind == "bzip2":
-        file = cast(BinaryIO, bz2.BZ2File(out, "wb"))
-    elif kind == "xz":
-        file = cast(BinaryIO, lzma.LZMAFile(out, "wb"))
-    else:
-        file = cast(BinaryIO, pa.CompressedOutputStream(pa.PythonFile(out, mode="w"), "zstd"))
-    with file:
-        yield file
+    with PackedFile(out, PACKINGS[kind](), threads) as file:
+        yield cast(BinaryIO, file)

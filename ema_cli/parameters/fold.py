@@ -112,14 +112,15 @@ def _by_profile(checkpoint: Checkpoint) -> tuple[int, float]:
 
 def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:
     """Carry out what `planned` worked out; see `fold`."""
+    newest = plan.checkpoints[-1].name
     targets = [
-        make_target(_named(places.output, average.length), places.shard_size) for average in plan.averages
+        make_target(_named(places.output, average.length), places.shard_size, newest)
+        for average in plan.averages
     ]
     states = [None if places.resume is None else _named(places.resume, a.length) for a in plan.averages]
     _check_places(targets, [state for state in states if state is not None], plan)
     for target in targets:
         check_target(target, force=places.force)
-    newest = Path(plan.checkpoints[-1].name)
     with contextlib.ExitStack() as files:
         # Entered first, so renamed last: no state is saved before the outputs are complete.
         saving = [
@@ -128,7 +129,7 @@ def write_fold(plan: Plan, options: FoldOptions, places: Places) -> None:
         ]
         writers = [
             files.enter_context(
-                open_target(target, plan.tensors, _metadata(plan, average, options), newest.parent)
+                open_target(target, plan.tensors, _metadata(plan, average, options), Path(newest).parent)
             )
             for target, average in zip(targets, plan.averages, strict=True)
         ]

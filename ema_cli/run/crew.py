@@ -43,8 +43,9 @@ if TYPE_CHECKING:  # only large inputs need them
     from ema_cli.run.helper import Helper, Region
 
 STDOUT = 1
-# Bytes of a block at least, and the rows that it had better have: nearly as many as are folded at once.
-LEAST_BLOCK, GOOD_ROWS = 1 << 20, 60_000
+# Bytes of a block at least, and the rows that it had better have: as few as are folded nearly as quickly as
+# more, since a helper has three under way.
+LEAST_BLOCK, GOOD_ROWS = 1 << 20, 40_000
 # A block, or rows, that are worth being handed over.
 LEAST_BYTES, LEAST_ROWS = 1 << 18, 8192
 # Blocks read here, and texts made here, that may wait for their turn.

@@ -24,6 +24,7 @@ from ema_cli.io.spool import spool
 from ema_cli.io.streams import Pushback, open_output, open_raw
 from ema_cli.job import Job, Summary
 from ema_cli.keys import KeyTable
+from ema_cli.process import threads_for
 from ema_cli.run.both_ways import BothWays
 from ema_cli.run.deferred import Deferred, refuse_pipes
 from ema_cli.run.newest_first import NewestFirst
@@ -112,7 +113,7 @@ def _choose(job: Job, memory: SavedState, source: Source, before: list[int] | No
 def _written(source: Source, opened: ExitStack, work: Work, observer: Observer) -> Iterator[None]:
     """Write everything; the block runs before the output is renamed to its place."""
     job, chosen = work.job, work.chosen
-    with open_output(job.output, shared_mode(job.inputs)) as out:
+    with open_output(job.output, shared_mode(job.inputs), threads_for(job.processes)) as out:
         sink = open_sink(job, out, source, chosen.wanted, chosen.new)
         reading = chosen.wanted if sink.needs_bodies else replace(chosen.wanted, keep=())
         opened.pop_all()  # from here on, whoever reads the source closes it

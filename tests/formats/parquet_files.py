@@ -29,15 +29,17 @@ def saved(table: pa.Table, path: Path, **options: Any) -> ParquetSource:
     return ParquetSource(path, "in.parquet")
 
 
-def open_parquet_sink(out: io.BytesIO, source: Source, wanted: Projection, names: list[str]) -> Sink:
-    job = Job(make_average({"alpha": ["0.5"]}), target="parquet")
+def open_parquet_sink(
+    out: io.BytesIO, source: Source, wanted: Projection, names: list[str], processes: int = 0
+) -> Sink:
+    job = Job(make_average({"alpha": ["0.5"]}), target="parquet", processes=processes)
     return open_sink(job, out, source, wanted, names)
 
 
-def converted(source: ParquetSource, wanted: Projection, names: list[str]) -> bytes:
+def converted(source: ParquetSource, wanted: Projection, names: list[str], processes: int = 0) -> bytes:
     """The input with new columns, each a tenth of a wanted one."""
     out = io.BytesIO()
-    sink = open_parquet_sink(out, source, wanted, names)
+    sink = open_parquet_sink(out, source, wanted, names, processes)
     for batch in source.batches(wanted if sink.needs_bodies else replace(wanted, keep=())):
         sink.write(batch, batch.values[:, : len(names)] / 10)
     sink.finish()

@@ -66,3 +66,14 @@ def test_cut_short_is_an_error(shop: Workshop, suffix: str) -> None:
     result = shop.run("in.csv", "--alpha", "0.1", "-o", "out.csv", code=1)
     assert "damaged or cut short" in result.err
     assert not (shop.folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_the_same_bytes_with_any_number_of_threads(shop: Workshop, suffix: str) -> None:
+    """More text than a piece of any kind of compression has."""
+    shop.write("in.csv", b"a,b\n" + b"".join(b"%d,%d\n" % (k, k * k % 977) for k in range(80_000)))
+    for jobs in ("1", "3"):
+        shop.run("in.csv", "--alpha", "0.1", "-j", jobs, "-o", f"{jobs}.csv.{suffix}")
+    shop.run("in.csv", "--alpha", "0.1", "-o", "plain.csv")
+    assert UNPACK[suffix](shop.read(f"1.csv.{suffix}")) == shop.read("plain.csv")
+    assert len({shop.read(f"{jobs}.csv.{suffix}") for jobs in "13"}) == 1

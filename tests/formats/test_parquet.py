@@ -175,12 +175,12 @@ def test_however_it_is_cut_the_bytes_are_the_same(rows: list[tuple[Any, str]], d
         patch.setattr(parquet_sink, "SAMPLE_ROWS", 8)
         for _ in range(2):
             patch.setattr(columnar, "BATCH_ROWS", data.draw(st.integers(1, 70)))
-            patch.setattr(parquet_sink, "MOST_WORKERS", data.draw(st.integers(1, 3)))
+            processes = data.draw(st.integers(1, 3))
             group = data.draw(st.integers(1, 70))
             source = saved(table, Path(folder, "t.parquet"), row_group_size=group)
             text = text_of(source, Projection((0,)))
             source = ParquetSource(Path(folder, "t.parquet"), "t")
-            outputs.append((converted(source, Projection((0,)), ["x_ema"]), text))
+            outputs.append((converted(source, Projection((0,)), ["x_ema"], processes), text))
     assert outputs[0] == outputs[1]
     after = pq.ParquetFile(io.BytesIO(outputs[0][0]))
     assert [after.metadata.row_group(k).num_rows for k in range(after.num_row_groups)][:-1] == [16] * (

@@ -22,7 +22,6 @@ from ema_cli.errors import FileTrouble
 from ema_cli.formats import columnar
 from ema_cli.formats.base import Batch, Projection, Sink
 from ema_cli.formats.parquet import copy as parquet_copy
-from ema_cli.formats.parquet import sink as parquet_sink
 from ema_cli.formats.parquet.copy import Original, ParquetCopySink, original_of
 from ema_cli.formats.parquet.footer import FileMeta, split
 from ema_cli.formats.parquet.source import ParquetSource
@@ -123,8 +122,9 @@ def test_however_batches_are_cut_the_bytes_are_the_same(
         pq.write_table(pa.table({"x": pa.array(x, pa.float64())}), Path(folder, "t"), row_group_size=group)
         for _ in range(2):
             patch.setattr(columnar, "BATCH_ROWS", data.draw(st.integers(1, 70)))
-            patch.setattr(parquet_sink, "MOST_WORKERS", data.draw(st.integers(1, 3)))
-            outputs.append(converted(ParquetSource(Path(folder, "t"), "t"), Projection((0,)), ["y"]))
+            processes = data.draw(st.integers(1, 3))
+            source = ParquetSource(Path(folder, "t"), "t")
+            outputs.append(converted(source, Projection((0,)), ["y"], processes))
     assert outputs[0] == outputs[1]
     file = pq.ParquetFile(io.BytesIO(outputs[0]))
     y = [None if v is None or np.isnan(v) else v / 10 for v in x]

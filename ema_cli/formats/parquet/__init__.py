@@ -11,6 +11,7 @@ from ema_cli.formats.parquet.copy import ParquetCopySink
 from ema_cli.formats.parquet.sink import ParquetSink
 from ema_cli.formats.parquet.source import ParquetSource
 from ema_cli.job import Job
+from ema_cli.process import threads_for
 
 
 def open_source(job: Job, name: str, opened: Opened) -> ParquetSource:  # noqa: ARG001 - as every format
@@ -19,15 +20,15 @@ def open_source(job: Job, name: str, opened: Opened) -> ParquetSource:  # noqa: 
 
 
 def open_sink(
-    job: Job,  # noqa: ARG001 - as every format
+    job: Job,
     out: BinaryIO,
     source: Source,
     wanted: Projection,
     names: list[str],
 ) -> Sink:
     """From Parquet, the chunks of the columns kept are copied where that can be done."""
-    schema = source.schema(wanted)
+    schema, threads = source.schema(wanted), threads_for(job.processes)
     if (original := source.original("parquet", wanted, len(names))) is not None:
         kept = range(len(source.columns)) if wanted.keep is None else wanted.keep
-        return ParquetCopySink(out, original, adding(schema, names), kept, names)
-    return ParquetSink(out, schema, names, source.compression)
+        return ParquetCopySink(out, original, adding(schema, names), kept, names, threads)
+    return ParquetSink(out, schema, names, source.compression, threads)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -37,8 +36,9 @@ from ema_cli.formats.parquet.footer import (
     schema_of,
     split,
 )
-from ema_cli.formats.parquet.sink import GROUP_ROWS, Appender, encoded, file_of, workers
+from ema_cli.formats.parquet.sink import GROUP_ROWS, MOST_THREADS, Appender, encoded, file_of
 from ema_cli.formats.parquet.thrift import I64, Decoder, Struct, a_list, items
+from ema_cli.io.threads import Threads
 
 # Inputs beyond these limits are read and written anew: the footer is held as Python objects, the new
 # columns of a row group as bytes, and many small row groups cost more than joining them.
@@ -47,7 +47,7 @@ PIECE_BYTES = 1 << 20
 # A writer whose chunks are longer than they say.
 _MISCOUNTS = re.compile(rb"parquet-mr version (0|1\.[012])\b")
 
-Encoded = Future[tuple[memoryview, Struct]]
+Encoded = tuple[memoryview, Struct]
 
 
 @dataclass(frozen=True)
@@ -130,26 +130,34 @@ class ParquetCopySink(Sink):
     """Writes a Parquet file of the kept columns of `original` and, batch by batch, of new ones.
 
     schema: of the output, as in `ParquetSink`. kept: indexes of the columns that are kept. names: of the new
-    ones. Batches need no body, but they must have all rows of the original, in order.
+    ones. threads: how many may encode these. Batches need no body, but they must have all rows of the
+    original, in order.
     """
 
     needs_bodies = False
 
     def __init__(
-        self, out: BinaryIO, original: Original, schema: Any, kept: Sequence[int], names: Sequence[str]
+        self,
+        out: BinaryIO,
+        original: Original,
+        schema: Any,
+        kept: Sequence[int],
+        names: Sequence[str],
+        threads: int = 1,
     ) -> None:
         self._original, self._out = original, Appender(out)
         self._leaves = [leaf for column in kept for leaf in original.leaves[column]]
         self._new = pa.schema([pa.field(name, pa.float64()) for name in names])
         self._groups = deque(original.groups)
         how = {"compression": original.compression, "use_dictionary": False, "store_schema": False}
-        self._encode = partial(encoded, options=how)
+        self._encode = partial(_encoded, schema=self._new, options=how)
         self._footer = Footer(_fields(original, split(file_of(schema, None, {}))[1], kept, len(names)))
         self._left = rows_of(self._groups[0]) if self._groups else 0  # of the row group that is under way
         self._piece, self._filled = np.empty((len(names), 0)), 0
-        self._pieces: list[Encoded] = []
-        self._ended: tuple[Struct, list[Encoded]] | None = None
-        self._pool = ThreadPoolExecutor(workers(), "parquet")
+        # Pieces begun of that row group; those encoded; and the groups that have all rows, with their pieces.
+        self._begun, self._encoded = 0, deque[Encoded]()
+        self._ended: deque[tuple[Struct, int]] = deque()
+        self._threads = Threads(min(threads, MOST_THREADS))
         self._out.append(MAGIC)
 
     def write(self, batch: Batch, fields: Floats) -> None:  # noqa: ARG002 - as every sink
@@ -171,32 +179,30 @@ class ParquetCopySink(Sink):
         """Write what is left, and the footer."""
         if self._left:
             raise self._original.miscounts()
-        self._write_ended()
-        self._pool.shutdown()
+        self._write_ended(all_of_them=True)
+        self._threads.stop()
         self._out.append(self._footer.text())
         self._original.handle.close()
 
     def _end_piece(self) -> None:
-        """Start encoding a piece of the new columns, and write the row group that ended before it."""
+        """Start encoding a piece of the new columns, and write row groups that are encoded."""
         if len(self._new):
-            group = pa.Table.from_arrays(new_columns(self._piece), schema=self._new)
-            self._pieces.append(self._pool.submit(self._encode, group))
+            self._threads.call(self._encode, self._piece)
+            self._begun += 1
         self._left -= self._filled
-        self._write_ended()
         if not self._left:
-            self._ended = self._groups.popleft(), self._pieces
-            self._left, self._pieces = rows_of(self._groups[0]) if self._groups else 0, []
+            self._ended.append((self._groups.popleft(), self._begun))
+            self._left, self._begun = rows_of(self._groups[0]) if self._groups else 0, 0
+        self._write_ended()
 
-    def _write_ended(self) -> None:
-        """Write the row group that has got all its rows, if there is one."""
-        if self._ended is None:
-            return
-        (group, pieces), self._ended = self._ended, None
-        chunks = items(group, RowGroup.CHUNKS)
-        done = [self._copied(chunks[leaf]) for leaf in self._leaves]
-        new = [piece.result() for piece in pieces]
-        done += [self._joined(new, column) for column in range(len(self._new))]
-        self._footer.add(group, done)
+    def _write_ended(self, *, all_of_them: bool = False) -> None:
+        self._encoded += self._threads.results(all_of_them=all_of_them)
+        while self._ended and self._ended[0][1] <= len(self._encoded):
+            group, count = self._ended.popleft()
+            chunks, new = items(group, RowGroup.CHUNKS), [self._encoded.popleft() for _ in range(count)]
+            done = [self._copied(chunks[leaf]) for leaf in self._leaves]
+            done += [self._joined(new, column) for column in range(len(self._new))]
+            self._footer.add(group, done)
 
     def _copied(self, chunk: Struct) -> Struct:
         """Append a chunk of the original's."""
@@ -206,7 +212,7 @@ class ParquetCopySink(Sink):
             self._out.append(self._original.read(at, min(PIECE_BYTES, begin + size - at)))
         return out
 
-    def _joined(self, pieces: Sequence[tuple[memoryview, Struct]], column: int) -> Struct:
+    def _joined(self, pieces: Sequence[Encoded], column: int) -> Struct:
         """Append the pieces of a new column as one chunk: their pages, one after the other."""
         position, chunks = self._out.position, []
         for data, footer in pieces:
@@ -215,6 +221,10 @@ class ParquetCopySink(Sink):
             begin, size = place_of(chunks[-1])
             self._out.append(data[begin - len(MAGIC) : begin - len(MAGIC) + size])
         return joined(chunks, position)
+
+
+def _encoded(piece: Floats, schema: Any, options: dict[str, Any]) -> Encoded:
+    return encoded(pa.Table.from_arrays(new_columns(piece), schema=schema), options)
 
 
 def _fields(original: Original, new_footer: Struct, kept: Sequence[int], new: int) -> Struct:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,7 +16,7 @@ from ema_cli.formats.columnar import new_columns
 from ema_cli.formats.parquet.footer import MAGIC, FileMeta, Footer, RowGroup, moved, split
 from ema_cli.formats.parquet.thrift import Struct, items
 from ema_cli.formats.regroup import Regrouper
-from ema_cli.process import usable_processors
+from ema_cli.io.threads import Threads
 
 # Two batches: enough to compress well, little enough to hold a few of them.
 GROUP_ROWS = 131_072
@@ -27,26 +25,27 @@ GROUP_CELLS, LEAST_ROWS = GROUP_ROWS * 32, 1024
 # And tables of long texts; most row groups of numbers alone are far below.
 GROUP_BYTES = 128 << 20
 SAMPLE_ROWS = 65_536
-MOST_WORKERS = 4
+MOST_THREADS = 4
 
 
 class ParquetSink(Sink):
     """Appends batches to a Parquet file that begins where `out` stands.
 
     schema: of the rows that bodies give. names: of the new columns, nullable float64 with null where blank.
-    compression: none, snappy, gzip, brotli, lz4 or zstd. The bytes written do not depend on how the rows
-    were cut into batches, nor on the number of cores. `out` is only touched by the caller's thread.
+    compression: none, snappy, gzip, brotli, lz4 or zstd. threads: how many may encode. The bytes written do
+    not depend on how the rows were cut into batches, nor on the number of threads. `out` is only touched by
+    the caller's thread.
     """
 
-    def __init__(self, out: BinaryIO, schema: Any, names: Sequence[str], compression: str = "zstd") -> None:
+    def __init__(
+        self, out: BinaryIO, schema: Any, names: Sequence[str], compression: str = "zstd", threads: int = 1
+    ) -> None:
         self._out, self._compression = Appender(out), compression
         self._input_columns = len(schema)
         self.schema = pandas_index.adding(schema, names)
         self._groups = Regrouper(group_rows(len(self.schema)), GROUP_BYTES)
         self._dictionary: list[str] | None = None
-        self._most_pending = workers()
-        self._pool = ThreadPoolExecutor(self._most_pending, "parquet")
-        self._pending: deque[Future[tuple[memoryview, Struct]]] = deque()
+        self._threads = Threads(min(threads, MOST_THREADS))
         self._footer = Footer(split(file_of(self.schema, None, self._options([])))[1])
         self._out.append(MAGIC)
 
@@ -60,21 +59,20 @@ class ParquetSink(Sink):
         """Write what is left, and the footer."""
         if rest := self._groups.rest():
             self._begin(pa.Table.from_batches(rest, self.schema))
-        self._drain(0)
-        self._pool.shutdown()
+        self._append(all_of_them=True)
+        self._threads.stop()
         self._out.append(self._footer.text())
 
     def _begin(self, group: Any) -> None:
         """Start encoding a row group, and write earlier ones that are ready, in order."""
         if self._dictionary is None:
             self._dictionary = _repetitive(group, self._input_columns)
-        self._drain(self._most_pending)
         options = {**self._options(self._dictionary), "store_schema": False}
-        self._pending.append(self._pool.submit(encoded, group, options))
+        self._threads.call(encoded, group, options)
+        self._append()
 
-    def _drain(self, most: int) -> None:
-        while len(self._pending) > most:
-            chunks, footer = self._pending.popleft().result()
+    def _append(self, *, all_of_them: bool = False) -> None:
+        for chunks, footer in self._threads.results(all_of_them=all_of_them):
             shift = self._out.position - len(MAGIC)
             for group in items(footer, FileMeta.GROUPS):
                 self._footer.add(group, [moved(chunk, shift) for chunk in items(group, RowGroup.CHUNKS)])
@@ -95,11 +93,6 @@ class Appender:
         rest = memoryview(data)
         while rest:  # an unbuffered file may take less than it is given
             rest = rest[self._out.write(rest) :]
-
-
-def workers() -> int:
-    """Threads that encode."""
-    return min(usable_processors(), MOST_WORKERS)
 
 
 def group_rows(columns: int) -> int:

@@ -13,6 +13,7 @@ from ema_cli.io.names import is_pattern, matches, natural_key
 from ema_cli.parameters.checkpoints import METADATA_KEY, format_of, open_checkpoint
 from ema_cli.parameters.checkpoints.shards import read_index
 from ema_cli.parameters.power import snapshot_said
+from ema_cli.parameters.tensors import some_of
 
 _STEP = re.compile(r"(?:step|iter|iteration)s?[-_=. ]?(\d+)", re.IGNORECASE)
 # Folders of a training run: checkpoint-500, global_step1000, epoch=3-step=120, 500.
@@ -99,12 +100,16 @@ def _known_model(folder: str) -> str | None:
 def _add_folder(folder: str, found: Expanded) -> None:
     subfolders = sorted((str(path) for path in Path(folder).iterdir() if path.is_dir()), key=natural_key)
     numbered = [path for path in subfolders if _NUMBERED.fullmatch(Path(path).name)]
-    models = [model for path in numbered if (model := model_in(path)) and not _made_here(model)]
+    inside = {path: model_in(path) for path in numbered}
+    models = [model for model in inside.values() if model and not _made_here(model)]
     own = _known_model(folder)
     if own == folder or (own and not models):
         found.names.append(own)
     elif models:
         found.names.extend(models)
+        # A checkpoint that was not written to its end, or one of two models.
+        if without := [path for path, model in inside.items() if model is None]:
+            found.notes.append(f"left out, as there is not one model in it: {some_of(without)}")
         others = [own, *(_known_model(path) for path in subfolders if path not in numbered)]
         found.notes.extend(
             f"{other} is left out: the folders with a number are the checkpoints; name it to fold it, too"

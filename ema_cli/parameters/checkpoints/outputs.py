@@ -24,10 +24,18 @@ from ema_cli.parameters.tensors import Array, TensorInfo
 
 # What transformers' save_pretrained writes beside the weights, and wants to find beside them.
 BESIDE = (
-    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *(
+        "adapter_config.json",
+        "config.json",
+        "generation_config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+    ),
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
 )
+# Files of weights that their loaders (peft, diffusers) want to find under these names, not under `model`.
+_STEMS = ("adapter_model", "diffusion_pytorch_model")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _INDEX = ".safetensors.index.json"
 _SHARDED = 5 * 10**9
@@ -57,14 +65,18 @@ class Target:
         return self.folder / f"{self.stem}{_INDEX}"
 
 
-def make_target(output: str, shard_size: str | None = None) -> Target:
-    """The target that `-o` names. Raises OptionError where it is no checkpoint's name."""
+def make_target(output: str, shard_size: str | None = None, like: str = "") -> Target:
+    """The target that `-o` names; in a folder, files are called as those of `like`, a checkpoint.
+
+    Raises OptionError where it is no checkpoint's name.
+    """
     shard_bytes = _SHARDED if shard_size is None else parse_size(shard_size)
     if output.lower().endswith(_INDEX):
         path = Path(output)
         return Target(output, path.parent, path.name[: -len(_INDEX)], True, shard_bytes)
     if output.endswith(("/", os.sep)) or Path(output).is_dir():
-        return Target(output, Path(output), shard_bytes=shard_bytes)
+        stem = next((stem for stem in _STEMS if Path(like).name.startswith(f"{stem}.")), "model")
+        return Target(output, Path(output), stem, shard_bytes=shard_bytes)
     if format_of(output) not in WRITTEN:
         raise OptionError(
             f"{output}: checkpoints are written as .safetensors, .npz or .pt, or into a folder",

@@ -37,7 +37,7 @@ from ema_cli.parameters.saved import (
     write_values,
 )
 from ema_cli.parameters.schedule import FAMILIES, Warmup, choice, make_schedule, refuse_unknown
-from ema_cli.parameters.swap import Place
+from ema_cli.parameters.swap import Swap
 from ema_cli.parameters.tensors import is_tensor, some_of
 from ema_cli.parameters.tree import Averages, is_module, named_leaves, skeleton
 
@@ -482,11 +482,11 @@ class ParameterEMA:
             Before anything changes, where names or shapes differ or a leaf can't be written.
         """
         which = self._which(of)
-        place = Place(self._given(params))
-        self._write(place.writable(self._targets(place)), which)
+        swap = Swap(self._given(params))
+        self._write(swap.writable(self._targets(swap)), which)
 
-    def _targets(self, place: Place) -> dict[str, Leaf]:
-        leaves = self._lookup(place.model)
+    def _targets(self, swap: Swap) -> dict[str, Leaf]:
+        leaves = self._lookup(swap.model)
         return {name: leaf for name, leaf in leaves.items() if leaf.kind != CARRIED}
 
     def _write(self, leaves: Mapping[str, Leaf], which: int) -> None:
@@ -502,16 +502,16 @@ class ParameterEMA:
         reach the model, as in a state dict that holds copies.
         """
         which = self._which(of)
-        place = Place(self._given(params))
-        leaves = place.writable(self._targets(place), must_reach=True)
-        place.back_up(leaves)
+        swap = Swap(self._given(params))
+        leaves = swap.writable(self._targets(swap), must_reach=True)
+        swap.back_up(leaves)
         self._inside += 1
         try:
             self._write(leaves, which)
             yield
         finally:
             self._inside -= 1
-            place.put_back()
+            swap.put_back()
 
     def module(self, *, of: float | None = None) -> Any:
         """A copy of the module that is followed, with the averages for parameters. Raises EmaError."""

@@ -28,7 +28,7 @@ from ema_cli.parameters.checkpoints.outputs import Target, check_target, make_ta
 from ema_cli.parameters.lengths import Length
 from ema_cli.parameters.plan import (
     SIGNATURE_DEFAULTS,
-    Average,
+    AveragePlan,
     Folded,
     FoldOptions,
     Plan,
@@ -269,14 +269,14 @@ def _option(name: str, value: Any) -> str:
     return " ".join(f"--{name} {part}" for part in (value if isinstance(value, list) else [value]))
 
 
-def _provenance(average: Average, options: FoldOptions) -> dict[str, Any]:
+def _provenance(average: AveragePlan, options: FoldOptions) -> dict[str, Any]:
     said = options.signature(average.length)
     if average.length.decay is not None:
         said["decay"] = average.length.decay.rest
     return {"version": VERSION, "options": said}
 
 
-def _metadata(plan: Plan, average: Average, options: FoldOptions) -> dict[str, str]:
+def _metadata(plan: Plan, average: AveragePlan, options: FoldOptions) -> dict[str, str]:
     """The newest checkpoint's own metadata (loaders want its `format`), and where the average comes from."""
     files = [
         {"name": file.name, "weight": weight, **({} if file.step is None else {"step": file.step})}
@@ -302,7 +302,7 @@ def _metadata(plan: Plan, average: Average, options: FoldOptions) -> dict[str, s
 
 @contextlib.contextmanager
 def _state_writer(
-    name: str, plan: Plan, average: Average, options: FoldOptions
+    name: str, plan: Plan, average: AveragePlan, options: FoldOptions
 ) -> Iterator[CheckpointWriter]:
     said = {
         "kind": _STATE_KIND,

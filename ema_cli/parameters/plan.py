@@ -91,7 +91,7 @@ class SavedFold:
 
 
 @dataclass
-class Average:
+class AveragePlan:
     """One of the averages that a fold makes.
 
     Attributes
@@ -144,7 +144,7 @@ class Plan:
     """
 
     checkpoints: Sequence[Checkpoint]
-    averages: list[Average]
+    averages: list[AveragePlan]
     tensors: list[TensorInfo] = field(default_factory=list)
     sources: list[dict[str, TensorInfo]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Plan:
 
 def planned_average(
     length: Length, checkpoints: Sequence[Checkpoint], options: FoldOptions, saved: SavedFold | None
-) -> Average:
+) -> AveragePlan:
     """The average of these checkpoints, after those of `saved`. Raises DataError or OptionError."""
     names = [checkpoint.name for checkpoint in checkpoints]
     if length.post_hoc:
@@ -163,11 +163,11 @@ def planned_average(
         sigma_rel = length.family == "sigma-rel"
         found = fit(profiles, gamma_of(length.number) if sigma_rel else gamma_at_end(length.number, end))
         files = [Folded(name, 0.0, profile.step) for name, profile in zip(names, profiles, strict=True)]
-        return Average(length, files, 1.0, found.coefficients, found)
+        return AveragePlan(length, files, 1.0, found.coefficients, found)
     if length.family == "weights":
         return _weighted(length, names, saved)
     files, weight = planned_gains(names, options, length, saved)
-    return Average(length, files, weight, saved=saved)
+    return AveragePlan(length, files, weight, saved=saved)
 
 
 def profile_of(checkpoint: Checkpoint) -> Profile:
@@ -176,7 +176,7 @@ def profile_of(checkpoint: Checkpoint) -> Profile:
     return Profile(step_of(checkpoint.name)) if said is None else Profile(said.step, said.gamma)
 
 
-def _weighted(length: Length, names: Sequence[str], saved: SavedFold | None) -> Average:
+def _weighted(length: Length, names: Sequence[str], saved: SavedFold | None) -> AveragePlan:
     """Weights as they were given. Those that may be negative have no running mean to carry on from."""
     if len(length.weights) != len(names):
         raise OptionError(
@@ -186,14 +186,14 @@ def _weighted(length: Length, names: Sequence[str], saved: SavedFold | None) -> 
     if min(length.weights) < 0.0:
         if saved is not None:
             raise OptionError("--resume can't carry on with negative weights", "all checkpoints at once")
-        return Average(length, [Folded(name, 0.0, None) for name in names], 1.0, list(length.weights))
+        return AveragePlan(length, [Folded(name, 0.0, None) for name in names], 1.0, list(length.weights))
     files, weight = list(saved.files if saved else ()), saved.weight if saved else 0.0
     for name, given in zip(names, length.weights, strict=True):
         weight += given
         files.append(Folded(name, given / weight if files and weight else 1.0, None))
     if weight == 0.0:
         raise OptionError(f"--weights {length.text}: they add up to nothing", "--weights 0.5,0.3,0.2")
-    return Average(length, files, weight, saved=saved)
+    return AveragePlan(length, files, weight, saved=saved)
 
 
 def planned_gains(

@@ -26,7 +26,7 @@ class Slice(NamedTuple):
     rounded: Array
 
 
-class _Part(NamedTuple):
+class _Stretch(NamedTuple):
     """Elements start to stop of a tensor."""
 
     info: TensorInfo
@@ -77,15 +77,15 @@ class _Arithmetic:
         averages = [average[: stop - start] for average in self._averages]
         with np.errstate(invalid="ignore", over="ignore"):
             if self._weights:
-                self._combine(_Part(info, start, stop), averages)
+                self._combine(_Stretch(info, start, stop), averages)
             else:
-                self._fold_in(_Part(info, start, stop), averages)
+                self._fold_in(_Stretch(info, start, stop), averages)
             return [
                 Slice(average, _fitting(average if what.scale == 1.0 else average * what.scale, info, room))
                 for average, what, room in zip(averages, plan.averages, self._outputs, strict=True)
             ]
 
-    def _fold_in(self, part: _Part, averages: Sequence[Float64s]) -> None:
+    def _fold_in(self, part: _Stretch, averages: Sequence[Float64s]) -> None:
         """Checkpoint after checkpoint, so that a fold may end after any of them and be carried on."""
         fresh = []
         for average, plan in zip(averages, self._plan.averages, strict=True):
@@ -102,7 +102,7 @@ class _Arithmetic:
                         step = self._step[: len(values)] if average is not averages[-1] else values
                         _add(average[tile], values, gain, step)
 
-    def _combine(self, part: _Part, totals: Sequence[Float64s]) -> None:
+    def _combine(self, part: _Stretch, totals: Sequence[Float64s]) -> None:
         """Weights that may be negative: the newest's values, and what the others differ from them.
 
         Where all are alike, so is their average, to the bit.
@@ -127,13 +127,13 @@ class _Arithmetic:
                     np.einsum("kj,k->j", differences, weights[first : first + len(group)], out=step)
                     np.add(total[tile], step, total[tile])
 
-    def _groups(self, numbers: Sequence[int], part: _Part) -> Iterator[list[tuple[int, Array]]]:
+    def _groups(self, numbers: Sequence[int], part: _Stretch) -> Iterator[list[tuple[int, Array]]]:
         """The checkpoints' own values of the part, in the order of `numbers`, a few at a time."""
         for first in range(0, len(numbers), _TOGETHER):
             together = zip(numbers[first : first + _TOGETHER], self._rooms, strict=False)
             yield [(number, self._read(number, part, room)) for number, room in together]
 
-    def _read(self, number: int, part: _Part, room: Array) -> Array:
+    def _read(self, number: int, part: _Stretch, room: Array) -> Array:
         source = self._plan.sources[number][part.info.name]
         return self._plan.checkpoints[number].read_into(room, source, part.start, part.stop)
 

@@ -11,7 +11,7 @@ from ema_cli.parameters.tensors import is_tensor
 from ema_cli.parameters.tree import is_module, named_leaves
 
 
-class Place:
+class Swap:
     """A module or tree whose values are overwritten for a while.
 
     Values go back by name into the module as it then is. A state dict's tensors are aliases of a module's:

@@ -13,7 +13,7 @@ import numpy as np
 from ema_cli.errors import OptionError
 from ema_cli.io.atomic import atomic_write
 from ema_cli.io.output import write_all
-from ema_cli.parameters.plan import Average, Plan, profile_of
+from ema_cli.parameters.plan import AveragePlan, Plan, profile_of
 from ema_cli.parameters.post_hoc import Profile, cumulative
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -85,7 +85,7 @@ def _profiles(axes: Any, plan: Plan) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def curves(average: Average, profiles: list[Profile]) -> tuple[Any, Any, Any]:
+def curves(average: AveragePlan, profiles: list[Profile]) -> tuple[Any, Any, Any]:
     """(steps, cumulative weight as fitted, as wanted)."""
     assert average.fit is not None  # only post-hoc averages have profiles
     steps = np.unique(np.linspace(1, average.fit.step, _POINTS).round())

@@ -45,7 +45,7 @@ def _round_into(parts: Sequence[Any], target: Any) -> None:
     torch goes from float64 to the narrow dtypes by way of float32 and rounds twice; here the first step is
     rounded to odd, as `ema_cli.parameters.tensors.rounded` does it and says why.
     """
-    if (source := source_of(parts, target.dtype)) is not None:
+    if (source := _source(parts, target.dtype)) is not None:
         target.copy_(source)
     elif target.dtype.itemsize >= 4:
         target.copy_(widened(parts))
@@ -53,7 +53,7 @@ def _round_into(parts: Sequence[Any], target: Any) -> None:
         target.copy_(_to_odd(parts[0].to(torch.float32, copy=True), parts))
 
 
-def source_of(parts: Sequence[Any], dtype: Any) -> Any:
+def _source(parts: Sequence[Any], dtype: Any) -> Any:
     """The tensor that only has to be converted for the values to be rounded once; None if there is none."""
     narrow = parts[0].dtype == torch.float32
     if len(parts) == 2:  # the first is their sum, rounded
@@ -61,9 +61,11 @@ def source_of(parts: Sequence[Any], dtype: Any) -> Any:
     return parts[0] if narrow or dtype.itemsize >= 4 else None
 
 
-def round_slice(parts: Sequence[Any], target: Any, room: Any) -> None:
+def round_stretch(parts: Sequence[Any], target: Any, room: Any) -> None:
     """The same on the CPU for at most as many values as `room` (float32) has place for."""
-    if target.dtype == torch.bfloat16:
+    if (source := _source(parts, target.dtype)) is not None:
+        _convert(source, target)
+    elif target.dtype == torch.bfloat16:
         # Twice is wrong only where the first step ends in the middle between two: for one value in 65,536.
         high = room[: len(target)]
         _convert(parts[0], high)

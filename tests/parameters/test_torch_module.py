@@ -161,12 +161,12 @@ def test_half_precision_drifts_with_float64_to_one_rounding(precision: str) -> N
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_rounding_happens_once(dtype: Any) -> None:
     from ema_cli.parameters.tensors import rounded
-    from ema_cli.parameters.torch_rounding import round_slice, rounded_to, split
+    from ema_cli.parameters.torch_rounding import round_stretch, rounded_to, split
 
     def rounded_by_stretches(parts: Any) -> Any:
         """As the CPU does it, where NumPy finds what needs care."""
         target, room = torch.empty(len(parts[0]), dtype=dtype), torch.empty(len(parts[0]))
-        round_slice(parts, target, room)
+        round_stretch(parts, target, room)
         return target.double().numpy()
 
     ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 is of the extra [weights]")

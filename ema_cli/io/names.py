@@ -12,8 +12,9 @@ from ema_cli.errors import FileTrouble
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _DIGITS = re.compile(r"([0-9]+)")
-# Suffixes of compressed files.
+# Suffixes of compressed files, and what they begin with.
 COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 CHECK = "check the spelling and the folder you are in"
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from ema_cli.errors import FileTrouble
 from ema_cli.io.atomic import atomic_write, system_words
 from ema_cli.io.damage import damage_as
-from ema_cli.io.names import COMPRESSED
+from ema_cli.io.names import COMPRESSED, MAGIC
 from ema_cli.io.output import Output, wait_until_ready
 from ema_cli.io.signals import PROMPT
 from ema_cli.io.xz import Xz
@@ -29,7 +29,6 @@ from ema_cli.io.xz import Xz
 BLOCK_BYTES = 1 << 20
 # Bytes looked at to find out what an input is.
 PEEK_BYTES = 1 << 16
-MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class Reader(Protocol):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ema_cli.errors import typeable
+from ema_cli.io.names import MAGIC
 
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _LFS = b"version https://git-lfs"
 
@@ -46,7 +46,7 @@ def _no_checkpoint(name: str, head: bytes) -> Content | None:
         return Content(None, "is a pointer of Git LFS, not the file it stands for", "git lfs pull")
     if head.lstrip().lower().startswith(_PAGES):
         return Content(None, "is a web page, no checkpoint", "download it again; the page may say more")
-    for magic, program in _COMPRESSED.items():
+    for magic, program in MAGIC.items():
         if head.startswith(magic):
             plain = typeable(str(Path(name).with_stem(f"{Path(name).stem}-plain")))
             return Content(None, f"is compressed by {program}", f"{program} -dc {typeable(name)} > {plain}")

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ema_cli.average import Average
-from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Floats, Ints, Moments, blend, join_deviations, mix
+from ema_cli.engine.arithmetic import LEAST_SHARE, Floats, Ints, Moments, mix
+from ema_cli.engine.arithmetic import join as join_sides
 from ema_cli.engine.engine import Engine, KeyedRows
 from ema_cli.trends import Trends
 
@@ -73,17 +74,14 @@ class Centered:
 def join(before: Moments, after: Moments) -> Moments:
     """Join the averages of all rows up to a row and of all after it."""
     own, further = before["weight"], after["weight"]
-    run = dict(after)
+    out = {name: np.empty(array.shape) for name, array in after.items()}
     with np.errstate(all="ignore"):
-        if "deviation" in run:
-            least = LEAST_SHARE * (further > 0.0)
-            how = mix(further, own, further + own)
-            join_deviations(run, before, how, single=False, least=least, careful=True)
         # A share raised to LEAST_SHARE gives the std of two observations, and must not move the mean.
+        least = np.maximum(further / (own + further), LEAST_SHARE) * (further > 0.0)
         further = np.where(further > LEAST_SHARE, further, 0.0)
-        how = mix(further, own, further + own)
-        for name in [name for name in MEANS if name in run]:
-            run[name] = blend(after[name], before[name], how, np.empty(own.shape), careful=True)
-    run["weight"] = own + further
+        out["weight"][...] = own + further
+        mean_and_more = {name: array for name, array in out.items() if name != "weight"}
+        how = mix(further, own, own + further, least)
+        join_sides(after, before, how, mean_and_more, careful=True)
     last = after["weight"] == 0.0
-    return {name: np.where(last, before[name], array) for name, array in run.items()}
+    return {name: np.where(last, before[name], array) for name, array in out.items()}

@@ -21,7 +21,7 @@ from ema_cli.trends import Trends
 if TYPE_CHECKING:
     from typing import Unpack
 
-FORMAT, VERSION = "ema_cli.Smoother", 2
+FORMAT, VERSION = "ema_cli.Smoother", 3
 
 
 class Smoother:

@@ -35,6 +35,7 @@ Moments = dict[str, Any]
 VARIABLES = (("mean", "deviation"), ("mean_y", "deviation_y"))
 MEANS = ("mean", "mean_y")
 
+LEVELS, BLOCK = 3, 16  # levels of blocks, and the elements of one; see `scan`
 TINY = 5e-324  # the least number above 0: a safe divisor where the dividend is 0
 # The least share of the older side in a deviation, so that two observations always have one, however long
 # the silence between them.
@@ -44,101 +45,100 @@ LEAST_SHARE = 2.0**-1022
 class Mix(NamedTuple):
     """How an older and a newer side are joined, for one element or for many.
 
-    pull: how far the mean moves from its base, as a share of the difference newer − older. newer_heavier:
-    whether (or where) the newer side is the base; there the pull is negative.
+    pull: how far the mean moves from its base, as a share of the difference newer − older; None: it does not
+    move, and keeps the sign of its zero. newer_heavier: whether (or where) the newer side is the base; there
+    the pull is negative. least: in deviations the older side's share is at least this; None: any.
     """
 
     pull: Any
     newer_heavier: Any
+    least: Any = None
 
     def shares(self) -> tuple[Any, Any]:
-        """The shares of the older and of the newer side."""
-        light = abs(self.pull)
+        """The shares of the older and of the newer side in deviations."""
+        light = 0.0 if self.pull is None else abs(self.pull)
         heavy = 1.0 - light
         newest = self.newer_heavier
         if isinstance(newest, bool):
-            return (light, heavy) if newest else (heavy, light)
-        return np.where(newest, light, heavy), np.where(newest, heavy, light)
+            older, newer = (light, heavy) if newest else (heavy, light)
+        else:
+            older, newer = np.where(newest, light, heavy), np.where(newest, heavy, light)
+        return older if self.least is None else np.maximum(older, self.least), newer
 
 
-def mix(older: Any, newer: Any, total: Any = None) -> Mix:
+def mix(older: Any, newer: Any, total: Any = None, least: Any = None) -> Mix:
     """How sides of these weights are joined. total: the sum of the weights, where that is not 1."""
     # Also where both weigh 0: then there is no older side.
-    newer_heavier = np.greater_equal(newer, older)
+    newer_heavier = newer >= older
+    if isinstance(newer_heavier, bool):
+        light = -older if newer_heavier else newer
+        return Mix(light if total is None else light / max(total, TINY), newer_heavier, least)
     count = np.count_nonzero(newer_heavier)
     if not count:
-        return Mix(newer if total is None else newer / total, False)
+        return Mix(newer if total is None else newer / total, False, least)
     if count == newer_heavier.size:
-        light = np.negative(older)
-        return Mix(light if total is None else light / np.maximum(total, TINY), True)
-    light = np.where(newer_heavier, np.negative(older), newer)
-    return Mix(light if total is None else light / np.maximum(total, TINY), newer_heavier)
-
-
-def blend(older: Floats, newer: Floats, how: Mix, out: Floats, careful: bool) -> Any:
-    """Put the mean of both sides into `out`, which may be one of them."""
-    pull, newer_heavier = how
-    if isinstance(pull, float) and pull == 0.0:  # one side weighs nothing: a copy keeps the sign of zero
-        out[...] = newer if newer_heavier else older
-        return out
-    if careful:
-        move = _scaled_difference(older, newer, pull, careful=True)
+        light, newer_heavier = np.negative(older), True
     else:
-        move = np.subtract(newer, older, out=newer if out is newer and newer_heavier is False else None)
-        move *= pull
-    if isinstance(newer_heavier, bool):
-        return np.add(newer if newer_heavier else older, move, out=out)
-    return np.add(np.where(newer_heavier, newer, older), move, out=out)
+        light = np.where(newer_heavier, np.negative(older), newer)
+    return Mix(light if total is None else light / np.maximum(total, TINY), newer_heavier, least)
 
 
-def _scaled_difference(older: Any, newer: Any, factor: Any, careful: bool) -> Any:
-    """(newer − older)·factor, for factors of at most ½."""
-    move = newer - older
-    if careful and (far := np.isinf(move)).any():
-        return np.where(far, newer * factor - older * factor, move * factor)
-    move *= factor
-    return move
+def join(old: Moments, new: Moments, how: Mix, out: Moments, careful: bool) -> None:
+    """Put what is joined of means, deviations, correlation and bias, as far as `out` has them, into `out`.
 
-
-def join_deviations(
-    run: Moments, newer: Moments, how: Mix, *, single: bool, least: Any, careful: bool
-) -> None:
-    """Join deviation, bias and correlation of both sides, in place of the older side's in `run`.
-
-    To be called before the means are joined. Of two sides with shares a and b, means that differ by d,
-    deviations r and s, and biases (1 − Σ shares²) p and q,
+    Its arrays may be those of either side. A new side without deviations is one value. Of two sides with
+    shares a and b, means that differ by d, deviations r and s, and biases (1 − Σ shares²) p and q,
 
         variance = a·r² + b·s² + a·b·d²          bias = a²·p + b²·q + 2·a·b
 
     (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
-    1979). Deviations are roots of variances, so that 1e300 does not overflow. single: the newer side is one
-    value, whose deviation and bias are 0. least: the older side's share is at least this.
+    1979). Deviations are roots of variances, so that 1e300 does not overflow.
     """
-    a, b = how.shares()
-    a = a if least is None else np.maximum(a, least)
-    roots = (math.sqrt(a), math.sqrt(b)) if isinstance(a, float) else (np.sqrt(a), np.sqrt(b))
-    both = roots[0] * roots[1]
-    sides = {}
-    for mean, name in VARIABLES[: 1 + ("mean_y" in run)]:
-        between = _scaled_difference(run[mean], newer[mean], both, careful)
-        within = [run[name] * roots[0]] if single else [run[name] * roots[0], newer[name] * roots[1]]
-        sides[name] = [*within, between]
-    for name, parts in sides.items():
-        run[name] = _norm(parts, careful)
-    if "mean_y" in run:
-        _correlate(run, newer, sides, single=single)
-    if "bias" in run:
-        bias = run["bias"] * (a * a)
-        bias += 2.0 * (a * b)
-        run["bias"] = bias if single else bias + newer["bias"] * (b * b)
+    (pull, newer_heavier, _), wide, sides = how, "deviation" in out, {}
+    if wide:
+        a, b = how.shares()
+        roots = (math.sqrt(a), math.sqrt(b)) if isinstance(a, float) else (np.sqrt(a), np.sqrt(b))
+    for mean, deviation in VARIABLES if "mean_y" in out else VARIABLES[:1]:
+        older, newer, target = old[mean], new[mean], out[mean]
+        # Where one side is no base, its place may be used: the older's if it is `out`, else the newer's.
+        apart = np.subtract(newer, older, target if newer_heavier is (out is old) and not careful else None)
+        far = careful and np.isinf(apart)
+        if wide:
+            within = [old[deviation] * roots[0]]
+            within += [new[deviation] * roots[1]] if deviation in new else []
+            sides[deviation] = [*within, _part(apart, roots[0] * roots[1], older, newer, far)]
+        base = newer if newer_heavier is True else older
+        if base is older and newer_heavier is not False:
+            base = np.where(newer_heavier, newer, older)
+        if pull is None:
+            target[...] = base
+        else:
+            move = np.multiply(apart, pull, apart) if far is False else _part(apart, pull, older, newer, far)
+            np.add(base, move, target)
+    if wide:
+        for name, parts in sides.items():
+            out[name][...] = _norm(parts, careful)
+        if "correlation" in out:
+            _correlate(old, new, sides, out)
+        if "bias" in out:
+            bias = old["bias"] * (a * a)
+            bias += 2.0 * (a * b)
+            out["bias"][...] = bias + new["bias"] * (b * b) if "bias" in new else bias
 
 
-def _correlate(run: Moments, newer: Moments, sides: Moments, *, single: bool) -> None:
-    """Join the correlations, whose deviations are known; a covariance might leave float64's range."""
-    x, y = (np.maximum(run[name], TINY) for name in sides)
+def _part(apart: Floats, factor: Any, older: Any, newer: Any, far: Any) -> Any:
+    """(newer − older)·factor, for factors of at most ½. far: where the difference overflows, or False."""
+    if far is not False and far.any():
+        return np.where(far, newer * factor - older * factor, apart * factor)
+    return apart * factor
+
+
+def _correlate(old: Moments, new: Moments, sides: Moments, out: Moments) -> None:
+    """Join the correlations, given the joined deviations; a covariance might leave float64's range."""
+    x, y = (np.maximum(out[name], TINY) for name in sides)
     products = [(one / x) * (other / y) for one, other in zip(*sides.values(), strict=True)]
-    rho = run["correlation"] * products[0] + products[-1]
-    run["correlation"] = rho if single else rho + newer["correlation"] * products[1]
+    rho = old["correlation"] * products[0] + products[-1]
+    out["correlation"][...] = rho + new["correlation"] * products[1] if "correlation" in new else rho
 
 
 def _norm(sides: list[Any], careful: bool) -> Any:

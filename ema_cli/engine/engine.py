@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from ema_cli.average import Average
 from ema_cli.decay import Decay
-from ema_cli.engine.arithmetic import LEAST_SHARE, MEANS, Bools, Floats, Ints, Moments
+from ema_cli.engine.arithmetic import MEANS, Bools, Floats, Ints, Moments
 from ema_cli.engine.row_weights import Steady, Varying, decays_of_gaps, make_steady
-from ema_cli.engine.rows import KeyedRows, Rows, Segments, Tile, since_before
-from ema_cli.engine.scan import Levels, Memory, Scan, Walked, make_levels, thread_scratch
+from ema_cli.engine.rows import Elements, KeyedRows, Segments, Tile
+from ema_cli.engine.scan import SCRATCH, Lanes, Memory, Scan, Walked
 from ema_cli.engine.state import State, moments_of
-from ema_cli.engine.ties import Elements, group_ties
+from ema_cli.engine.ties import Observations, observe
 
 __all__ = ["TILE", "BackwardsTimeError", "Engine", "KeyedRows"]
 T = TypeVar("T")
@@ -47,7 +46,6 @@ class Engine:
         self.average, self.columns, self.pairs, self.before = average, columns, pairs, before
         self.state = State(average, columns, pairs)
         self.moments = moments_of(average, pairs)
-        self.scratch = thread_scratch()
 
     def update(self, tile: Tile, out: Moments | None = None) -> Moments:
         """The moments after each row by name, shape (weights, columns, rows); NaN where blank.
@@ -58,17 +56,53 @@ class Engine:
         shape = len(self.average.decays), self.columns, tile.rows
         if out is None:
             out = {name: np.empty(shape) for name in self.moments}
-        if tile.rows:
-            if tile.times is not None:
-                self._check_clock(tile, tile.times)
-            self.state.grow(int(tile.slots.max()) + 1)
-            self._fold(tile, out)
+        if not tile.rows:
+            return out
+        rows, cleared = self.read(tile)
+        self.state.keys = max(self.state.keys, int(tile.slots.max()) + 1)
+        if not self.average.fill and tile.observed is not None:
+            for array in out.values():
+                array[...] = np.nan
+        if len(rows):
+            self.fold_rows(rows, out)
+        if cleared is not None:
+            self.state.clear(cleared)
+        if self.average.fill:
+            for name, array in out.items():
+                tile.hold(array, self.state.arrays[f"held_{name}"])
         return out
+
+    def read(self, tile: Tile) -> tuple[Elements, Ints | None]:
+        """The tile's rows, whose clock is stored; and the series that begin afresh after it.
+
+        Raises BackwardsTimeError, before anything is stored.
+        """
+        self.state.make_room(int(tile.slots.max(initial=-1)) + 1)
+        times = self._times(tile)
+        if times is not None:
+            if self.average.timed:
+                self._check_clock(tile, times[: tile.rows])
+            last = times[tile.first + tile.counts - 1]
+            self.state.store({"clock": last, "started": np.ones_like(last)}, tile.slots)
+        rows, cleared = tile.elements(times), None
+        if tile.restarts is not None and tile.restarts.any():
+            begins, after = tile.restarted(rows)
+            rows, cleared = rows.cut(begins), tile.series[after]
+        return rows, cleared
+
+    def _times(self, tile: Tile) -> Ints | None:
+        """The flat times of a tile; where missing rows count, the number of rows of their key so far."""
+        if tile.times is not None:
+            return tile.flat(tile.times)
+        if not self.average.counts_gaps:
+            return None
+        before = self.state.arrays["clock"][tile.slots] + 1 - tile.first
+        by_key = np.arange(tile.rows) + np.repeat(before, tile.counts)
+        return np.broadcast_to(by_key, (tile.columns, tile.rows)).reshape(-1)
 
     def _check_clock(self, tile: Tile, times: Ints) -> None:
         """Raise BackwardsTimeError where a key's time decreases, within the tile or since the last one."""
-        times = tile.sorted(times)
-        clock, started = self.state.load_keys(("clock", "started"), tile.slots)
+        clock, started = (self.state.arrays[name][tile.slots] for name in ("clock", "started"))
         late = np.empty(len(times), bool)
         np.less(times[1:], times[:-1], out=late[1:])
         late[tile.first] = (started > 0) & (times[tile.first] < clock)
@@ -83,176 +117,140 @@ class Engine:
 
         None where missing rows leave the weights alone. To be asked before the tile is folded in.
         """
-        if "gap" not in self.state.arrays or tile.whole:
+        if not self.average.counts_gaps or tile.observed is None:
             return None
-        self.state.grow(int(tile.slots.max(initial=-1)) + 1)
-        ages = tile.ages(self.state.arrays["gap"][tile.series])
+        self.state.make_room(int(tile.slots.max(initial=-1)) + 1)
+        times = self._times(tile)
+        assert times is not None
+        ages = tile.ages(times, self.state.arrays["last_time"][tile.series])
         return np.stack([decays_of_gaps(decay.alpha, ages, True)[0] for decay in self.average.decays])
 
-    def _fold(self, tile: Tile, out: Moments) -> None:
-        rows, cleared = self.read(tile)
-        for array in out.values():
-            if rows.where is not None and len(rows.where) < array[0].size and not self.average.fill:
-                array[...] = np.nan
-        if len(rows.values):
-            self.fold_rows(rows, out)
-        if cleared is not None:
-            self.state.clear(("seen", "block_", "total_", "tie", "groups", "last_time"), cleared)
-        if self.average.fill:
-            for name, array in out.items():
-                tile.hold(array, self.state.arrays[f"held_{name}"])
-
-    def read(self, tile: Tile) -> tuple[Rows, Ints | None]:
-        """The tile's rows, with their clock and gaps stored; and the series that begin afresh after it."""
-        rows, cleared = tile.make_rows(), None
-        if tile.times is not None:
-            last = tile.sorted(tile.times)[tile.first + tile.counts - 1]
-            self.state.store({"clock": last, "started": np.ones_like(last)}, tile.slots)
-        if "gap" in self.state.arrays:
-            gaps, self.state.arrays["gap"][tile.series] = tile.gaps(self.state.arrays["gap"][tile.series])
-            rows = replace(rows, gaps=gaps)
-        if tile.restarts is not None and tile.restarts.any():
-            begins, after = tile.restarted()
-            rows, cleared = rows.cut(begins), tile.series[after]
-        return rows, cleared
-
-    def fold_rows(self, rows: Rows, out: Moments) -> None:
+    def fold_rows(self, rows: Elements, out: Moments) -> None:
         """The moments at each row by each weight into `out`: (weights, columns, rows) of the tile."""
-        self.scratch.release()  # an update may have failed half-way
+        SCRATCH.release()  # an update may have failed half-way
         if self.average.reset_gap is not None:
             rows = rows.cut(self._silent(rows, self.average.reset_gap))
-        segments, arrays = rows.segments, self.state.arrays
-        seen = np.where(segments.fresh, 0, arrays["seen"][segments.series])
-        groups = None
+        segments, state = rows.segments, self.state
+        seen = before = state.load("seen", segments.series, segments.fresh)
+        elements, found = rows, None
         if self.average.joins_ties:
-            groups = group_ties(rows, self.state, self.scratch, self._at_first)
-        else:
-            levels = make_levels(segments.counts, seen, self.scratch)
-            elements = self._elements(rows, seen, levels)
+            found = observe(rows, state)
+            elements, before = found.elements, state.load("groups", segments.series, segments.fresh)
+        elements = self.weighable(elements, before)
+        lanes = Lanes(elements.segments.counts, before, pending=found is not None)
         for weight, decay in enumerate(self.average.decays):
-            used = self.scratch.used
+            used = SCRATCH.used
             into = {name: self._destination(rows, array[weight]) for name, array in out.items()}
-            if groups is not None:
-                fold = partial(self.fold_elements, weight, decay)
-                groups.fold(fold, self.scratch, into)
+            if found is None or found.are_rows:
+                self.fold(weight, elements, lanes, into)
             else:
-                self.fold_elements(weight, decay, elements, into)
+                totals = {name: SCRATCH.floats(len(elements)) for name in out}
+                walked = self.fold(weight, elements, lanes, totals)
+                found.spread(totals, walked, elements.cells["elapsed"], into)
             if decay.alpha == 1.0 and not (decay.seed or self.before):
-                into["mean"][...] = rows.values  # a copy, sign of zero too
+                into["mean"][...] = rows.cells["mean"]  # a copy, sign of zero too
             for name, array in into.items():
                 _put(rows, array, out[name][weight], self._early(segments, seen, decay))
-            self.scratch.release(used)
-        self.scratch.release()
-        if groups is not None:
-            groups.remember(self.state)
-        elif self.average.timed and rows.times is not None:
-            final = segments.final
-            self.state.store({"last_time": rows.times[segments.last[final]]}, segments.series[final])
-        arrays["seen"][segments.series[segments.final]] = (seen + segments.counts)[segments.final]
+            SCRATCH.release(used)
+        self._remember(elements, found, segments.final)
+        state.store({"seen": (seen + segments.counts)[segments.final]}, segments.series[segments.final])
 
-    @property
-    def _at_first(self) -> int:
-        """The time elapsed before a series' first row; negative where there is nothing before it."""
-        return self.average.time_step if self.average.has_first else -1
+    def _remember(self, elements: Elements, found: Observations | None, final: Bools) -> None:
+        """Store what all weights share; of observations the last one is pending."""
+        segments, times = elements.segments, elements.cells.get("time")
+        if times is None:
+            return
+        new = {"last_time": times[segments.last]}
+        if found is not None:
+            known = self.state.load("last_time", segments.series, segments.fresh)
+            new = {"last_time": np.where(segments.counts > 1, times[segments.last - 1], known)}
+            new |= found.pending() | {"groups": elements.before + segments.counts - 1}
+        self.state.store({name: array[final] for name, array in new.items()}, segments.series[final])
 
-    def _elements(self, rows: Rows, seen: Ints, levels: Levels) -> Elements:
-        """Rows with what their weights depend on."""
-        segments, elapsed = rows.segments, None
-        if rows.times is not None:
-            elapsed = since_before(rows.times)
-            since = rows.times[segments.first] - self.state.arrays["last_time"][segments.series]
-            elapsed[segments.first] = np.where(seen > 0, since, self._at_first)
-        return Elements(self.cells(rows, seen, elapsed), segments, seen, levels)
-
-    def cells(self, rows: Rows, before: Ints, elapsed: Ints | None) -> Moments:
-        """Rows as `Weigher` has them. before: rows of the series before each segment."""
-        order = None
+    def weighable(self, elements: Elements, before: Ints) -> Elements:
+        """Elements with all that their weights depend on. before: of the series before each segment."""
+        segments, cells = elements.segments, dict(elements.cells)
+        if "time" in cells:
+            # Negative where there is nothing before the first row.
+            at_first = (self.average.time_step if self.average.timed else 1) if self.average.has_first else -1
+            last = self.state.load("last_time", segments.series, segments.fresh)
+            since = np.where(before > 0, cells["time"][segments.first] - last, at_first)
+            cells["elapsed"] = segments.since(cells["time"], since)
         if self.average.seed_rows:
-            order = rows.segments.rank() + np.repeat(before, rows.segments.counts)
-        given = {"mean": rows.values, "mean_y": rows.partner, "elapsed": elapsed, "gaps": rows.gaps,
-                 "order": order, "weights": rows.weights}  # fmt: skip
-        return {name: array for name, array in given.items() if array is not None}
+            cells["order"] = segments.rank + np.repeat(before, segments.counts)
+        return replace(elements, cells=cells, before=before)
 
-    def fold_elements(self, weight: int, decay: Decay, elements: Elements, out: Moments) -> Walked:
+    def fold(self, weight: int, elements: Elements, lanes: Lanes, out: Moments) -> Walked:
         """Put the moments at each element by one weight into `out`, and store the memory."""
-        average, wide = self.average, "deviation" in out
-        asked, weigher = out, self.weigher(decay)
-        if isinstance(weigher, Steady):
-            asked = {name: array for name, array in out.items() if name not in ("bias", "weight")}
-        used = self.scratch.used
+        decay, segments, used = self.average.decays[weight], elements.segments, SCRATCH.used
+        weigher = self.weigher(decay)
 
         def run(careful: bool) -> Walked:
-            self.scratch.release(used)
-            memory = self._memory(elements, weight)
-            scan = Scan(elements.levels, memory, weigher, careful, self.before)
-            walked = scan.level(elements.cells, 0, asked)
-            self.state.store_memory(memory, elements.segments.series, weight, elements.segments.final)
+            SCRATCH.release(used)
+            memory = self._memory(elements, weight, decay)
+            walked = Scan(memory, weigher, careful).totals(lanes, elements.cells, out)
+            self.state.store_memory(memory, segments.series, weight, segments.final)
             return walked
 
-        walked = safely(run, wide=wide)
+        walked = safely(run, wide="deviation" in self.moments)
         if self.before:
-            everything = np.arange(len(elements.cells["mean"]))
+            everything = np.arange(len(elements))
             earlier = walked.before(everything)
             left = earlier["weight"] * walked.at("decay", everything)
-            if isinstance(weigher, Varying) and weigher.floor:
-                left = np.maximum(left, LEAST_SHARE * (earlier["weight"] > 0.0))
+            if isinstance(weigher, Varying) and weigher.least is not None:
+                left = np.maximum(left, weigher.least * (earlier["weight"] > 0.0))
+            earlier["weight"] = left
             for name, array in out.items():
-                array[...] = left if name == "weight" else earlier[name]
-        if len(asked) < len(out) and isinstance(weigher, Steady):
-            segments = elements.segments
-            rows = segments.rank() + np.repeat(elements.before + 1, segments.counts)
-            if "bias" in out:
-                out["bias"][...] = weigher.biases(rows, average.has_first)
-            if "weight" in out:
-                out["weight"][...] = weigher.weights(rows)
+                array[...] = earlier[name]
+        elif "bias" in out and self._begins_with_value:  # which is not counted twice
+            out["bias"][segments.first[elements.before == 0]] = 0.0
         return walked
+
+    @property
+    def _begins_with_value(self) -> bool:
+        """The average before the first row is that row's value."""
+        return self.average.steady and not (self.average.adjust or self.average.has_first)
 
     def weigher(self, decay: Decay) -> Steady | Varying:
         """What tells how elements are joined, for one of the average's weights."""
-        average = self.average
-        if average.steady:
-            return make_steady(decay.alpha, average.adjust)
-        wide = "deviation" in self.moments
-        return Varying(average, decay, wide and (average.timed or decay.alpha < 1.0))
+        if self.average.steady:
+            return make_steady(decay.alpha, self.average.adjust)
+        return Varying(self.average, decay, "deviation" in self.moments)
 
-    def _memory(self, elements: Elements, weight: int) -> Memory:
+    def _memory(self, elements: Elements, weight: int, decay: Decay) -> Memory:
         """The memory of each segment; a new series may begin with an average before its first element."""
-        average, new, segments = self.average, elements.before == 0, elements.segments
+        segments, new = elements.segments, elements.before == 0
         memory = self.state.load_memory(segments.series, segments.fresh, weight)
         total = memory.total
-        if average.has_first:
-            for name in [name for name in MEANS if name in total]:
-                total[name][:, new] = average.start
-            if "weight" in total:
-                total["weight"][:, new] = 1.0
-        elif average.steady and not average.adjust and new.any():
-            for name, array in elements.cells.items():
-                total[name][:, new] = array[segments.first[new]]
+        for name in [name for name in MEANS if name in total]:
+            if self.average.has_first:
+                total[name][:, new] = self.average.start
+            elif self._begins_with_value:
+                total[name][:, new] = elements.cells[name][segments.first[new]]
+        if self.average.has_first and "weight" in total:
+            total["weight"][:, new] = 1.0
+        if self._begins_with_value and "bias" in total and decay.alpha < 1.0:
+            # So that the value does not count twice, as the average and as the first row.
+            total["bias"][:, new] = -2.0 * decay.alpha / (1.0 - decay.alpha)
         return memory
 
-    def _destination(self, rows: Rows, target: Floats) -> Floats:
+    def _destination(self, rows: Elements, target: Floats) -> Floats:
         """An array for the scan's numbers: their final place, if no row is missing or out of order."""
-        return target.reshape(-1) if rows.where is None else self.scratch.floats(len(rows.values))
+        return target.reshape(-1) if rows.place is None else SCRATCH.floats(len(rows))
 
-    def _silent(self, rows: Rows, limit: int) -> Bools:
+    def _silent(self, rows: Elements, limit: int) -> Bools:
         """The rows before which nothing was observed for longer than `limit`."""
-        assert rows.times is not None
-        known, segments = self.state.arrays, rows.segments
-        since = since_before(rows.times)
-        last = known["tie_time" if "tie_time" in known else "last_time"][segments.series]
-        seen = np.where(segments.fresh, 0, known["seen"][segments.series])
-        since[segments.first] = np.where(seen > 0, rows.times[segments.first] - last, 0)
-        return np.asarray(since > limit)
+        segments, times = rows.segments, rows.cells["time"]
+        names = "seen", "tie_time" if self.average.joins_ties else "last_time"
+        seen, last = (self.state.load(name, segments.series, segments.fresh) for name in names)
+        return np.asarray(segments.since(times, np.where(seen > 0, times[segments.first] - last, 0)) > limit)
 
     def _early(self, segments: Segments, seen: Ints, decay: Decay) -> Ints | None:
         """The rows before `min_periods` values, or while an SMA gathers its seed: they are blank."""
         needed = max(self.average.min_periods, decay.seed)
-        if needed <= 1:
+        if needed <= 1 or not (seen < needed - 1).any():
             return None
-        few = np.clip(needed - 1 - seen, 0, segments.counts)
-        if not few.any():
-            return None
-        return np.asarray(np.arange(int(few.sum())) + np.repeat(segments.first - (np.cumsum(few) - few), few))
+        return np.flatnonzero(segments.rank < np.repeat(needed - 1 - seen, segments.counts))
 
 
 def safely(run: Callable[[bool], T], *, wide: bool) -> T:
@@ -269,9 +267,9 @@ def safely(run: Callable[[bool], T], *, wide: bool) -> T:
             return run(True)
 
 
-def _put(rows: Rows, numbers: Floats, target: Floats, early: Ints | None) -> None:
+def _put(rows: Elements, numbers: Floats, target: Floats, early: Ints | None) -> None:
     """The numbers of these rows into a flat array of the whole tile, blank for the early ones."""
     if early is not None:
         numbers[early] = np.nan
-    if rows.where is not None:
-        target.reshape(-1)[rows.where] = numbers
+    if rows.place is not None:
+        target.reshape(-1)[rows.place] = numbers

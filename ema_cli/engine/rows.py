@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.engine.arithmetic import Bools, Floats, Ints
-
-T = TypeVar("T", bound=np.generic)
-
-
-def since_before(times: Ints) -> Ints:
-    """Nanoseconds since the time above; 0 for the first."""
-    out = np.empty_like(times)
-    out[:1] = 0
-    np.subtract(times[1:], times[:-1], out=out[1:])
-    return out
+from ema_cli.engine.arithmetic import Bools, Floats, Ints, Moments
 
 
 @dataclass(frozen=True)
@@ -42,10 +32,10 @@ class KeyedRows:
 
 @dataclass(frozen=True)
 class Segments:
-    """Runs of consecutive rows that belong to one series each.
+    """Runs of consecutive elements that belong to one series each.
 
-    counts: rows of each (> 0). series: its place in the state. fresh: it starts from nothing. final: it is
-    the last segment of its series here.
+    counts: elements of each (> 0). series: its place in the state. fresh: it starts from nothing. final: it
+    is the last segment of its series here.
     """
 
     counts: Ints
@@ -55,74 +45,78 @@ class Segments:
 
     @cached_property
     def first(self) -> Ints:
-        """Index of each segment's first row."""
+        """Index of each segment's first element."""
         return np.asarray(np.cumsum(self.counts) - self.counts)
 
     @cached_property
     def last(self) -> Ints:
-        """Index of each segment's last row."""
+        """Index of each segment's last element."""
         return np.asarray(np.cumsum(self.counts) - 1)
 
-    @property
+    @cached_property
     def owner(self) -> Ints:
-        """Each row's segment."""
+        """Each element's segment."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
+    @cached_property
     def rank(self) -> Ints:
-        """Each row's place in its segment, from 0."""
+        """Each element's place in its segment, from 0."""
         return np.asarray(np.arange(int(self.counts.sum())) - np.repeat(self.first, self.counts))
 
-    def cut(self, begins: Bools) -> Segments:
-        """These segments, cut before the given rows too; the new ones start from nothing."""
-        anew = begins.copy()
-        anew[self.first] = True
-        starts = np.flatnonzero(anew)
-        owner = self.owner[starts]
-        fresh = begins[starts] | (self.fresh[owner] & np.isin(starts, self.first))
-        counts = np.diff(starts, append=int(self.counts.sum()))
-        last = np.append(owner[1:] != owner[:-1], True)
-        return Segments(counts, self.series[owner], fresh, last & self.final[owner])
-
-    def pick(self, which: Bools) -> Segments:
-        """The segments of some rows alone."""
-        counts = np.bincount(self.owner[which], minlength=len(self.counts))
-        some = counts > 0
-        return Segments(counts[some], self.series[some], self.fresh[some], self.final[some])
+    def since(self, times: Ints, at_first: Any) -> Ints:
+        """Time since the element before; of the first one of each segment as given."""
+        out = np.empty_like(times)
+        np.subtract(times[1:], times[:-1], out=out[1:])
+        out[self.first] = at_first
+        return out
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The values of a tile that are not missing, series after series.
+class Elements:
+    """What is folded: rows with a value, observations of several rows of equal time, or whole blocks.
 
-    values: one a row. partner: of the second variable, where pairs are asked for. where: place of each row
-    in a flat (columns, tile rows) array; None: all, in order. times: nanoseconds. weights: of each row.
-    gaps: rows since the value before (1: no gap), where the average asks for it.
+    cells: flat arrays by name, see `row_weights`; of rows also "time". before: how many of the series are
+    before each segment. place: of each row in a flat (columns, tile rows) array; None: all, in order.
     """
 
-    values: Floats
+    cells: Moments
     segments: Segments
-    partner: Floats | None = None
-    where: Ints | None = None
-    times: Ints | None = None
-    weights: Floats | None = None
-    gaps: Ints | None = None
+    before: Ints
+    place: Ints | None = None
 
-    def pick(self, which: Bools) -> Rows:
-        """Some of the rows, without their place in the tile."""
-        given = {name: getattr(self, name) for name in ("partner", "times", "weights", "gaps")}
-        some = {name: array[which] for name, array in given.items() if array is not None}
-        return Rows(self.values[which], self.segments.pick(which), **some)
+    def __len__(self) -> int:
+        return int(self.segments.counts.sum())
 
-    def cut(self, begins: Bools) -> Rows:
-        """The same rows, where series begin afresh at the given ones."""
-        return replace(self, segments=self.segments.cut(begins))
+    def pick(self, which: Bools) -> Elements:
+        """Consecutive elements of some segments, without their place in the tile."""
+        old, at = self.segments, np.flatnonzero(which)
+        counts = np.bincount(old.owner[at], minlength=len(old.counts))
+        some = counts > 0
+        segments = Segments(counts[some], old.series[some], old.fresh[some], old.final[some])
+        before = self.before[some] + old.rank[at[segments.first]]
+        return Elements({name: array[at] for name, array in self.cells.items()}, segments, before)
+
+    def cut(self, begins: Bools) -> Elements:
+        """The same, where series begin afresh at the given elements; `before` is 0."""
+        old, anew = self.segments, begins.copy()
+        anew[old.first] = True
+        starts = np.flatnonzero(anew)
+        owner = old.owner[starts]
+        fresh = begins[starts] | (old.fresh[owner] & (old.first[owner] == starts))
+        last = np.append(owner[1:] != owner[:-1], True)
+        counts = np.diff(starts, append=len(begins))
+        segments = Segments(counts, old.series[owner], fresh, last & old.final[owner])
+        return replace(self, segments=segments, before=np.zeros(len(counts), np.int64))
 
 
 class Tile:
     """The rows of one update.
 
-    values: (rows, columns), NaN where missing. order: the input rows sorted by key. counts, slots: rows and
-    permanent number of each key. whole: no cell is missing.
+    values: (rows, columns), NaN where missing. order: the input rows sorted by key. counts, slots, first: of
+    each key its rows, its permanent number, and where it begins in `order`. series: every column of every
+    key, column after column.
+
+    What is called flat below has a number for each cell: column after column, each sorted by key.
     """
 
     def __init__(
@@ -143,12 +137,7 @@ class Tile:
             self.order, self.slots = keys.order, keys.slots
             self.counts = np.bincount(keys.codes) if keys.counts is None else keys.counts
         self.first = np.cumsum(self.counts) - self.counts
-        # Every column of every key, column after column.
         self.series: Ints = (self.slots * self.columns + np.arange(self.columns)[:, np.newaxis]).reshape(-1)
-        # The maximum is NaN where any value is, which is the quickest test.
-        self.whole = not (np.isnan(values.max(initial=0.0)) or partner is not None or weights is not None)
-        if not self.whole:
-            self.whole = not self.missing.any()
 
     @cached_property
     def missing(self) -> Bools:
@@ -160,137 +149,107 @@ class Tile:
             missing |= ~(self.weights > 0)[:, np.newaxis]
         return missing
 
-    def sorted(self, by_row: NDArray[T]) -> NDArray[T]:
+    @cached_property
+    def observed(self) -> Ints | None:
+        """The flat cells with a value; None: all."""
+        # The maximum is NaN where any value is, which is the quickest test.
+        if not np.isnan(self.values.max(initial=0.0)) and self.partner is None and self.weights is None:
+            return None
+        return np.flatnonzero(~self.flat(self.missing)) if self.missing.any() else None
+
+    @cached_property
+    def begin(self) -> Ints:
+        """The flat cell with which each series begins."""
+        return np.asarray((np.arange(self.columns)[:, np.newaxis] * self.rows + self.first).reshape(-1))
+
+    def sorted(self, by_row: NDArray[Any]) -> NDArray[Any]:
         """One number per input row, in the order of the keys."""
         return by_row if self.order is None else np.asarray(by_row[self.order])
 
     @cached_property
-    def observed(self) -> list[Ints]:
-        """The key-sorted rows with a value, for each column."""
-        return [np.flatnonzero(~self.sorted(self.missing[:, column])) for column in range(self.columns)]
+    def place(self) -> Ints | None:
+        """Where flat cells are in a (columns, rows) array of the input's order; None: in this order."""
+        if self.order is None or self.columns == 1:
+            return self.order
+        return np.asarray(np.add.outer(np.arange(self.columns) * self.rows, self.order).reshape(-1))
 
-    @cached_property
-    def bounds(self) -> list[Ints]:
-        """Where the rows of each key begin in `observed`, and where the last ones end, for each column."""
-        ends = np.append(self.first, self.rows)
-        return [np.searchsorted(rows, ends) for rows in self.observed]
+    def flat(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """(rows, columns), or one number a row, as flat."""
+        if cells.ndim == 1:
+            return np.broadcast_to(self.sorted(cells), (self.columns, self.rows)).reshape(-1)
+        by_column = cells.T.reshape(-1)
+        return by_column if self.place is None else by_column.take(self.place, mode="clip")
 
-    def _blanks(self, column: int) -> tuple[Ints, Ints, Ints]:
-        """The key-sorted rows without a value, the row with one above each (−1: none), and their keys."""
-        rows = np.flatnonzero(self.sorted(self.missing[:, column]))
-        above = rows - np.arange(1, len(rows) + 1)  # index in `observed`
-        source = np.full(len(rows), -1)
-        source[above >= 0] = self.observed[column][above[above >= 0]]
-        return rows, source, np.searchsorted(self.first, rows, "right") - 1
+    def elements(self, times: Ints | None) -> Elements:
+        """The values that are not missing. times: flat."""
+        at = self.observed
+        counts, place = np.tile(self.counts, self.columns), self.place
+        if at is not None:
+            counts = np.diff(np.searchsorted(at, [*self.begin, self.values.size]))
+            place = at if place is None else place[at]
+        some = counts > 0
+        segments = Segments(counts[some], self.series[some], np.zeros(int(some.sum()), bool), some[some])
+        given = {"mean": self.values, "mean_y": self.partner, "weights": self.weights}
+        flat = {name: self.flat(cells) for name, cells in given.items() if cells is not None}
+        flat |= {} if times is None else {"time": times}
+        cells = {name: array if at is None else array.take(at) for name, array in flat.items()}
+        return Elements(cells, segments, np.zeros(len(segments.counts), np.int64), place)
 
-    def make_rows(self) -> Rows:
-        """The values that are not missing."""
-        each = np.tile(self.counts, self.columns)
-        if not self.whole:
-            each = np.concatenate([np.diff(bounds) for bounds in self.bounds])
-        some = each > 0
-        blank = np.zeros(int(some.sum()), bool)
-        segments = Segments(each[some], self.series[some], blank, ~blank)
-        order: list[Any] = [slice(None)] * self.columns
-        where = None
-        if self.order is not None or not self.whole:
-            parts: Any = self.observed if not self.whole else order
-            order = [rows if self.order is None else self.order[rows] for rows in parts]
-            where = _joined([rows + k * self.rows if k else rows for k, rows in enumerate(order)])
-        partner = None if self.partner is None else _of_cells(self.partner, where)
-        by_row = {"times": self.times, "weights": self.weights}
-        each_row = {
-            name: _joined([array[rows] for rows in order])
-            for name, array in by_row.items()
-            if array is not None
-        }
-        return Rows(_of_cells(self.values, where), segments, partner, where, **each_row)
-
-    def restarted(self) -> tuple[Bools, Bools]:
-        """Which observed rows begin their series afresh, and which series do so after their last value.
+    def restarted(self, rows: Elements) -> tuple[Bools, Bools]:
+        """Which of the rows begin their series afresh, and which series do so after their last value.
 
         A series whose cell is missing where it should begin afresh does so at its next value.
         """
         assert self.restarts is not None
-        times = np.cumsum(self.sorted(self.restarts))
-        begin = np.where(self.first > 0, times[self.first - 1], 0)
-        end = times[self.first + self.counts - 1]
-        rows, series = [], []
-        for column in range(self.columns):
-            seen, bounds = times[self.observed[column]], self.bounds[column]
-            some = np.diff(bounds) > 0
-            before = np.concatenate((seen[:1], seen[:-1]))
-            before[bounds[:-1][some]] = begin[some]
-            rows.append(seen != before)
-            last = begin.copy()
-            last[some] = seen[bounds[1:][some] - 1]
-            series.append(last != end)
-        return np.concatenate(rows), np.concatenate(series)
+        flags = self.flat(self.restarts)
+        times, segments = np.cumsum(flags), rows.segments
+        begin = (times - flags)[self.begin]
+        seen = times if self.observed is None else times[self.observed]
+        mine = np.isin(self.series, segments.series)
+        before = np.concatenate((seen[:1], seen[:-1]))
+        before[segments.first] = begin[mine]
+        last = begin.copy()
+        last[mine] = seen[segments.last]
+        return seen != before, last != times[self.begin + np.tile(self.counts, self.columns) - 1]
 
-    def gaps(self, since_last: Ints) -> tuple[Ints, Ints]:
-        """Rows since the value before, for each of `Rows`; and for each series, rows since its last value.
+    @cached_property
+    def _blanks(self) -> tuple[Ints, Ints, Ints]:
+        """The flat cells without a value, the last one with a value before each (or −1), and its series."""
+        blank, seen = np.flatnonzero(self.flat(self.missing)), self.observed
+        assert seen is not None
+        above = blank - np.arange(1, len(blank) + 1)  # in `observed`
+        source = np.full(len(blank), -1)
+        source[above >= 0] = seen[above[above >= 0]]
+        return blank, source, np.searchsorted(self.begin, blank, "right") - 1
 
-        since_last: the same for each series before this tile.
-        """
-        before, after, n = [], [], len(self.counts)
-        for column in range(self.columns):
-            rows, ends = self.observed[column], self.bounds[column]
-            some = np.diff(ends) > 0
-            old = since_last[column * n : (column + 1) * n]
-            gaps = np.diff(rows, prepend=0)
-            begin = ends[:-1][some]
-            gaps[begin] = rows[begin] - self.first[some] + 1 + old[some]
-            rest = old + self.counts
-            rest[some] = (self.first + self.counts)[some] - 1 - rows[ends[1:][some] - 1]
-            before.append(gaps)
-            after.append(rest)
-        return np.concatenate(before), np.concatenate(after)
+    def ages(self, times: Ints, last: Ints) -> Ints:
+        """Time since the last value, (columns, rows); 0 where there is one. last: of each series before."""
+        blank, source, series = self._blanks
+        since = np.where(source < self.begin[series], last[series], times[source])
+        out = np.zeros(self.values.size, np.int64)
+        out[self._placed(blank)] = times[blank] - since
+        return out.reshape(self.columns, self.rows)
 
-    def ages(self, since_last: Ints) -> Ints:
-        """Rows since the last value, (columns, rows); 0 where there is one. since_last: as for `gaps`."""
-        out = np.zeros((self.columns, self.rows), np.int64)
-        for column, old in enumerate(since_last.reshape(self.columns, len(self.counts))):
-            rows, source, key = self._blanks(column)
-            first = self.first[key]
-            since = np.where(source < first, rows - first + 1 + old[key], rows - source)
-            out[column, self._place(rows)] = since
-        return out
+    def _placed(self, cells: Ints) -> Ints:
+        """Flat cells by their place in the input's order."""
+        return cells if self.place is None else np.asarray(self.place[cells])
 
     def hold(self, fields: Floats, memory: Floats) -> None:
-        """Fill missing rows with what the row above has.
+        """Fill missing cells with what the row above has.
 
         fields: (weights, columns, rows). memory: (weights, series), the row above the tile; replaced by the
         tile's last row.
         """
-        restarts = None if self.restarts is None else np.flatnonzero(self.sorted(self.restarts))
-        ends = self.first + self.counts - 1
-        for column in range(self.columns):
-            series = self.slots * self.columns + column
-            rows, source, key = self._blanks(column)
-            begin = first = self.first[key]
-            if restarts is not None:
-                last = np.append(-1, restarts)[np.searchsorted(restarts, rows, "right")]
-                begin = np.maximum(first, last)
-            held = source < begin
-            mine = fields[:, column]
-            filled = mine[:, self._place(np.maximum(source, 0))]
-            filled[:, held] = memory[:, series[key[held]]]
-            if restarts is not None:
-                filled[:, held & (last >= first)] = np.nan
-            mine[:, self._place(rows)] = filled
-            memory[:, series] = mine[:, self._place(ends)]
-
-    def _place(self, rows: Ints) -> Ints:
-        """The input rows that these rows in key order are."""
-        return rows if self.order is None else np.asarray(self.order[rows])
-
-
-def _of_cells(cells: Floats, where: Ints | None) -> Floats:
-    """The cells of a table column after column: those at `where`, or all."""
-    flat = cells.T.reshape(-1)  # a copy if there are several columns
-    return flat if where is None else np.take(flat, where, mode="clip")  # quicker than with a check
-
-
-def _joined(columns: list[NDArray[T]]) -> NDArray[T]:
-    """One column after the other; no copy if there is only one."""
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+        cells = fields.reshape(len(fields), -1)
+        if self.observed is not None:
+            blank, source, series = self._blanks
+            begin = self.begin[series]
+            filled = cells[:, self._placed(np.maximum(source, 0))]
+            early = source < begin
+            filled[:, early] = memory[:, self.series[series[early]]]
+            if self.restarts is not None:
+                again = np.append(-1, np.flatnonzero(self.flat(self.restarts)))
+                last = again[np.searchsorted(again, blank, "right") - 1]
+                filled[:, (last >= begin) & (source < last)] = np.nan
+            cells[:, self._placed(blank)] = filled
+        memory[:, self.series] = cells[:, self._placed(self.begin + np.tile(self.counts, self.columns) - 1)]

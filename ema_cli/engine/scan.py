@@ -18,38 +18,36 @@ A stretch of a series is described by these quantities (`Moments`):
     decay, loss          what is left of everything before the stretch, and 1 − decay, which keeps its digits
     weight               the sum of its weights
 
-What elements weigh is asked of a `Weigher` (`row_weights`).
+What elements weigh is asked of a weigher (`row_weights`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
+from functools import cached_property
 from math import prod
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ema_cli.engine.arithmetic import MEANS, Floats, Ints, Mix, Moments, blend, join_deviations
+from ema_cli.engine.arithmetic import BLOCK, LEVELS, Bools, Floats, Ints, Moments, join
+from ema_cli.engine.row_weights import WEIGHABLE, Join, Weigher
 
 T = TypeVar("T", bound=np.generic)
-BITS, LEVELS = 4, 3
-BLOCK = 1 << BITS
+Stops = dict[int, tuple[Ints, Ints]]  # by place: segments, and the lanes where these are stopped at
 # From this many elements a segment, on average, slices are quicker than an index of each element. For one
 # series slices save 0.4 of the time of `smooth`, for 1,000 keys the index saves half.
 LONG = 4_096
 
 
-class Scratch:
+class _Scratch(threading.local):
     """Buffers for a tile's large arrays, used again for the next tile.
 
     An array of 128 KB or more comes fresh from the system each time, and the first touch of its pages costs
     more than all the arithmetic done on it (measured: a third of the time of `smooth`). So each thread keeps
-    its buffers for all engines, which never work at the same time in one thread, unless they grow large.
+    its buffers, unless they grow large, for whichever engines work in it, one at a time.
     """
 
     MOST = 8_000_000  # numbers
@@ -76,349 +74,169 @@ class Scratch:
             self._buffers = []
 
 
-class _PerThread(threading.local):
-    def __init__(self) -> None:
-        self.scratch = Scratch()
-
-
-_PER_THREAD = _PerThread()
-
-
-def thread_scratch() -> Scratch:
-    """The calling thread's buffers."""
-    return _PER_THREAD.scratch
-
-
-class Marks:
-    """Places in blocks that are stopped at, one a segment (−1: none).
-
-    segments, lanes: of each, in the order of the places. at: by place, which of these there are.
-    """
-
-    def __init__(self, place: Ints, lanes: Ints) -> None:
-        order = np.argsort(place.astype(np.int8), kind="stable")
-        bounds = np.searchsorted(place[order], np.arange(BLOCK + 1)).tolist()
-        some = slice(bounds[0], None)
-        self.segments, self.lanes = order[some], lanes[order[some]]
-        there = ((begin - bounds[0], end - bounds[0]) for begin, end in pairwise(bounds))
-        self.at = {j: slice(begin, end) for j, (begin, end) in enumerate(there) if begin < end}
+SCRATCH = _Scratch()
 
 
 class Lanes:
-    """Where the elements of some segments stand: (16, lanes), every segment in lanes of its own.
+    """Where the elements of some segments stand: (places, lanes), every segment in lanes of its own.
 
     counts: elements of each segment (> 0), which come segment after segment. before: elements of its series
-    before its first one. pending: the last element of each may still change, so it is not remembered.
+    before its first one. pending: the last element of each may still change, so it is not remembered. level:
+    what the elements are; above the last level a segment is one lane of any length. segments: their numbers.
     """
 
-    def __init__(self, counts: Ints, before: Ints, scratch: Scratch, *, pending: bool = False) -> None:
-        self.counts, self.before, self.scratch, self.pending = counts, before, scratch, pending
-        self.starts = before & BLOCK - 1
-        ends = self.starts + counts
-        each = ends + (BLOCK - 1) >> BITS
+    def __init__(
+        self,
+        counts: Ints,
+        before: Ints,
+        *,
+        pending: bool = False,
+        level: int = 0,
+        segments: Ints | None = None,
+    ) -> None:
+        self.before, self.pending, self.level = before, pending, level
+        self.segments = np.arange(len(counts)) if segments is None else segments
+        self.height, starts = BLOCK, before % BLOCK
+        if level == LEVELS:
+            self.height, starts = int(counts.max()), np.zeros_like(before)
+        ends = starts + counts
+        each = -(-ends // self.height)
         after = np.cumsum(each)
-        self.base, self.last, self.count = after - each, after - 1, int(after[-1])
+        self.base, self.count = after - each, int(after[-1])
         kept = ends - pending
-        self.whole, left = kept >> BITS, kept & BLOCK - 1
-        # Segment, place and lane of the last element that is remembered of each.
-        some = np.flatnonzero(counts > pending)
-        self.final = some, (kept - 1 & BLOCK - 1)[some], (self.base + (kept - 1 >> BITS))[some]
-        self.slices = len(counts) == 1 or len(counts) * LONG < int(counts.sum())
-        # Where what is remembered goes on, and where the open blocks end.
-        self.resumed = Marks(self.starts - 1, self.base)
-        self.opened = Marks(left - 1, self.base + self.whole)
-        self._flat: Ints | None = None
-        # The lanes that are whole blocks, and the lanes that follow another one of their segment.
-        self._whole = np.ones(self.count, bool)
-        self._whole[self.last[self.whole < each]] = False
-        self._follows = np.ones(self.count, bool)
-        self._follows[self.base] = False
+        self.whole = kept // self.height
+        self.depth = min(int(ends.max()), self.height)  # below it is no element in any lane
+        # Where segments were walked up to in an earlier update, and their last elements that are remembered.
+        self.resumed = self._stops(starts - 1, self.base)
+        ahead, place = np.divmod(kept - 1, self.height)
+        self.left = self._stops(np.where(counts > pending, place, -1), self.base + ahead)
+        self.is_whole = np.ones(self.count, bool)
+        self.is_whole[(after - 1)[self.whole < each]] = False
+        # Where segments begin among the places, lane after lane, and among the elements.
+        self._to, self._from = self.base * self.height + starts, np.cumsum(counts) - counts
+        self._counts = counts
+
+    def _stops(self, place: Ints, lanes: Ints) -> Stops:
+        """Segments and lanes by place. place: of each segment; −1: none."""
+        there = np.flatnonzero(np.bincount(place + 1)[1:]).tolist()
+        return {j: (self.segments[place == j], lanes[place == j]) for j in there}
+
+    def new_cells(self) -> Floats:
+        """An uninitialised array of this shape."""
+        return SCRATCH.floats(self.height, self.count)
 
     @property
     def first(self) -> tuple[int, Ints]:
         """Place and lanes of the elements that begin a series."""
         return 0, self.base[self.before == 0]
 
-    def blocks(self) -> Ints:
-        """How many blocks of its series are before each lane."""
-        shift = (self.before >> BITS) - self.base
-        return np.asarray(np.arange(self.count) + np.repeat(shift, np.diff(self.base, append=self.count)))
+    @property
+    def begun(self) -> Bools:
+        """Whether anything of its series is before each lane."""
+        out = np.ones(self.count, bool)
+        out[self.base[self.before < BLOCK]] = False
+        return out
 
-    def places(self, elements: Ints) -> tuple[Ints, Ints]:
-        """Place in the block and lane of some elements."""
-        return divmod(self._index()[elements], self.count)
+    @cached_property
+    def above(self) -> Lanes | None:
+        """The whole blocks as elements of the next level; None if there are none."""
+        some = self.whole > 0
+        if not some.any():
+            return None
+        before, segments = (self.before // BLOCK)[some], self.segments[some]
+        return Lanes(self.whole[some], before, level=self.level + 1, segments=segments)
 
+    @cached_property
     def _index(self) -> Ints:
         """Where each element is in the flattened array."""
-        if self._flat is None:
-            shift = self.base * BLOCK + self.starts - (np.cumsum(self.counts) - self.counts)
-            place = np.repeat(shift, self.counts)
-            place += np.arange(len(place))
-            lane = place >> BITS
-            place &= BLOCK - 1
-            place *= self.count
-            place += lane
-            self._flat = place
-        return self._flat
+        place = np.repeat(self._to - self._from, self._counts)
+        place += np.arange(len(place))
+        lane = place // self.height
+        place -= lane * self.height
+        place *= self.count
+        place += lane
+        return place
 
-    def _parts(self) -> Iterator[tuple[Any, Any, bool]]:
-        """Matching pieces of the elements and of the lanes; transposed where they are whole blocks."""
-        begin = 0
-        for n, start, lane in zip(
-            self.counts.tolist(), self.starts.tolist(), self.base.tolist(), strict=True
-        ):
-            head = min(n, BLOCK - start) if start else 0
-            if head:
-                yield slice(begin, begin + head), (slice(start, start + head), lane), False
-            full = (n - head) // BLOCK
-            first, at = lane + bool(head), begin + head
-            if full:
-                yield slice(at, at + full * BLOCK), (slice(None), slice(first, first + full)), True
-            if rest := n - head - full * BLOCK:
-                yield slice(begin + n - rest, begin + n), (slice(0, rest), first + full), False
-            begin += n
+    def places(self, elements: Ints) -> tuple[Ints, Ints]:
+        """Place and lane of some elements."""
+        segment = np.searchsorted(self._from, elements, "right") - 1
+        lane, place = np.divmod(elements + (self._to - self._from)[segment], self.height)
+        return place, lane
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, ...]] | None:
+        """Of each segment: its lanes from place to place, its first element's place, and which elements."""
+        if len(self._counts) > 1 and len(self._counts) * LONG > self._counts.sum():
+            return None
+        lanes = np.append(self.base, self.count) * self.height
+        columns = (lanes[:-1], lanes[1:], self._to, self._from, self._counts)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
     def scatter(self, flat: NDArray[T]) -> NDArray[T]:
-        """The elements, of 8 bytes each, as lanes; places without an element hold 0."""
-        out: NDArray[T] = self.scratch.floats(BLOCK, self.count).view(flat.dtype)
-        if not self.slices:
+        """The elements, of 8 bytes each, in their places; those without an element hold 0."""
+        out: NDArray[T] = self.new_cells().view(flat.dtype)
+        if self._spans is None:
             out[...] = 0
-            out.reshape(-1)[self._index()] = flat
+            out.reshape(-1)[self._index] = flat
             return out
-        out[:, self.base[self.starts > 0]] = 0
-        out[:, self.last] = 0
-        for some, there, turned in self._parts():
-            out[there] = flat[some].reshape(-1, BLOCK).T if turned else flat[some]
+        padded, used = flat, SCRATCH.used
+        if len(flat) < out.size:
+            padded = SCRATCH.floats(out.size).view(flat.dtype)
+            for begin, end, to, at, n in self._spans:
+                padded[begin:to] = 0
+                padded[to : to + n] = flat[at : at + n]
+                padded[to + n : end] = 0
+        out[...] = padded.reshape(self.count, self.height).T
+        SCRATCH.release(used)
         return out
 
-    def gather(self, lanes: Floats, out: Floats) -> None:
-        """Lanes as elements."""
-        if not self.slices:
-            np.take(lanes.reshape(-1), self._index(), out=out, mode="clip")
+    def gather(self, cells: Floats, out: Floats) -> None:
+        """The numbers at the elements' places, one element after the other."""
+        if self._spans is None:
+            np.take(cells.reshape(-1), self._index, out=out, mode="clip")
             return
-        for some, there, turned in self._parts():
-            if turned:
-                out[some].reshape(-1, BLOCK)[...] = lanes[there].T
-            else:
-                out[some] = lanes[there]
-
-    def ends(self, lane: Floats) -> Floats:
-        """From one number per lane, those of whole blocks."""
-        return lane[self._whole]
+        used = SCRATCH.used
+        padded = out if len(out) == cells.size else SCRATCH.floats(cells.size)
+        padded.reshape(self.count, self.height)[...] = cells.T
+        if padded is not out:
+            for _, _, to, at, n in self._spans:
+                out[at : at + n] = padded[to : to + n]
+        SCRATCH.release(used)
 
     def hand_down(self, first: Floats, totals: Floats) -> Floats:
-        """What is before each lane.
-
-        first: before each segment's first lane. totals: after each whole block.
-        """
-        out = np.empty(self.count)
+        """What is before each lane. first: before each segment's first. totals: after each whole block."""
+        out, followed = np.empty(self.count), np.flatnonzero(self.is_whole[:-1])
+        out[followed + 1] = totals[: len(followed)]
         out[self.base] = first
-        if len(totals):
-            out[self._follows] = totals[np.append(self._follows[1:], False)[self._whole]]
         return out
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The levels that some elements reach, from level `base` on.
-
-    segments: those that reach each level. lanes: where their elements are. chain: above the last level,
-    where elements are joined one after the other: their number in each segment, and before it; None if there
-    are none.
-    """
-
-    base: int
-    segments: list[Ints]
-    lanes: list[Lanes]
-    chain: tuple[Ints, Ints] | None
-
-
-def make_levels(
-    counts: Ints, before: Ints, scratch: Scratch, base: int = 0, *, pending: bool = False
-) -> Levels:
-    """Lay out `counts` elements of level `base` of each segment (> 0), after `before` ones of its series."""
-    segments: list[Ints] = []
-    lanes: list[Lanes] = []
-    some = np.arange(len(counts))
-    for _ in range(base, LEVELS):
-        segments.append(some)
-        lanes.append(Lanes(counts, before, scratch, pending=pending and not lanes))
-        on = lanes[-1].whole > 0
-        some, counts, before = some[on], lanes[-1].whole[on], before[on] // BLOCK
-        if not len(some):
-            return Levels(base, segments, lanes, None)
-    return Levels(base, [*segments, some], lanes, (counts, before))
 
 
 @dataclass(frozen=True)
 class Memory:
     """What is remembered of segments, updated in place: arrays (LEVELS, segments) by name.
 
-    block: the open block, folded from nothing. total: after the last element, with all before it; one level
-    more.
+    block: the last block up to the last element, folded from nothing. total: after the last element, with all
+    before it; one level more.
     """
 
     block: Moments
     total: Moments
 
 
-CountBefore = Callable[[], Ints]  # asked only if needed: it costs a pass over the lanes
-
-
-class Weigher(Protocol):
-    """What the elements of each level weigh. cells: the elements of one level, (16, lanes) by name.
-
-    Of rows, cells are values, as "mean" and "mean_y", and what their weights depend on: "elapsed"
-    (nanoseconds since the observation before), "gaps" (rows since the value before; 1: none is missing in
-    between), "order" (rows of the series before it) and "weights" (the column that `--weights` names), as far
-    as the average asks for them. `rows` makes these into moments; first: the rows that begin a series.
-
-    `block` and `total` give a function of a place in the block and of `run`, the moments up to it. It is
-    called place after place, says how `run` and the element at the place are joined, and adds the element's
-    weight to those in `run`.
-    """
-
-    def rows(self, cells: Moments, first: Any, /) -> Moments: ...
-
-    def block(self, level: int, cells: Moments, /) -> Callable[[int, Moments], Mix]:
-        """For lanes that are folded from nothing; not called for place 0."""
-
-    def total(self, level: int, cells: Moments, before: CountBefore, /) -> Callable[[int, Moments], Mix]:
-        """For lanes that go on from all before them. before: elements of the series before each lane."""
-
-    def least(self, before: CountBefore | None, /) -> Callable[[int], Any] | None:
-        """The least share of the older side at a place, for `join_deviations`; None: any."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One average of one tile.
-
-    careful: intermediate numbers may leave the range of float64. before: what is before each element will be
-    asked for (`Walked.before`).
-    """
-
-    levels: Levels
-    memory: Memory
-    weigher: Weigher
-    careful: bool = False
-    before: bool = False
-
-    def totals(self, elements: Moments, level: int, out: Moments) -> None:
-        """Put the moments after each element of a level into `out`, by name, and update the memory.
-
-        elements: flat arrays by name; see `Weigher`.
-        """
-        if level == LEVELS:
-            self._chain(elements, out)
-        else:
-            self.level(elements, level, out)
-
-    def level(self, elements: Moments, level: int, out: Moments) -> Walked:
-        """The same for a level that has blocks."""
-        at = level - self.levels.base
-        lanes, segments = self.levels.lanes[at], self.levels.segments[at]
-        cells = lay_out(lanes, elements, self.weigher, level)
-        block = {name: array[level] for name, array in self.memory.block.items()}
-        ends = fold_blocks(lanes, cells, block, self.weigher, level, self.careful, segments)
-        start = self._before(lanes, segments, ends, level)
-        before = cache(lambda: lanes.blocks() * BLOCK)
-        how, least = self.weigher.total(level, cells, before), self.weigher.least(before)
-        for name in self.memory.total:
-            if name not in cells or not cells[name].flags.writeable:
-                cells[name] = lanes.scratch.floats(BLOCK, lanes.count)
-        memory = {name: array[level] for name, array in self.memory.total.items()}
-        opening = (
-            {name: array.copy() for name, array in start.items()} if lanes.pending or self.before else start
-        )
-        step = Step(how, None if level else least, level == 0, self.careful)
-        walk(cells, start, step, keep=True, resumed=_stops(lanes.resumed, segments, memory))
-        some, place, lane = lanes.final
-        for name, array in memory.items():
-            array[segments[some]] = cells[name][place, lane]
-        for name, array in out.items():
-            lanes.gather(cells[name], array)
-        return Walked(lanes, cells, opening)
-
-    def _before(self, lanes: Lanes, segments: Ints, ends: Moments, level: int) -> Moments:
-        """What is before each lane, from the level above."""
-        first = {name: array[level + 1, segments] for name, array in self.memory.total.items()}
-        size = int(lanes.whole.sum())
-        above = {name: np.empty(size) for name in first}
-        if size:
-            self.totals(ends, level + 1, above)
-        return {name: lanes.hand_down(array, above[name]) for name, array in first.items()}
-
-    def _chain(self, elements: Moments, out: Moments) -> None:
-        """Join the elements above the last level one after the other to all before them."""
-        assert self.levels.chain is not None
-        (counts, before), who = self.levels.chain, self.levels.segments[-1]
-        segment = np.repeat(np.arange(len(counts)), counts)
-        place = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)
-        cells = {
-            name: np.zeros((int(counts.max()), len(counts))) for name in {**elements, **self.memory.total}
-        }
-        for name, array in elements.items():
-            cells[name][place, segment] = array
-        start = {name: array[LEVELS, who] for name, array in self.memory.total.items()}
-        step = Step(self.weigher.total(LEVELS, cells, lambda: before), None, False, self.careful)
-        walk(cells, start, step, keep=True)
-        for name, array in self.memory.total.items():
-            array[LEVELS, who] = cells[name][counts - 1, np.arange(len(counts))]
-        for name, array in out.items():
-            array[:] = cells[name][place, segment]
-
-
-def lay_out(lanes: Lanes, elements: Moments, weigher: Weigher, level: int) -> Moments:
-    """The elements of a level as cells."""
-    cells = {name: lanes.scatter(array) for name, array in elements.items()}
-    if level:
-        return cells
-    with np.errstate(all="ignore"):  # what has long faded may underflow, and is 0
-        return weigher.rows(cells, lanes.first)
-
-
-def fold_blocks(
-    lanes: Lanes,
-    cells: Moments,
-    memory: Moments,
-    weigher: Weigher,
-    level: int,
-    careful: bool,
-    segments: Ints | None = None,
-) -> Moments:
-    """Fold each lane from nothing; gives the moments of the whole blocks.
-
-    memory: by name, the open blocks of `segments`, updated in place.
-    """
-    start = {name: cells[name][0].copy() if name in cells else np.zeros(lanes.count) for name in memory}
-    step = Step(weigher.block(level, cells), None if level else weigher.least(None), level == 0, careful)
-    if segments is None:
-        ends = walk(cells, start, step, keep=False)
-    else:
-        resumed, opened = (_stops(marks, segments, memory) for marks in (lanes.resumed, lanes.opened))
-        ends = walk(cells, start, step, keep=False, resumed=resumed, caught=opened)
-        for array in memory.values():
-            array[segments] = 0.0
-        for name, array in opened.moments.items():
-            memory[name][segments[lanes.opened.segments]] = array
-    ends = {name: lanes.ends(array) for name, array in ends.items()}
-    if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
-        ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
-    return ends
-
-
 @dataclass(frozen=True)
 class Walked:
-    """Lanes whose `cells` are the moments after each element. start: those before each lane."""
+    """Lanes whose `cells` are the moments after each element; decay and loss are the element's own.
+
+    start: the moments before each lane.
+    """
 
     lanes: Lanes
     cells: Moments
     start: Moments
 
-    def at(self, name: str, elements: Ints) -> Any:
+    def at(self, name: str, elements: Ints) -> Floats:
         """A quantity of some elements."""
-        return self.cells[name][self.lanes.places(elements)]
+        return np.asarray(self.cells[name][self.lanes.places(elements)])
 
     def before(self, elements: Ints) -> Moments:
         """The moments before some elements."""
@@ -430,76 +248,92 @@ class Walked:
 
 
 @dataclass(frozen=True)
-class Stops:
-    """Marks, and the moments at each of them."""
+class Scan:
+    """One average of one tile. careful: intermediate numbers may leave the range of float64."""
 
-    marks: Marks
-    moments: Moments
+    memory: Memory
+    weigher: Weigher
+    careful: bool = False
 
-    def put(self, some: slice, run: Moments) -> None:
-        """Replace the moments of the lanes of some marks."""
-        for name, array in self.moments.items():
-            run[name][self.marks.lanes[some]] = array[some]
+    def totals(self, lanes: Lanes, elements: Moments, out: Moments) -> Walked:
+        """Put the moments after each element into `out`, by name, and update the memory.
 
-    def take(self, some: slice, run: Moments) -> None:
-        """Keep the moments of these lanes."""
-        for name, array in self.moments.items():
-            array[some] = run[name][self.marks.lanes[some]]
+        elements: flat arrays by name, as the weigher has them.
+        """
+        level = lanes.level
+        cells = lay_out(lanes, elements, self.weigher)
+        start = self._before(lanes, cells)
+        total = {name: array[level] for name, array in self.memory.total.items()}
+        own = {name: array for name, array in cells.items() if array.flags.writeable}
+        results = {name: own[name] if name in own else lanes.new_cells() for name in total}
+        how = self.weigher.total(level, cells, start, lanes.begun)
+        walk(lanes, cells, start, how, total, self.careful, results)
+        for name, array in out.items():
+            lanes.gather(results[name], array)
+        return Walked(lanes, cells | results, start)
+
+    def _before(self, lanes: Lanes, cells: Moments) -> Moments:
+        """What is before each lane, from the level above."""
+        level, total = lanes.level, self.memory.total
+        if level == LEVELS:
+            return {name: array[level, lanes.segments] for name, array in total.items()}
+        block = {name: array[level] for name, array in self.memory.block.items()}
+        ends = fold(lanes, cells, self.weigher, block, self.careful)
+        after = {name: np.empty(len(ends["mean"])) for name in total}
+        first = {name: array[level + 1, lanes.segments] for name, array in total.items()}
+        if lanes.above is not None:
+            self.totals(lanes.above, ends, after)
+        return {name: lanes.hand_down(array, after[name]) for name, array in first.items()}
 
 
-def _stops(marks: Marks, segments: Ints, memory: Moments) -> Stops:
-    """Marks with what is remembered of their segments."""
-    if not marks.at:
-        return NOWHERE
-    some = segments[marks.segments]
-    return Stops(marks, {name: array[some] for name, array in memory.items()})
+def lay_out(lanes: Lanes, elements: Moments, weigher: Weigher) -> Moments:
+    """Elements in their places, with what the weigher adds."""
+    cells = {n: lanes.scatter(array) for n, array in elements.items() if lanes.level or n in WEIGHABLE}
+    with np.errstate(all="ignore"):  # what has long faded may underflow, and is 0
+        return weigher.complete(lanes.level, cells, lanes.first)
 
 
-NOWHERE = Stops(Marks(np.empty(0, np.int64), np.empty(0, np.int64)), {})
+def fold(lanes: Lanes, cells: Moments, weigher: Weigher, block: Moments, careful: bool) -> Moments:
+    """Fold each lane from nothing; gives the moments of the whole blocks.
 
-
-@dataclass(frozen=True)
-class Step:
-    """How one element is joined to those before it. single: elements are rows, which have no deviation."""
-
-    how: Callable[[int, Moments], Mix]
-    least: Callable[[int], Any] | None
-    single: bool
-    careful: bool
+    block: what is remembered of the segments' last blocks, by name; updated in place.
+    """
+    run = {name: cells[name][0].copy() if name in cells else np.zeros(lanes.count) for name in block}
+    walk(lanes, cells, run, weigher.block(lanes.level, cells), block, careful)
+    ends = {name: array[lanes.is_whole] for name, array in run.items()}
+    if "decay" in ends:  # 1 − loss has more digits than a product of numbers close to 1
+        ends["decay"] = np.where(ends["loss"] <= 0.5, 1.0 - ends["loss"], ends["decay"])
+    return ends
 
 
 def walk(
+    lanes: Lanes,
     cells: Moments,
     run: Moments,
-    step: Step,
-    *,
-    keep: bool,
-    resumed: Stops = NOWHERE,
-    caught: Stops = NOWHERE,
-) -> Moments:
-    """Go down all lanes at once; gives their moments at the end.
+    how: Join,
+    memory: Moments,
+    careful: bool,
+    results: Moments | None = None,
+) -> None:
+    """Go down all lanes at once.
 
-    run: what is before each lane; changed. keep: `cells` are replaced by the moments at each place; else they
-    stay as they are, the lanes are folded from nothing, and `run` is their first element. resumed: where
-    lanes were walked up to in an earlier update; these moments replace what was walked now. caught: where
-    moments are wanted.
+    run: what is before each lane. memory: by name, what is remembered of segments; it replaces what is walked
+    up to where they go on, and is updated at their last elements. results: arrays for the moments at each
+    place; without them the lanes are folded from nothing, and `run` is their first elements, then joined with
+    the others in place.
     """
-    means = [name for name in MEANS if name in run]
-    others = [name for name in run if name in cells and name not in means] if keep else []
-    for j in range(len(cells["mean"])):
-        if keep or j:
-            how = step.how(j, run)
-            if "deviation" in run:
-                new = {name: array[j] for name, array in cells.items()}
-                least = None if step.least is None else step.least(j)
-                join_deviations(run, new, how, single=step.single, least=least, careful=step.careful)
-            for name in means:
-                row = cells[name][j]
-                run[name] = blend(run[name], row, how, row if keep else run[name], step.careful)
-        if j in resumed.marks.at:
-            resumed.put(resumed.marks.at[j], run)
-        for name in others:
-            cells[name][j] = run[name]
-        if j in caught.marks.at:
-            caught.take(caught.marks.at[j], run)
-    return run
+    known = {name: array.copy() for name, array in memory.items()}
+    for j in range(lanes.depth):
+        if results is not None or j:
+            new = {name: array[j] for name, array in cells.items()}
+            out = run if results is None else {name: array[j] for name, array in results.items()}
+            join(run, new, how(j, run, out), out, careful)
+            run = out
+        if j in lanes.resumed:
+            segments, there = lanes.resumed[j]
+            for name, array in known.items():
+                run[name][there] = array[segments]
+        if j in lanes.left:
+            segments, there = lanes.left[j]
+            for name, array in memory.items():
+                array[segments] = run[name][there]

@@ -27,7 +27,7 @@ from ema_cli.run.selection import Selection
 from ema_cli.state_options import check_version, defaults_of, differences, options_of
 from ema_cli.trends import Trends
 
-FORMAT, VERSION = "ema-smooth state", 2
+FORMAT, VERSION = "ema-smooth state", 3
 AFRESH = "name another state file, or move this one away to start afresh"
 ABOUT = "state.json"
 Save = Callable[[Selection, Trends, KeyTable], None]

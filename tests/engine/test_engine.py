@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from itertools import combinations
@@ -283,6 +284,16 @@ def test_alpha_zero_holds_the_first() -> None:
     assert one(values, alpha=0.0, adjust=True)[-1] == pytest.approx(values.mean(), abs=1e-14)
 
 
+@pytest.mark.parametrize("alpha", [1e-30, 1e-50, 5e-324, 1 - 2**-53])
+def test_weights_at_the_ends_of_float64(alpha: float) -> None:
+    """So small that nothing moves, or bias-corrected the plain mean; so large that it is nearly a copy."""
+    values = numbers(np.random.default_rng(2), "small", (5_000, 1))[:, 0]
+    want = values if alpha > 0.5 else np.full(5_000, values[0])
+    np.testing.assert_allclose(one(values, alpha=alpha), want, atol=1e-14)
+    want = values if alpha > 0.5 else np.cumsum(values) / np.arange(1, 5_001)
+    np.testing.assert_allclose(one(values, alpha=alpha, adjust=True), want, atol=1e-14)
+
+
 @pytest.mark.parametrize("keyed", [False, True])
 @pytest.mark.parametrize("adjust", [False, True])
 def test_a_time_that_goes_backwards_changes_nothing(adjust: bool, keyed: bool) -> None:
@@ -438,3 +449,13 @@ def numbered(keys: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndar
     """Codes that count the keys there are, and their slots: places among all that are known."""
     names, codes = np.unique(keys, return_inverse=True)
     return codes.astype(np.uint16), np.searchsorted(np.unique(keys if known is None else known), names)
+
+
+def test_engines_of_one_thread_may_work_in_others() -> None:
+    """At the same time: the buffers are those of the thread that works, not of the one that made it."""
+    average = make_average({"alpha": "0.1", "adjust": True, "std": True})
+    values = numbers(np.random.default_rng(0), "small", (60_000, 1))
+    want, several = Trends(average, 1).update(values), [Trends(average, 1) for _ in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda trends: trends.update(values), several):
+            np.testing.assert_array_equal(got, want)

@@ -54,6 +54,15 @@ def test_however_it_is_cut(case: Case, data: st.DataObject) -> None:
     assert_same(case, cuts, data.draw(st.sampled_from([0, 1, 2])))
 
 
+@pytest.mark.parametrize("adjust", [False, True])
+@pytest.mark.parametrize("alpha", ["0", "0.5", "1"])
+def test_the_sign_of_zero(alpha: str, adjust: bool) -> None:
+    values = np.array([-0.0, 0.0, -0.0, -0.0, 1.0, -0.0] * 6)[:, np.newaxis]
+    case = Case({"alpha": (alpha,), "adjust": adjust, "std": True}, values)
+    for cuts in ([1], [16], [17], list(range(1, 36))):
+        assert_same(case, cuts, 1)
+
+
 @examples(30)
 @given(cases(max_rows=300, more=True), st.sampled_from([0, 3]))
 def test_row_by_row(case: Case, pauses: int) -> None:

@@ -29,7 +29,7 @@ class Centered:
     def __init__(self, average: Average, columns: int) -> None:
         self.trends = Trends(average, columns)
         self.back = [
-            Engine(engine.average, engine.columns, pairs=engine.pairs, before=True)
+            Engine(engine.average, engine.columns, pairs=engine.pairs, exclusive=True)
             for engine in self.trends.engines
         ]
 
@@ -45,7 +45,7 @@ class Centered:
         Raises BackwardsTimeError, before anything is folded in.
         """
         moments = [engine.update(tile) for engine, tile in self.trends.engine_tiles(values, times, keys)]
-        flat = [array for one in moments for array in one.values()]  # (weights, columns, rows) each
+        flat = [array for one in moments for array in one.values()]  # (trends, columns, rows) each
         return np.concatenate([array.reshape(array.shape[0] * array.shape[1], len(values)) for array in flat])
 
     def fields(self, values: Floats, times: Ints | None, keys: KeyedRows | None, forward: Floats) -> Floats:

@@ -196,7 +196,7 @@ class Group:
             out[:, -1] = moments["mean"][0] - moments["mean"][1]
 
     def _parts(self, tile: Tile, moments: Moments) -> dict[str, Floats]:
-        """What `Average.parts` names, each (weights, columns, rows)."""
+        """What `Average.parts` names, each (trends, columns, rows)."""
         average, mean = self.average, moments["mean"]
         parts = {"ema": mean} | deviations(average, moments)
         if average.residual:

@@ -22,7 +22,7 @@ from ema_cli.average import Average
 from ema_cli.engine.arithmetic import BLOCK, LEVELS, Bools, Ints, Moments
 from ema_cli.engine.engine import BackwardsTimeError, Engine, safely
 from ema_cli.engine.rows import Elements, Tile
-from ema_cli.engine.scan import SCRATCH, Lanes, fold, lay_out
+from ema_cli.engine.scan import SCRATCH, Lanes, fold_blocks, lay_out
 from ema_cli.engine.state import State
 from ema_cli.engine.ties import observe
 
@@ -117,7 +117,7 @@ def place(series: Ints, slots: Ints, columns: int) -> Ints:
     return np.asarray(slots[series // columns] * columns + series % columns)
 
 
-Run = tuple[int, list[Elements]]  # a level, and whole blocks as its elements, for each weight
+Run = tuple[int, list[Elements]]  # a level, and whole blocks as its elements, for each trend
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _fold_up(rows: Elements, engine: Engine) -> list[Run]:
     up: list[Run] = []
     down: list[Run] = []
     while len(run[0]):
-        run = [_fold_whole(engine, elements, weight, level) for weight, elements in enumerate(run)]
+        run = [_fold_whole(engine, elements, trend, level) for trend, elements in enumerate(run)]
         level += 1
         if level == LEVELS:
             up.append((level, run))
@@ -214,9 +214,9 @@ def _fold_up(rows: Elements, engine: Engine) -> list[Run]:
     return [run for run in (*up, *down[::-1]) if len(run[1][0])]
 
 
-def _fold_whole(engine: Engine, elements: Elements, weight: int, level: int) -> Elements:
+def _fold_whole(engine: Engine, elements: Elements, trend: int, level: int) -> Elements:
     """Consecutive whole blocks as elements of the level above."""
-    weigher, names = engine.weigher(engine.average.decays[weight]), engine.state.names("block_")
+    weigher, names = engine.weigher(engine.average.decays[trend]), engine.state.names("block_")
     parts: list[Moments] = []
     for begin in range(0, len(elements), AT_ONCE):
         some = {name: array[begin : begin + AT_ONCE] for name, array in elements.cells.items()}
@@ -225,7 +225,7 @@ def _fold_whole(engine: Engine, elements: Elements, weight: int, level: int) -> 
 
         def run(careful: bool, lanes: Lanes = lanes, some: Moments = some) -> Moments:
             cells = lay_out(lanes, some, weigher)
-            return fold(lanes, cells, weigher, {name: np.zeros(1) for name in names}, careful)
+            return fold_blocks(lanes, cells, weigher, {name: np.zeros(1) for name in names}, careful)
 
         parts.append(safely(run, wide="deviation" in names))
         SCRATCH.release()
@@ -287,9 +287,9 @@ def _merge_rows(engine: Engine, rows: Elements, slots: Ints, since: Ints) -> Non
 
 
 def _merge_blocks(engine: Engine, level: int, run: list[Elements], slots: Ints) -> None:
-    """Fold blocks, for each weight, as elements of their level."""
-    for weight, blocks in enumerate(run):
+    """Fold blocks, for each trend, as elements of their level."""
+    for trend, blocks in enumerate(run):
         segments = replace(blocks.segments, series=place(blocks.segments.series, slots, engine.columns))
         lanes = Lanes(segments.counts, blocks.before, level=level)
-        engine.fold(weight, replace(blocks, segments=segments), lanes, {})
+        engine.fold(trend, replace(blocks, segments=segments), lanes, {})
         SCRATCH.release()

@@ -38,19 +38,21 @@ class Engine:
     """Folds tiles of values into its state.
 
     columns: value columns of a tile. pairs: a column is two variables, whose correlation is asked for.
-    before: `update` gives the moments before each row, faded to it, instead of those after it; their weight
-    is 0 where there was nothing.
+    exclusive: `update` gives the moments of all rows before each row, faded to it, instead of those with it;
+    their weight is 0 where there was nothing.
     """
 
-    def __init__(self, average: Average, columns: int, *, pairs: bool = False, before: bool = False) -> None:
-        self.average, self.columns, self.pairs, self.before = average, columns, pairs, before
+    def __init__(
+        self, average: Average, columns: int, *, pairs: bool = False, exclusive: bool = False
+    ) -> None:
+        self.average, self.columns, self.pairs, self.exclusive = average, columns, pairs, exclusive
         self.state = State(average, columns, pairs)
         self.moments = moments_of(average, pairs)
 
     def update(self, tile: Tile, out: Moments | None = None) -> Moments:
-        """The moments after each row by name, shape (weights, columns, rows); NaN where blank.
+        """The moments after each row by name, shape (trends, columns, rows); NaN where blank.
 
-        out: arrays to put them in; the columns of one weight lie in one piece. Raises BackwardsTimeError,
+        out: arrays to put them in; the columns of one trend lie in one piece. Raises BackwardsTimeError,
         before anything is folded in.
         """
         shape = len(self.average.decays), self.columns, tile.rows
@@ -113,7 +115,7 @@ class Engine:
             raise BackwardsTimeError(int((wrong if tile.order is None else tile.order[wrong]).min()))
 
     def fading(self, tile: Tile) -> Floats | None:
-        """The share of the weights before a missing row that is left on it, (weights, columns, rows).
+        """The share of the weights before a missing row that is left on it, (trends, columns, rows).
 
         None where missing rows leave the weights alone. To be asked before the tile is folded in.
         """
@@ -126,7 +128,7 @@ class Engine:
         return np.stack([decays_of_gaps(decay.alpha, ages, True)[0] for decay in self.average.decays])
 
     def fold_rows(self, rows: Elements, out: Moments) -> None:
-        """The moments at each row by each weight into `out`: (weights, columns, rows) of the tile."""
+        """The moments of each trend at each row into `out`: (trends, columns, rows) of the tile."""
         SCRATCH.release()  # an update may have failed half-way
         if self.average.reset_gap is not None:
             rows = rows.cut(self._silent(rows, self.average.reset_gap))
@@ -138,25 +140,25 @@ class Engine:
             elements, before = found.elements, state.load("groups", segments.series, segments.fresh)
         elements = self.weighable(elements, before)
         lanes = Lanes(elements.segments.counts, before, pending=found is not None)
-        for weight, decay in enumerate(self.average.decays):
+        for trend, decay in enumerate(self.average.decays):
             used = SCRATCH.used
-            into = {name: self._destination(rows, array[weight]) for name, array in out.items()}
+            into = {name: self._destination(rows, array[trend]) for name, array in out.items()}
             if found is None or found.are_rows:
-                self.fold(weight, elements, lanes, into)
+                self.fold(trend, elements, lanes, into)
             else:
                 totals = {name: SCRATCH.floats(len(elements)) for name in out}
-                walked = self.fold(weight, elements, lanes, totals)
+                walked = self.fold(trend, elements, lanes, totals)
                 found.spread(totals, walked, elements.cells["elapsed"], into)
-            if decay.alpha == 1.0 and not (decay.seed or self.before):
+            if decay.alpha == 1.0 and not (decay.seed or self.exclusive):
                 into["mean"][...] = rows.cells["mean"]  # a copy, sign of zero too
             for name, array in into.items():
-                _put(rows, array, out[name][weight], self._early(segments, seen, decay))
+                _put(rows, array, out[name][trend], self._early(segments, seen, decay))
             SCRATCH.release(used)
         self._remember(elements, found, segments.final)
         state.store({"seen": (seen + segments.counts)[segments.final]}, segments.series[segments.final])
 
     def _remember(self, elements: Elements, found: Observations | None, final: Bools) -> None:
-        """Store what all weights share; of observations the last one is pending."""
+        """Store what all trends share; of observations the last one is pending."""
         segments, times = elements.segments, elements.cells.get("time")
         if times is None:
             return
@@ -180,22 +182,22 @@ class Engine:
             cells["order"] = segments.rank + np.repeat(before, segments.counts)
         return replace(elements, cells=cells, before=before)
 
-    def fold(self, weight: int, elements: Elements, lanes: Lanes, out: Moments) -> Walked:
-        """Put the moments at each element by one weight into `out`, and store the memory."""
-        decay, segments, used = self.average.decays[weight], elements.segments, SCRATCH.used
+    def fold(self, trend: int, elements: Elements, lanes: Lanes, out: Moments) -> Walked:
+        """Put the moments at each element of one trend into `out`, and store the memory."""
+        decay, segments, used = self.average.decays[trend], elements.segments, SCRATCH.used
         weigher = self.weigher(decay)
 
         def run(careful: bool) -> Walked:
             SCRATCH.release(used)
-            memory = self._memory(elements, weight, decay)
+            memory = self._memory(elements, trend, decay)
             walked = Scan(memory, weigher, careful).totals(lanes, elements.cells, out)
-            self.state.store_memory(memory, segments.series, weight, segments.final)
+            self.state.store_memory(memory, segments.series, trend, segments.final)
             return walked
 
         walked = safely(run, wide="deviation" in self.moments)
-        if self.before:
+        if self.exclusive:
             everything = np.arange(len(elements))
-            earlier = walked.before(everything)
+            earlier = walked.previous(everything)
             left = earlier["weight"] * walked.at("decay", everything)
             if isinstance(weigher, Varying) and weigher.least is not None:
                 left = np.maximum(left, weigher.least * (earlier["weight"] > 0.0))
@@ -212,15 +214,15 @@ class Engine:
         return self.average.steady and not (self.average.adjust or self.average.has_first)
 
     def weigher(self, decay: Decay) -> Steady | Varying:
-        """What tells how elements are joined, for one of the average's weights."""
+        """What tells how elements are joined, for one of the average's decays."""
         if self.average.steady:
             return make_steady(decay.alpha, self.average.adjust)
         return Varying(self.average, decay, "deviation" in self.moments)
 
-    def _memory(self, elements: Elements, weight: int, decay: Decay) -> Memory:
+    def _memory(self, elements: Elements, trend: int, decay: Decay) -> Memory:
         """The memory of each segment; a new series may begin with an average before its first element."""
         segments, new = elements.segments, elements.before == 0
-        memory = self.state.load_memory(segments.series, segments.fresh, weight)
+        memory = self.state.load_memory(segments.series, segments.fresh, trend)
         total = memory.total
         for name in [name for name in MEANS if name in total]:
             if self.average.has_first:

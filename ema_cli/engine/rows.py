@@ -162,6 +162,11 @@ class Tile:
         """The flat cell with which each series begins."""
         return np.asarray((np.arange(self.columns)[:, np.newaxis] * self.rows + self.first).reshape(-1))
 
+    @property
+    def end(self) -> Ints:
+        """The flat cell with which each series ends."""
+        return np.asarray(self.begin + np.tile(self.counts, self.columns) - 1)
+
     def sorted(self, by_row: NDArray[Any]) -> NDArray[Any]:
         """One number per input row, in the order of the keys."""
         return by_row if self.order is None else np.asarray(by_row[self.order])
@@ -210,7 +215,7 @@ class Tile:
         before[segments.first] = begin[mine]
         last = begin.copy()
         last[mine] = seen[segments.last]
-        return seen != before, last != times[self.begin + np.tile(self.counts, self.columns) - 1]
+        return seen != before, last != times[self.end]
 
     @cached_property
     def _blanks(self) -> tuple[Ints, Ints, Ints]:
@@ -237,7 +242,7 @@ class Tile:
     def hold(self, fields: Floats, memory: Floats) -> None:
         """Fill missing cells with what the row above has.
 
-        fields: (weights, columns, rows). memory: (weights, series), the row above the tile; replaced by the
+        fields: (trends, columns, rows). memory: (trends, series), the row above the tile; replaced by the
         tile's last row.
         """
         cells = fields.reshape(len(fields), -1)
@@ -252,4 +257,4 @@ class Tile:
                 last = again[np.searchsorted(again, blank, "right") - 1]
                 filled[:, (last >= begin) & (source < last)] = np.nan
             cells[:, self._placed(blank)] = filled
-        memory[:, self.series] = cells[:, self._placed(self.begin + np.tile(self.counts, self.columns) - 1)]
+        memory[:, self.series] = cells[:, self._placed(self.end)]

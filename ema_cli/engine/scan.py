@@ -238,7 +238,7 @@ class Walked:
         """A quantity of some elements."""
         return np.asarray(self.cells[name][self.lanes.places(elements)])
 
-    def before(self, elements: Ints) -> Moments:
+    def previous(self, elements: Ints) -> Moments:
         """The moments before some elements."""
         place, lane = self.lanes.places(elements)
         return {
@@ -278,7 +278,7 @@ class Scan:
         if level == LEVELS:
             return {name: array[level, lanes.segments] for name, array in total.items()}
         block = {name: array[level] for name, array in self.memory.block.items()}
-        ends = fold(lanes, cells, self.weigher, block, self.careful)
+        ends = fold_blocks(lanes, cells, self.weigher, block, self.careful)
         after = {name: np.empty(len(ends["mean"])) for name in total}
         first = {name: array[level + 1, lanes.segments] for name, array in total.items()}
         if lanes.above is not None:
@@ -293,7 +293,7 @@ def lay_out(lanes: Lanes, elements: Moments, weigher: Weigher) -> Moments:
         return weigher.complete(lanes.level, cells, lanes.first)
 
 
-def fold(lanes: Lanes, cells: Moments, weigher: Weigher, block: Moments, careful: bool) -> Moments:
+def fold_blocks(lanes: Lanes, cells: Moments, weigher: Weigher, block: Moments, careful: bool) -> Moments:
     """Fold each lane from nothing; gives the moments of the whole blocks.
 
     block: what is remembered of the segments' last blocks, by name; updated in place.

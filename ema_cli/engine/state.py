@@ -23,8 +23,8 @@ Arrays = dict[str, NDArray[Any]]
 class Quantity:
     """What is remembered. blank: its value before the first row.
 
-    per: what there is one of it for: 'key', 'series', 'weight' (each weight of a series), 'level' (each level
-    of each weight), or 'levels' (as 'level', and one more above the last).
+    per: what there is one of it for: 'key', 'series', 'trend' (each decay of a series), 'level' (each level
+    of each trend), or 'levels' (as 'level', and one more above the last).
     """
 
     blank: float | int
@@ -58,7 +58,7 @@ def quantities(average: Average, pairs: bool = False) -> dict[str, Quantity]:
         found |= {f"tie_{name}": Quantity(0.0, "series") for name in moments if name.startswith("mean")}
         found |= {"tie_weights": Quantity(0.0, "series")} if average.weighted else {}
     if average.fill:
-        found |= {f"held_{name}": Quantity(np.nan, "weight") for name in moments}
+        found |= {f"held_{name}": Quantity(np.nan, "trend") for name in moments}
     return found
 
 
@@ -67,7 +67,7 @@ class State:
 
     def __init__(self, average: Average, columns: int, pairs: bool = False) -> None:
         self.quantities = quantities(average, pairs)
-        self.columns, self.weights, self.keys = columns, len(average.decays), 0
+        self.columns, self.trends, self.keys = columns, len(average.decays), 0
         self.arrays: Arrays = {name: self._blank(one, 0) for name, one in self.quantities.items()}
 
     def names(self, prefix: str) -> list[str]:
@@ -76,8 +76,8 @@ class State:
 
     def _blank(self, one: Quantity, keys: int) -> NDArray[Any]:
         places = keys if one.per == "key" else keys * self.columns
-        shapes = {"weight": (self.weights, places), "level": (self.weights, LEVELS, places)}
-        shapes["levels"] = self.weights, LEVELS + 1, places
+        shapes = {"trend": (self.trends, places), "level": (self.trends, LEVELS, places)}
+        shapes["levels"] = self.trends, LEVELS + 1, places
         kind = np.int64 if isinstance(one.blank, int) else np.float64
         return np.full(shapes.get(one.per, (places,)), one.blank, kind)
 
@@ -89,40 +89,40 @@ class State:
                 more = self._blank(one, max(keys, 2 * capacity) - capacity)
                 self.arrays[name] = np.concatenate((self.arrays[name], more), axis=-1)
 
-    def load(self, name: str, places: Ints, fresh: Bools, weight: int = 0) -> Any:
+    def load(self, name: str, places: Ints, fresh: Bools, trend: int = 0) -> Any:
         """A copy of a quantity at these places; blank where `fresh`, and 0 if the state does not have it."""
         if name not in self.arrays:
             return 0
         one = self.quantities[name]
-        out = np.take(self._of(name, weight), places, axis=-1)
+        out = np.take(self._of(name, trend), places, axis=-1)
         out[..., fresh] = one.blank
         return out
 
-    def store(self, values: Mapping[str, Any], places: Ints, weight: int = 0) -> None:
+    def store(self, values: Mapping[str, Any], places: Ints, trend: int = 0) -> None:
         """Write these quantities at these places, as far as the state has them."""
         for name in values.keys() & self.arrays.keys():
-            self._of(name, weight)[..., places] = values[name]
+            self._of(name, trend)[..., places] = values[name]
 
-    def _of(self, name: str, weight: int) -> NDArray[Any]:
-        weighted = self.quantities[name].per in ("weight", "level", "levels")
-        return np.asarray(self.arrays[name][weight] if weighted else self.arrays[name])
+    def _of(self, name: str, trend: int) -> NDArray[Any]:
+        several = self.quantities[name].per in ("trend", "level", "levels")
+        return np.asarray(self.arrays[name][trend] if several else self.arrays[name])
 
-    def load_memory(self, places: Ints, fresh: Bools, weight: int) -> Memory:
+    def load_memory(self, places: Ints, fresh: Bools, trend: int) -> Memory:
         """The memory that a scan needs, (levels, places) each."""
         block, total = (
-            {name: self.load(prefix + name, places, fresh, weight) for name in self.names(prefix)}
+            {name: self.load(prefix + name, places, fresh, trend) for name in self.names(prefix)}
             for prefix in ("block_", "total_")
         )
         return Memory(block, total)
 
-    def store_memory(self, memory: Memory, places: Ints, weight: int, which: Bools) -> None:
+    def store_memory(self, memory: Memory, places: Ints, trend: int, which: Bools) -> None:
         """Write back the memory of some segments."""
         for prefix, arrays in (("block_", memory.block), ("total_", memory.total)):
             some = {prefix + name: array[:, which] for name, array in arrays.items()}
-            self.store(some, places[which], weight)
+            self.store(some, places[which], trend)
 
     def clear(self, places: Ints) -> None:
-        """Forget some series, for all weights; but not the time of their key, and what is held."""
+        """Forget some series, for all trends; but not the time of their key, and what is held."""
         for name, one in self.quantities.items():
             if one.per != "key" and not name.startswith("held_"):
                 self.arrays[name][..., places] = one.blank

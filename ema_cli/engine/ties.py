@@ -57,7 +57,7 @@ class Observations:
         if not len(self.early):
             return
         which = self.of_row[self.early]
-        run, decay, newer = walked.before(which), walked.at("decay", which), walked.at("loss", which)
+        run, decay, newer = walked.previous(which), walked.at("decay", which), walked.at("loss", which)
         with np.errstate(all="ignore"):
             older, total, least = decay, None, LEAST_SHARE * (elapsed[which] >= 0)
             if "weights" in self.so_far:

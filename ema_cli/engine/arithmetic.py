@@ -35,7 +35,7 @@ Moments = dict[str, Any]
 VARIABLES = (("mean", "deviation"), ("mean_y", "deviation_y"))
 MEANS = ("mean", "mean_y")
 
-LEVELS, BLOCK = 3, 16  # levels of blocks, and the elements of one; see `scan`
+LEVELS, BLOCK, BITS = 3, 16, 4  # levels of blocks, the elements of one, and their logarithm; see `scan`
 TINY = 5e-324  # the least number above 0: a safe divisor where the dividend is 0
 # The least share of the older side in a deviation, so that two observations always have one, however long
 # the silence between them.

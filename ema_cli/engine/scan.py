@@ -118,7 +118,7 @@ class Lanes:
 
     def _stops(self, place: Ints, lanes: Ints) -> Stops:
         """Segments and lanes by place. place: of each segment; −1: none."""
-        there = np.flatnonzero(np.bincount(place + 1)[1:]).tolist()
+        there = set(place.tolist()) - {-1}
         return {j: (self.segments[place == j], lanes[place == j]) for j in there}
 
     def new_cells(self) -> Floats:

@@ -7,8 +7,8 @@ the next level, and above the third level they are joined one after the other. T
 block. From there each block is walked again, and now every element has its average. Where a chunk of input
 ends plays no part in any of this, so a file, a pipe, pieces and a cluster all give the same bits.
 
-Two things are remembered of a series on each level: its open block, folded from nothing, and the total after
-its last element. The next rows go on from both.
+Two things are remembered of a series on each level: its last block, folded from nothing up to the last
+element, and the total after that element. The next rows go on from both.
 
 A stretch of a series is described by these quantities (`Moments`):
 

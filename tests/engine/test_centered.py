@@ -155,3 +155,11 @@ def test_a_constant_stays_that_constant_and_a_weight_of_one_is_a_copy() -> None:
 def test_what_has_no_meaning_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="centered"):
         make_average({"alpha": 0.1, "centered": True} | options)
+
+
+def test_light_rows_between_silences_have_the_std_of_both_sides() -> None:
+    """Shares that are small, but larger than the least one beside a row of little weight."""
+    times = np.array([0, 1022, 2044]).view("datetime64[ns]")
+    options = {"halflife": "1ns", "times": times, "centered": True, "std": True}
+    fields = smooth(np.array([1.0, 2.0, 10.0]), weights=np.array([1.0, 0.001, 1.0]), **options)
+    np.testing.assert_allclose(fields[1], [2.0, (65 / 4) ** 0.5], rtol=1e-12)

@@ -80,8 +80,6 @@ def join(before: Moments, after: Moments) -> Moments:
         least = np.maximum(further / (own + further), LEAST_SHARE) * (further > 0.0)
         further = np.where(further > LEAST_SHARE, further, 0.0)
         out["weight"][...] = own + further
-        mean_and_more = {name: array for name, array in out.items() if name != "weight"}
-        how = mix(further, own, own + further, least)
-        join_sides(after, before, how, mean_and_more, careful=True)
+        join_sides(after, before, mix(further, own, own + further, least), out, careful=True)
     last = after["weight"] == 0.0
     return {name: np.where(last, before[name], array) for name, array in out.items()}

@@ -107,9 +107,8 @@ def join(old: Moments, new: Moments, how: Mix, out: Moments, careful: bool) -> N
             within = [old[deviation] * roots[0]]
             within += [new[deviation] * roots[1]] if deviation in new else []
             sides[deviation] = [*within, _part(apart, roots[0] * roots[1], older, newer, far)]
-        base = newer if newer_heavier is True else older
-        if base is older and newer_heavier is not False:
-            base = np.where(newer_heavier, newer, older)
+        one_sided = isinstance(newer_heavier, bool)
+        base = (newer if newer_heavier else older) if one_sided else np.where(newer_heavier, newer, older)
         if pull is None:
             target[...] = base
         else:

@@ -151,8 +151,9 @@ class Engine:
                 found.spread(totals, walked, elements.cells["elapsed"], into)
             if decay.alpha == 1.0 and not (decay.seed or self.exclusive):
                 into["mean"][...] = rows.cells["mean"]  # a copy, sign of zero too
+            early = self._early(segments, seen, decay)
             for name, array in into.items():
-                _put(rows, array, out[name][trend], self._early(segments, seen, decay))
+                _put(rows, array, out[name][trend], early)
             SCRATCH.release(used)
         self._remember(elements, found, segments.final)
         state.store({"seen": (seen + segments.counts)[segments.final]}, segments.series[segments.final])
@@ -199,7 +200,7 @@ class Engine:
             everything = np.arange(len(elements))
             earlier = walked.previous(everything)
             left = earlier["weight"] * walked.at("decay", everything)
-            if isinstance(weigher, Varying) and weigher.least is not None:
+            if weigher.least is not None:
                 left = np.maximum(left, weigher.least * (earlier["weight"] > 0.0))
             earlier["weight"] = left
             for name, array in out.items():

@@ -24,7 +24,7 @@ A weigher, asked for each level, says so of the elements of a block:
                 (rows of the series before it) and "weights" (the column that `--weights` names)
     block       how each element is joined to those of its block before it
     total       how each element is joined to all before it; `start` is what is before each block, and `begun`
-                says whether that is anything
+                tells whether that is anything, if asked
 
 `block` and `total` give a function of a place, of the moments up to it, and of the arrays for those with it.
 It is called place after place, and puts the weights of both sides into these arrays.
@@ -43,7 +43,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -85,11 +85,13 @@ class Steady:
     """Where all rows decay alike: what an element weighs depends on its place in its block alone.
 
     elements: one of each level. inner: by level and place, how the block so far is joined with its element.
+    least: see `Varying`.
     """
 
     adjusted: bool
     elements: list[Alike]
     inner: list[list[Mix]]
+    least: ClassVar[float | None] = None
 
     def complete(self, level: int, cells: Moments, _first: Any, /) -> Moments:
         if "deviation" not in cells:  # also of rows, whose bias is 0
@@ -100,7 +102,7 @@ class Steady:
         inner = self.inner[level]
         return lambda j, _old, _out: inner[j]
 
-    def total(self, level: int, _cells: Moments, start: Moments, _begun: Bools, /) -> Join:
+    def total(self, level: int, _cells: Moments, start: Moments, _begun: Callable[[], Bools], /) -> Join:
         decay, newer, _, plain = self.elements[level]
         if not self.adjusted:
             return lambda *_: plain
@@ -112,8 +114,7 @@ class Steady:
             nonlocal weight
             older = weight * decay
             weight = older + newer
-            if "weight" in out:
-                out["weight"][...] = weight
+            out["weight"][...] = weight
             return mix(older, newer, weight)
 
         return how
@@ -125,7 +126,7 @@ def make_steady(alpha: float, adjusted: bool) -> Steady:
     exact = Decimal(alpha)
     with localcontext(prec=40 - min(exact.adjusted(), 0)):  # so that 1 − α is exact enough
         rest, inner = 1 - exact, []
-        for level in range(LEVELS + 1):
+        for level in range(LEVELS):
             size = BLOCK**level
             weights = [_weight(rest, size * n) for n in range(1, BLOCK + 1)]
             newer = [weights[0] / weight for weight in weights]
@@ -208,10 +209,10 @@ class Varying:
 
         return how
 
-    def total(self, level: int, cells: Moments, _start: Moments, begun: Bools, /) -> Join:
+    def total(self, level: int, cells: Moments, _start: Moments, begun: Callable[[], Bools], /) -> Join:
         decays, weights = cells["decay"], cells.get("weight")
         least = None if level else self.least
-        first = least if least is None else least * (begun | self.average.has_first)
+        first = least if least is None else least * (begun() | self.average.has_first)
 
         def how(j: int, old: Moments, out: Moments) -> Mix:
             if weights is None:

@@ -193,7 +193,8 @@ class Tile:
             counts = np.diff(np.searchsorted(at, [*self.begin, self.values.size]))
             place = at if place is None else place[at]
         some = counts > 0
-        segments = Segments(counts[some], self.series[some], np.zeros(int(some.sum()), bool), some[some])
+        no = np.zeros(int(some.sum()), bool)
+        segments = Segments(counts[some], self.series[some], fresh=no, final=~no)
         given = {"mean": self.values, "mean_y": self.partner, "weights": self.weights}
         flat = {name: self.flat(cells) for name, cells in given.items() if cells is not None}
         flat |= {} if times is None else {"time": times}

@@ -94,7 +94,7 @@ class Lanes:
         level: int = 0,
         segments: Ints | None = None,
     ) -> None:
-        self.before, self.pending, self.level = before, pending, level
+        self.before, self.level = before, level
         self.segments = np.arange(len(counts)) if segments is None else segments
         self.height, starts = BLOCK, before % BLOCK
         if level == LEVELS:
@@ -118,8 +118,8 @@ class Lanes:
 
     def _stops(self, place: Ints, lanes: Ints) -> Stops:
         """Segments and lanes by place. place: of each segment; −1: none."""
-        there = set(place.tolist()) - {-1}
-        return {j: (self.segments[place == j], lanes[place == j]) for j in there}
+        found = {j: np.flatnonzero(place == j) for j in set(place.tolist()) - {-1}}
+        return {j: (self.segments[mine], lanes[mine]) for j, mine in found.items()}
 
     def new_cells(self) -> Floats:
         """An uninitialised array of this shape."""
@@ -130,7 +130,6 @@ class Lanes:
         """Place and lanes of the elements that begin a series."""
         return 0, self.base[self.before == 0]
 
-    @property
     def begun(self) -> Bools:
         """Whether anything of its series is before each lane."""
         out = np.ones(self.count, bool)

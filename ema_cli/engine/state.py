@@ -90,12 +90,9 @@ class State:
                 self.arrays[name] = np.concatenate((self.arrays[name], more), axis=-1)
 
     def load(self, name: str, places: Ints, fresh: Bools, trend: int = 0) -> Any:
-        """A copy of a quantity at these places; blank where `fresh`, and 0 if the state does not have it."""
-        if name not in self.arrays:
-            return 0
-        one = self.quantities[name]
+        """A copy of a quantity at these places; blank where `fresh`."""
         out = np.take(self._of(name, trend), places, axis=-1)
-        out[..., fresh] = one.blank
+        out[..., fresh] = self.quantities[name].blank
         return out
 
     def store(self, values: Mapping[str, Any], places: Ints, trend: int = 0) -> None:

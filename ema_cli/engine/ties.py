@@ -19,12 +19,11 @@ from ema_cli.engine.rows import Elements
 from ema_cli.engine.scan import Walked
 from ema_cli.engine.state import State
 
-# What is stored of a pending observation, by its name as a cell; of weights and rows their sums.
+# What is stored of a pending observation, by its name as a cell; of weights and rows ("ties") their sums.
 STORED = {
     "mean": "tie_mean",
     "mean_y": "tie_mean_y",
     "time": "tie_time",
-    "weights": "tie_weights",
     "weight_sum": "tie_weights",
     "ties": "ties",
 }
@@ -78,7 +77,7 @@ def observe(rows: Elements, state: State | None = None) -> Observations:
     """Join rows of equal time, and the rows before them with what `state` has pending."""
     rows = replace(rows, cells=rows.cells | {"ties": np.ones(len(rows), np.int64)})
     if "weights" in rows.cells:
-        rows.cells["weight_sum"] = rows.cells["weights"]
+        rows.cells["weight_sum"] = rows.cells.pop("weights")
     real = np.ones(len(rows), bool)
     if state is not None:
         rows, real = _with_pending(rows, state)
@@ -86,7 +85,7 @@ def observe(rows: Elements, state: State | None = None) -> Observations:
     if not opens.all():
         cells = {name: array.copy() for name, array in cells.items()}
         running_means(opens, cells)
-    if "weights" in cells:
+    if "weight_sum" in cells:
         cells["weights"] = cells["weight_sum"] / cells["ties"]
     last = np.append(opens[1:], True)
     elements = replace(rows, cells=cells)

@@ -55,7 +55,7 @@ class Chain:
         self._begin_more()
         for future, result in self.arrivals:
             step, k = future.key
-            self._arrived(step.split("-")[0], k, result, _error_of(future))
+            self._arrived(step.split("-")[0], k, result, _error_of(future, result))
             while (outcome := self.done.pop(self.finished, None)) is not None:
                 yield outcome
                 if outcome.problem is not None:
@@ -133,11 +133,15 @@ class Chain:
         self.asked += 1
 
 
-def _error_of(future: Future) -> BaseException | None:
-    if future.status == "finished":
-        return None
-    error: BaseException | None = future.exception() if future.status == "error" else None
-    return error or RuntimeError("the cluster has dropped it")
+def _error_of(future: Future, result: Any) -> BaseException | None:
+    """What a step that has arrived failed of.
+
+    Its result is here: it is no error if the cluster has lost it since, with the worker that had it.
+    """
+    if future.status == "error":
+        error: BaseException = future.exception()
+        return error
+    return RuntimeError("the cluster has dropped it") if isinstance(result, BaseException) else None
 
 
 def _size(smoothing: Smoothing, loaded: Loaded) -> tuple[Any, Any]:

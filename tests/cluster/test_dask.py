@@ -7,9 +7,11 @@ import signal
 import subprocess
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -180,6 +182,24 @@ def test_a_part_that_kills_its_workers() -> None:
     outcome = unexpected(make_job(("a.csv",), MODES[0], output="out/a.csv"), error)
     assert outcome.problem == "a.csv: 4 workers died of it; is there too little memory?"
     assert outcome.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "problem"),
+    [
+        ("finished", "a result", None),
+        ("lost", "a result", None),  # its worker died after the result had come
+        ("pending", "a result", None),
+        ("cancelled", CancelledError(), "the cluster has dropped it"),
+        ("error", (ValueError, ValueError("bad"), None), "bad"),
+    ],
+)
+def test_what_has_arrived_is_no_error(status: str, result: Any, problem: str | None) -> None:
+    from ema_cli.cluster.dask_chain import _error_of
+
+    future = SimpleNamespace(status=status, exception=lambda: result[1])
+    error = _error_of(future, result)
+    assert (None if error is None else str(error)) == problem
 
 
 def test_options_that_do_not_go_with_it(
